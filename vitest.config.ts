@@ -1,0 +1,25 @@
+import { defineConfig } from 'vitest/config'
+
+// Tests read the packages' sources; nothing has to be built first.
+const conditions = ['@trapdoor/source']
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions, externalConditions: conditions } },
+  test: {
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: ['{packages,plugins}/*/test/**/*.test.ts'] },
+      },
+      {
+        extends: true,
+        test: { name: 'story', include: ['test/story/**/*.test.ts'], testTimeout: 30_000 },
+      },
+      {
+        extends: true,
+        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], testTimeout: 240_000 },
+      },
+    ],
+  },
+})
