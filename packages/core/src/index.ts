@@ -1,1 +1,67 @@
-export {}
+export {
+  formatAddress,
+  isCanonical,
+  PAGE_SHIFT,
+  PAGE_SIZE,
+  PAGE_SIZE_1G,
+  PAGE_SIZE_2M,
+  phys,
+  PHYSICAL_ADDRESS_LIMIT,
+  type PhysicalAddress,
+  truncatePhys,
+  truncateVirt,
+  tryPhys,
+  tryVirt,
+  virt,
+  type VirtualAddress,
+} from './address.ts'
+export { CoreError, type CoreErrorCode, type ErrorDetail } from './error.ts'
+export { GATE_SIZE, type GateCall, type GateFunction, GateRegistry } from './cpu/call-gate.ts'
+export { CR0_LONG_MODE, Cr0, Cr4, Efer } from './cpu/control.ts'
+export { countersBetween, type CpuCounters, zeroCounters } from './cpu/counters.ts'
+export { type ActiveCall, Cpu, type TouchRecorder } from './cpu/cpu.ts'
+export {
+  type Access,
+  CpuException,
+  describePageFault,
+  type FaultSite,
+  GeneralProtection,
+  InvalidOpcode,
+  PageFault,
+  PageFaultBit,
+} from './cpu/exception.ts'
+export { BROADWELL, type CpuFeatures, NEHALEM } from './cpu/features.ts'
+export { AccessKind } from './cpu/permission.ts'
+export { Tlb, type TlbEntry } from './cpu/tlb.ts'
+export { EventLog, type MachineEvent, type MachineEventBody } from './machine/event-log.ts'
+export { Machine, type MachineOptions } from './machine/machine.ts'
+export { CmosClock, IoPorts, type PortDevice } from './machine/ports.ts'
+export { MachineReset, POWER_OFF_PORT, RESET_CONTROL_PORT } from './machine/reset.ts'
+export {
+  effectiveMemoryKind,
+  MemoryKind,
+  memoryKindName,
+  mtrrKind,
+  type MtrrRanges,
+  type PageAttributeTable,
+  PAT_AT_RESET,
+  PAT_LINUX,
+} from './memory/memory-type.ts'
+export { type FrameOwner, OwnerMap } from './memory/owner-map.ts'
+export { PhysicalMemory, type PhysicalMemoryOptions } from './memory/physical-memory.ts'
+export {
+  type AllocateTable,
+  type MapOptions,
+  PAGE_TABLE_FLAGS,
+  PageTableBuilder,
+} from './paging/builder.ts'
+export { Entry, type PageFlags } from './paging/entry.ts'
+export {
+  inspectAddress,
+  type Inspection,
+  type TranslationContext,
+  type WalkStep,
+} from './paging/inspect.ts'
+export { FOUR_LEVEL, type PagingLevel, type PagingMode } from './paging/mode.ts'
+export { type MappedRange, mappedRanges, type MappingSurvey } from './paging/ranges.ts'
+export { PageWalker, Rights, WalkStatus } from './paging/walk.ts'

@@ -1,0 +1,82 @@
+import { CoreError } from './error.ts'
+
+declare const virtualBrand: unique symbol
+declare const physicalBrand: unique symbol
+
+/** A canonical 48-bit linear address as an unsigned 64-bit value (SDM Vol. 1, 3.3.7.1). */
+export type VirtualAddress = bigint & { readonly [virtualBrand]: true }
+
+/** A physical address in bytes, below 2^52, exact as a JavaScript number. */
+export type PhysicalAddress = number & { readonly [physicalBrand]: true }
+
+/** Bytes of the smallest page. */
+export const PAGE_SIZE = 4096
+export const PAGE_SHIFT = 12
+/** Bytes of the page that a page-directory entry maps. */
+export const PAGE_SIZE_2M = 0x20_0000
+/** Bytes of the page that a page-directory-pointer entry maps. */
+export const PAGE_SIZE_1G = 0x4000_0000
+/** One more than the highest physical address that the architecture allows (SDM Vol. 3, 4.1.4). */
+export const PHYSICAL_ADDRESS_LIMIT: number = 2 ** 52
+
+/** Whether bits 63 to 47 of a 64-bit value are all equal. */
+export function isCanonical(value: bigint): boolean {
+  return BigInt.asUintN(64, BigInt.asIntN(48, value)) === value
+}
+
+/** The canonical address `value`; throws CORE_NOT_CANONICAL. Negative numbers count down from 2^64. */
+export function virt(value: bigint | number): VirtualAddress {
+  const address = tryVirt(value)
+  if (address === undefined) {
+    throw new CoreError('CORE_NOT_CANONICAL', {
+      expected: 'a canonical 48-bit linear address',
+      found: `0x${BigInt(value).toString(16)}`,
+      hint: 'truncateVirt() drops the bits above 47',
+    })
+  }
+  return address
+}
+
+/** The canonical address `value`, or undefined where there is none. */
+export function tryVirt(value: bigint | number): VirtualAddress | undefined {
+  if (typeof value === 'number' && !Number.isSafeInteger(value)) return undefined
+  const wide = BigInt(value)
+  const address = BigInt.asUintN(64, wide)
+  if (wide !== address && wide !== BigInt.asIntN(64, wide)) return undefined
+  return isCanonical(address) ? (address as VirtualAddress) : undefined
+}
+
+/** The canonical address that agrees with `value` in its low 48 bits. */
+export function truncateVirt(value: bigint): VirtualAddress {
+  return BigInt.asUintN(64, BigInt.asIntN(48, value)) as VirtualAddress
+}
+
+/** The physical address `value` in bytes; throws CORE_BAD_PHYSICAL_ADDRESS. */
+export function phys(value: bigint | number): PhysicalAddress {
+  const address = tryPhys(value)
+  if (address === undefined) {
+    throw new CoreError('CORE_BAD_PHYSICAL_ADDRESS', {
+      expected: 'a whole number from 0 to 2^52 - 1',
+      found: typeof value === 'bigint' ? `0x${value.toString(16)}` : String(value),
+      hint: 'truncatePhys() drops the bits above 51',
+    })
+  }
+  return address
+}
+
+/** The physical address `value`, or undefined where there is none. */
+export function tryPhys(value: bigint | number): PhysicalAddress | undefined {
+  const address = Number(value)
+  const fits = Number.isSafeInteger(address) && address >= 0 && address < PHYSICAL_ADDRESS_LIMIT
+  return fits ? (address as PhysicalAddress) : undefined
+}
+
+/** The low 52 bits of `value`. */
+export function truncatePhys(value: bigint): PhysicalAddress {
+  return Number(BigInt.asUintN(52, value)) as PhysicalAddress
+}
+
+/** An address as the field prints it: sixteen hexadecimal digits. */
+export function formatAddress(address: bigint | number): string {
+  return `0x${BigInt.asUintN(64, BigInt(address)).toString(16).padStart(16, '0')}`
+}

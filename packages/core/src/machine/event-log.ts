@@ -1,0 +1,69 @@
+import type { Access } from '../cpu/exception.ts'
+
+/** What happened, by kind. Addresses are in bytes; linear ones are bigint, physical ones numbers. */
+export type MachineEventBody =
+  | { readonly kind: 'phase'; readonly name: string }
+  | {
+      readonly kind: 'message'
+      readonly source: 'kernel' | 'firmware' | 'loader'
+      readonly text: string
+    }
+  | { readonly kind: 'cr3-write'; readonly cpu: number; readonly from: number; readonly to: number }
+  | { readonly kind: 'cr4-write'; readonly cpu: number; readonly from: number; readonly to: number }
+  | { readonly kind: 'invlpg'; readonly cpu: number; readonly address: bigint }
+  | {
+      readonly kind: 'call'
+      readonly cpu: number
+      readonly rip: bigint
+      readonly name: string
+      readonly image: string
+    }
+  | {
+      readonly kind: 'return'
+      readonly cpu: number
+      readonly name: string
+      readonly image: string
+      readonly rax: bigint
+    }
+  | {
+      readonly kind: 'exception'
+      readonly cpu: number
+      readonly mnemonic: string
+      readonly message: string
+      readonly address: bigint | undefined
+      readonly access: Access | undefined
+      readonly errorCode: number | undefined
+    }
+  | { readonly kind: 'reset'; readonly port: number; readonly value: number }
+
+/** An event with its place in the order of all. */
+export type MachineEvent = MachineEventBody & {
+  /** 0 for the first event of a machine, then one more each. */
+  readonly sequence: number
+  /** The program that runs, such as "first kernel". */
+  readonly era: string
+}
+
+/** The events of a machine, in order. A fork starts with its parent's. */
+export class EventLog {
+  /** Put into every event from now on; the kernel that boots says who it is. */
+  era = 'firmware'
+  #events: MachineEvent[] = []
+
+  /** All events so far. */
+  get events(): readonly MachineEvent[] {
+    return this.#events
+  }
+
+  emit(body: MachineEventBody): void {
+    this.#events.push({ ...body, sequence: this.#events.length, era: this.era })
+  }
+
+  /** A copy that goes its own way. */
+  fork(): EventLog {
+    const copy = new EventLog()
+    copy.era = this.era
+    copy.#events = this.#events.slice()
+    return copy
+  }
+}

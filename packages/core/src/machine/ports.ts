@@ -1,0 +1,79 @@
+/** A device behind I/O ports. Its state is copied when a machine forks. */
+export interface PortDevice {
+  readonly name: string
+  /** The ports that it answers. */
+  readonly ports: readonly number[]
+  in8(port: number): number
+  out8(port: number, value: number): void
+  fork(): PortDevice
+}
+
+/** The I/O address space. A port that nobody answers reads as 0xff and swallows what is written. */
+export class IoPorts {
+  readonly #devices: PortDevice[] = []
+  readonly #byPort: Map<number, PortDevice> = new Map()
+
+  attach(device: PortDevice): void {
+    this.#devices.push(device)
+    for (const port of device.ports) this.#byPort.set(port, device)
+  }
+
+  in8(port: number): number {
+    return this.#byPort.get(port)?.in8(port) ?? 0xff
+  }
+
+  out8(port: number, value: number): void {
+    this.#byPort.get(port)?.out8(port, value & 0xff)
+  }
+
+  fork(): IoPorts {
+    const copy = new IoPorts()
+    for (const device of this.#devices) copy.attach(device.fork())
+    return copy
+  }
+}
+
+/**
+ * The CMOS real-time clock of an MC146818 behind ports 0x70 and 0x71, in binary and 24-hour mode. Its time stands still but for what is written:
+ * an emulated machine has no wall clock.
+ */
+export class CmosClock implements PortDevice {
+  readonly name = 'CMOS RTC'
+  readonly ports: readonly number[] = [0x70, 0x71]
+  readonly #registers: Uint8Array
+  #index = 0
+
+  /** Registers 0x00 to 0x7f; the default time is Friday, 13 August 2010, 14:39:25. */
+  constructor(registers?: Uint8Array) {
+    this.#registers = registers ?? defaultRegisters()
+  }
+
+  in8(port: number): number {
+    return port === 0x70 ? this.#index : this.#registers[this.#index]!
+  }
+
+  out8(port: number, value: number): void {
+    if (port === 0x70) this.#index = value & 0x7f
+    else this.#registers[this.#index] = value
+  }
+
+  fork(): CmosClock {
+    const copy = new CmosClock(this.#registers.slice())
+    copy.#index = this.#index
+    return copy
+  }
+}
+
+function defaultRegisters(): Uint8Array {
+  const registers = new Uint8Array(128)
+  registers[0x00] = 25
+  registers[0x02] = 39
+  registers[0x04] = 14
+  registers[0x06] = 6
+  registers[0x07] = 13
+  registers[0x08] = 8
+  registers[0x09] = 10
+  registers[0x0b] = 0x06
+  registers[0x32] = 20
+  return registers
+}

@@ -1,0 +1,306 @@
+import { PAGE_SIZE, PHYSICAL_ADDRESS_LIMIT } from '../address.ts'
+import { CoreError } from '../error.ts'
+import { OwnerMap } from './owner-map.ts'
+
+const WORDS_PER_FRAME = PAGE_SIZE / 4
+const FRAMES_PER_REGION = 512
+/** Regions up to this one (1 TiB) sit in an array, those above in a map. */
+const NEAR_REGIONS = 2 ** 40 / (FRAMES_PER_REGION * PAGE_SIZE)
+
+/** 2 MiB of memory. `holder` tells which memory may write to it in place; the others copy it first. */
+interface Region {
+  readonly frames: (Int32Array | undefined)[]
+  /** 1 where the frame belongs to this region alone, 0 where it is shared with a fork. */
+  readonly owned: Uint8Array
+  readonly holder: symbol
+}
+
+interface FillRange {
+  readonly start: number
+  readonly end: number
+  readonly word: number
+}
+
+export interface PhysicalMemoryOptions {
+  /**
+   * Bytes of memory from address 0 that are kept in one flat array, which the walker reads fastest. The engine commits
+   * only what is touched. A fork turns the window into shared sparse frames. Default 0.
+   */
+  readonly flatWindow?: number
+}
+
+/**
+ * Sparse physical memory over the architecture's 52 bits, little endian. Cost grows with the frames that were written,
+ * never with the size of the machine. Addresses and lengths are in bytes; frame numbers are addresses divided by 4096.
+ */
+export class PhysicalMemory {
+  /** Who each frame belongs to. */
+  owners: OwnerMap = new OwnerMap()
+  /** Index in {@link locate}'s array at which the frame begins. Read it right after the call. */
+  base = 0
+
+  #holder: symbol = Symbol('memory')
+  #near: (Region | undefined)[] = []
+  #far: Map<number, Region> = new Map()
+  #fills: FillRange[] = []
+  #patterns: Map<number, Int32Array> = new Map()
+  #flat: Int32Array | undefined
+  #flatFrames = 0
+  /** What was the flat window before the first fork: shared, never written again. */
+  #frozen: Int32Array | undefined
+
+  constructor(options: PhysicalMemoryOptions = {}) {
+    const window = options.flatWindow ?? 0
+    if (window % PAGE_SIZE !== 0 || window < 0 || window > 2 ** 32) {
+      throw new CoreError('CORE_BAD_RANGE', {
+        expected: 'a flat window of whole pages, 4 GiB at the most',
+        found: `${window} bytes`,
+      })
+    }
+    if (window > 0) {
+      this.#flat = new Int32Array(new ArrayBuffer(window))
+      this.#flatFrames = window / PAGE_SIZE
+    }
+  }
+
+  /** A copy-on-write copy: what either side writes from now on does not show in the other. */
+  fork(): PhysicalMemory {
+    const child = new PhysicalMemory()
+    if (this.#flat !== undefined) {
+      this.#frozen = this.#flat
+      this.#flat = undefined
+      this.#flatFrames = 0
+    }
+    child.#frozen = this.#frozen
+    child.#near = this.#near.slice()
+    child.#far = new Map(this.#far)
+    child.#fills = this.#fills.slice()
+    child.#patterns = this.#patterns
+    child.owners = this.owners.fork()
+    // Neither side is the holder of the shared regions any more.
+    this.#holder = Symbol('memory')
+    return child
+  }
+
+  /**
+   * The words that hold a frame, for reading; the frame begins at {@link base}. Never write to what this returns.
+   * A frame that was never written reads as the last {@link fill} that covers it, else as zeros.
+   */
+  locate(frame: number): Int32Array {
+    if (frame < this.#flatFrames) {
+      this.base = frame * WORDS_PER_FRAME
+      return this.#flat as Int32Array
+    }
+    this.base = 0
+    const regionNumber = Math.floor(frame / FRAMES_PER_REGION)
+    const region =
+      regionNumber < NEAR_REGIONS ? this.#near[regionNumber] : this.#far.get(regionNumber)
+    return region?.frames[frame % FRAMES_PER_REGION] ?? this.#absent(frame)
+  }
+
+  /** The words that hold a frame, for reading and writing; the frame begins at {@link base}. */
+  locateForWrite(frame: number): Int32Array {
+    if (frame < this.#flatFrames) {
+      this.base = frame * WORDS_PER_FRAME
+      return this.#flat as Int32Array
+    }
+    this.base = 0
+    const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
+    const index = frame % FRAMES_PER_REGION
+    const present = region.frames[index]
+    if (present !== undefined && region.owned[index] === 1) return present
+    const copy = (present ?? this.#absent(frame)).slice()
+    region.frames[index] = copy
+    region.owned[index] = 1
+    return copy
+  }
+
+  /** Whether a frame holds bytes of its own, rather than the background that {@link fill} gave it. */
+  isWritten(frame: number): boolean {
+    if (frame < this.#flatFrames) return true
+    const regionNumber = Math.floor(frame / FRAMES_PER_REGION)
+    const region =
+      regionNumber < NEAR_REGIONS ? this.#near[regionNumber] : this.#far.get(regionNumber)
+    return region?.frames[frame % FRAMES_PER_REGION] !== undefined
+  }
+
+  /** Sets every 32-bit word from byte `start` up to `end` (exclusive, both page aligned) to `word`, at a cost that does not grow with the range. */
+  fill(start: number, end: number, word: number): void {
+    checkAddress(start, end - start)
+    if (start % PAGE_SIZE !== 0 || end % PAGE_SIZE !== 0) {
+      throw new CoreError('CORE_MISALIGNED', {
+        expected: 'a range of whole pages',
+        found: `0x${start.toString(16)} to 0x${end.toString(16)}`,
+      })
+    }
+    const first = start / PAGE_SIZE
+    const last = end / PAGE_SIZE
+    if (this.#flat !== undefined && first < this.#flatFrames) {
+      const windowEnd = Math.min(last, this.#flatFrames)
+      this.#flat.fill(word, first * WORDS_PER_FRAME, windowEnd * WORDS_PER_FRAME)
+    }
+    const range = { start: Math.max(first, this.#flatFrames), end: last, word: word | 0 }
+    if (range.end <= range.start) return
+    this.#fills.push(range)
+    for (const number of this.#writtenRegions()) {
+      this.#dropFrames(number, range)
+    }
+  }
+
+  read8(address: number): number {
+    return (this.#word(address) >>> ((address & 3) * 8)) & 0xff
+  }
+
+  read16(address: number): number {
+    return this.read8(address) | (this.read8(address + 1) << 8)
+  }
+
+  /** An unsigned 32-bit value. */
+  read32(address: number): number {
+    if (address % 4 === 0) return this.#word(address) >>> 0
+    return (this.read16(address) | (this.read16(address + 2) << 16)) >>> 0
+  }
+
+  read64(address: number): bigint {
+    return (BigInt(this.read32(address + 4)) << 32n) | BigInt(this.read32(address))
+  }
+
+  write8(address: number, value: number): void {
+    checkAddress(address, 1)
+    const words = this.locateForWrite(Math.floor(address / PAGE_SIZE))
+    const index = this.base + ((address % PAGE_SIZE) >>> 2)
+    const shift = (address & 3) * 8
+    words[index] = (words[index]! & ~(0xff << shift)) | ((value & 0xff) << shift)
+  }
+
+  write16(address: number, value: number): void {
+    this.write8(address, value)
+    this.write8(address + 1, value >>> 8)
+  }
+
+  write32(address: number, value: number): void {
+    if (address % 4 !== 0) {
+      this.write16(address, value)
+      this.write16(address + 2, value >>> 16)
+      return
+    }
+    checkAddress(address, 4)
+    const words = this.locateForWrite(Math.floor(address / PAGE_SIZE))
+    words[this.base + ((address % PAGE_SIZE) >>> 2)] = value
+  }
+
+  write64(address: number, value: bigint): void {
+    this.write32(address, Number(BigInt.asUintN(32, value)))
+    this.write32(address + 4, Number(BigInt.asUintN(32, value >> 32n)))
+  }
+
+  /** A copy of `length` bytes from `address`. */
+  read(address: number, length: number): Uint8Array {
+    checkAddress(address, length)
+    const bytes = new Uint8Array(length)
+    for (let done = 0; done < length;) {
+      const at = address + done
+      const offset = at % PAGE_SIZE
+      const count = Math.min(length - done, PAGE_SIZE - offset)
+      const words = this.locate(Math.floor(at / PAGE_SIZE))
+      bytes.set(
+        new Uint8Array(words.buffer, words.byteOffset + this.base * 4 + offset, count),
+        done,
+      )
+      done += count
+    }
+    return bytes
+  }
+
+  /** Writes all of `bytes` at `address`. */
+  write(address: number, bytes: Uint8Array): void {
+    checkAddress(address, bytes.length)
+    for (let done = 0; done < bytes.length;) {
+      const at = address + done
+      const offset = at % PAGE_SIZE
+      const count = Math.min(bytes.length - done, PAGE_SIZE - offset)
+      const words = this.locateForWrite(Math.floor(at / PAGE_SIZE))
+      new Uint8Array(words.buffer, words.byteOffset + this.base * 4 + offset, count).set(
+        bytes.subarray(done, done + count),
+      )
+      done += count
+    }
+  }
+
+  #word(address: number): number {
+    checkAddress(address, 1)
+    const words = this.locate(Math.floor(address / PAGE_SIZE))
+    return words[this.base + ((address % PAGE_SIZE) >>> 2)]!
+  }
+
+  /** What a frame without bytes of its own reads as. */
+  #absent(frame: number): Int32Array {
+    for (let index = this.#fills.length - 1; index >= 0; index--) {
+      const range = this.#fills[index]!
+      if (frame >= range.start && frame < range.end) return this.#pattern(range.word)
+    }
+    if (this.#frozen !== undefined && frame * WORDS_PER_FRAME < this.#frozen.length) {
+      return this.#frozen.subarray(frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
+    }
+    return this.#pattern(0)
+  }
+
+  #pattern(word: number): Int32Array {
+    let words = this.#patterns.get(word)
+    if (words === undefined) {
+      words = new Int32Array(WORDS_PER_FRAME).fill(word)
+      this.#patterns.set(word, words)
+    }
+    return words
+  }
+
+  /** The region with this number, made this memory's own. */
+  #ownRegion(number: number): Region {
+    const near = number < NEAR_REGIONS
+    const present = near ? this.#near[number] : this.#far.get(number)
+    if (present !== undefined && present.holder === this.#holder) return present
+    const region: Region = {
+      frames:
+        present === undefined
+          ? Array.from({ length: FRAMES_PER_REGION }, () => undefined)
+          : present.frames.slice(),
+      owned: new Uint8Array(FRAMES_PER_REGION),
+      holder: this.#holder,
+    }
+    if (near) {
+      // Filling the gap keeps the array packed, which is what makes reading it fast.
+      while (this.#near.length < number) this.#near.push(undefined)
+      this.#near[number] = region
+    } else {
+      this.#far.set(number, region)
+    }
+    return region
+  }
+
+  *#writtenRegions(): IterableIterator<number> {
+    for (const [number, region] of this.#near.entries()) {
+      if (region !== undefined) yield number
+    }
+    yield* this.#far.keys()
+  }
+
+  #dropFrames(regionNumber: number, range: FillRange): void {
+    const first = regionNumber * FRAMES_PER_REGION
+    const start = Math.max(range.start, first)
+    const end = Math.min(range.end, first + FRAMES_PER_REGION)
+    if (end <= start) return
+    const region = this.#ownRegion(regionNumber)
+    for (let frame = start; frame < end; frame++) {
+      region.frames[frame - first] = undefined
+      region.owned[frame - first] = 0
+    }
+  }
+}
+
+function checkAddress(address: number, length: number): void {
+  if (address >= 0 && length >= 0 && address + length <= PHYSICAL_ADDRESS_LIMIT) return
+  throw new CoreError('CORE_BAD_PHYSICAL_ADDRESS', {
+    expected: 'physical addresses from 0 up to 2^52',
+    found: `${length} bytes at 0x${address.toString(16)}`,
+  })
+}
