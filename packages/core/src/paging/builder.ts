@@ -108,6 +108,14 @@ export class PageTableBuilder {
     }
   }
 
+  /** Writes a raw page-table entry for the 4 KiB page at `address`, whatever its bits are: what early boot code does without checks. */
+  writeEntry(address: VirtualAddress, value: bigint): void {
+    const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
+    const low = Number(BigInt.asUintN(32, address)) | 0
+    const table = this.#descend(high, low, 3, PAGE_TABLE_FLAGS)
+    this.#memory.write64(table * PAGE_SIZE + levelIndex(high, low, 12) * 8, value)
+  }
+
   /** Clears the leaves of a range of whole pages; large pages are split where the range ends inside them. Holes are passed over. */
   unmapRange(start: VirtualAddress, bytes: number): void {
     this.changeRange(start, bytes, () => undefined)

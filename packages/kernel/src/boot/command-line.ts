@@ -1,0 +1,44 @@
+import { KernelError } from '../error.ts'
+
+/** The options that a 2.6.35 kernel with the patch understands, as far as EFI is concerned. */
+export interface CommandLine {
+  readonly text: string
+  /** `noefi`: EFI is not used at all. */
+  readonly noefi: boolean
+  /** `virtefi`: SetVirtualAddressMap and virtual mode, as before the patch. */
+  readonly virtefi: boolean
+  /** `add_efi_memmap`: the EFI memory map is added to the e820 map. */
+  readonly addEfiMemmap: boolean
+  /** `crashkernel=SIZE[KMG]`: bytes to reserve for a kdump kernel, 0 for none. */
+  readonly crashKernelBytes: number
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
+
+/**
+ * Parses a kernel command line; words that are not about EFI or kdump are kept in `text` and otherwise ignored, as kernels do.
+ * Throws KERNEL_BAD_COMMAND_LINE on a value that cannot be read.
+ */
+export function parseCommandLine(text: string): CommandLine {
+  const words = text.split(/\s+/).filter((word) => word !== '')
+  const crash = words.findLast((word) => word.startsWith('crashkernel='))
+  return {
+    text: words.join(' '),
+    noefi: words.includes('noefi'),
+    virtefi: words.includes('virtefi'),
+    addEfiMemmap: words.includes('add_efi_memmap'),
+    crashKernelBytes: crash === undefined ? 0 : parseSize(crash),
+  }
+}
+
+function parseSize(word: string): number {
+  const match = /^crashkernel=(\d+)([KMG]?)$/i.exec(word)
+  if (match === null) {
+    throw new KernelError('KERNEL_BAD_COMMAND_LINE', {
+      expected: 'crashkernel= with a size such as 128M',
+      found: word,
+      hint: 'an offset is not modelled: the kernel picks the place',
+    })
+  }
+  return Number(match[1]) * UNITS[(match[2] ?? '').toUpperCase()]!
+}

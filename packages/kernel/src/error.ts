@@ -1,0 +1,32 @@
+/** Every code that {@link KernelError} can carry. */
+export type KernelErrorCode =
+  | 'KERNEL_BAD_COMMAND_LINE'
+  | 'KERNEL_NO_STRATEGY'
+  | 'KERNEL_NO_ROOM'
+  | 'KERNEL_BAD_HAND_OFF'
+  | 'KERNEL_WRONG_PHASE'
+
+/** The kernel was used in a way that it cannot be: what a running kernel does wrong is a {@link KernelPanic}. */
+export class KernelError extends Error {
+  override readonly name = 'KernelError'
+  readonly code: KernelErrorCode
+  readonly expected: string
+  readonly found: string
+  readonly hint: string | undefined
+
+  constructor(
+    code: KernelErrorCode,
+    detail: { expected: string; found: string; hint?: string },
+  ) {
+    super(`expected ${detail.expected}, found ${detail.found}`)
+    this.code = code
+    this.expected = detail.expected
+    this.found = detail.found
+    this.hint = detail.hint
+  }
+}
+
+/** The kernel stopped itself, as panic() and BUG() do. The message is what it printed last. */
+export class KernelPanic extends Error {
+  override readonly name = 'KernelPanic'
+}

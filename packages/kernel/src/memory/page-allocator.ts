@@ -1,0 +1,73 @@
+import type { FrameOwner, PhysicalMemory } from '@trapdoor/core'
+import { KernelPanic } from '../error.ts'
+
+/** A range of frames; `end` is exclusive. */
+export interface FrameRange {
+  start: number
+  end: number
+}
+
+/** Below this frame memory is kept for those who ask for it (ZONE_DMA: the first 16 MiB). */
+const ZONE_DMA_END = 0x1000
+
+/**
+ * The kernel's free physical memory: first the early allocator's, then the page allocator's, which takes over what the former left
+ * (mm_init()). Lowest frames above ZONE_DMA go first. Frames that are handed out get an owner.
+ */
+export class PageAllocator {
+  readonly #memory: PhysicalMemory
+  #free: FrameRange[]
+
+  /** `ranges` in ascending order, in frames, without what is reserved. */
+  constructor(memory: PhysicalMemory, ranges: readonly FrameRange[]) {
+    this.#memory = memory
+    this.#free = ranges.map((range) => ({ ...range }))
+  }
+
+  /** What is free, in ascending order. */
+  get freeRanges(): readonly Readonly<FrameRange>[] {
+    return this.#free
+  }
+
+  /** The first of `count` contiguous frames; panics where there are none left. `align` in frames; `below` is an exclusive end in frames. */
+  allocate(
+    owner: FrameOwner,
+    count = 1,
+    { align = 1, below = Infinity }: { align?: number; below?: number } = {},
+  ): number {
+    const start = this.#find(count, align, ZONE_DMA_END, below) ?? this.#find(count, align, 0, below)
+    if (start === undefined) {
+      throw new KernelPanic(`Out of memory: no ${count} contiguous page(s) for ${owner.name}`)
+    }
+    this.reserve(start, start + count)
+    this.#memory.owners.set(start, start + count, owner)
+    return start
+  }
+
+  /** Takes frames out of the free ranges, wherever they are in them. */
+  reserve(start: number, end: number): void {
+    const index = this.#free.findIndex((range) => range.end > start)
+    if (index < 0) return
+    const range = this.#free[index]!
+    // Handing out from the front is by far the most frequent case.
+    if (range.start === start && end < range.end) {
+      range.start = end
+      return
+    }
+    this.#free = this.#free.flatMap((free) => {
+      if (free.end <= start || free.start >= end) return [free]
+      const rest: FrameRange[] = []
+      if (free.start < start) rest.push({ start: free.start, end: start })
+      if (free.end > end) rest.push({ start: end, end: free.end })
+      return rest
+    })
+  }
+
+  #find(count: number, align: number, from: number, below: number): number | undefined {
+    for (const range of this.#free) {
+      const start = Math.ceil(Math.max(range.start, from) / align) * align
+      if (start + count <= Math.min(range.end, below)) return start
+    }
+    return undefined
+  }
+}
