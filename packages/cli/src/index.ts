@@ -1,1 +1,3 @@
-export {}
+export { ExitCode } from './exit-code.ts'
+export type { CliIo, TextSink } from './io.ts'
+export { runCli } from './run-cli.ts'

@@ -41,6 +41,7 @@ export {
   effectiveMemoryKind,
   MemoryKind,
   memoryKindName,
+  type MtrrKind,
   mtrrKind,
   type MtrrRanges,
   type PageAttributeTable,

@@ -1,1 +1,42 @@
-export {}
+export { type CommandLine, parseCommandLine } from './boot/command-line.ts'
+export {
+  BOOT_PARAMS_BYTES,
+  type BootParams,
+  decodeBootParams,
+  type EfiInfo,
+  encodeBootParams,
+} from './boot/boot-params.ts'
+export { loadKernel, type HandOff } from './boot/loader.ts'
+export { bootKernel, type BootOptions } from './boot/start-kernel.ts'
+export { type CallPath, RuntimeCall, type Touch } from "./efi/runtime-call.ts"
+export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
+export {
+  createStrategy,
+  type EfiHandOver,
+  type PageTableStrategy,
+  type StrategyChoice,
+  type StrategyDefinition,
+  type StrategyOption,
+  StrategyRefusal,
+} from './efi/strategy.ts'
+export { efiIoremap, makeRuntimeCodeExecutable } from './efi/virtual-mode.ts'
+export { type EfiState } from './efi/efi-init.ts'
+export { KernelError, type KernelErrorCode, KernelPanic } from './error.ts'
+export { BOOT_PHASES, type BootPhase, createKernelHooks, type KernelHooks } from './hooks.ts'
+export { Kernel, type KernelProfile, type KernelVariable } from './kernel.ts'
+export { crashKexec, kexec, type NextKernel } from './kexec/kexec.ts'
+export { type AddressSpaceLayout, LAYOUT_2_6_26, LAYOUT_2_6_35 } from './memory/layout.ts'
+export {
+  E820_MAX,
+  type E820Entry,
+  e820FromEfi,
+  E820Type,
+  e820TypeOf,
+  endOfRam,
+  ramRanges,
+  sanitizeE820,
+  updateE820,
+} from './memory/e820.ts'
+export { type FrameRange, PageAllocator } from './memory/page-allocator.ts'
+export { KernelTables } from './memory/kernel-tables.ts'
+export { type ArgumentPlace, type Task } from './task/task.ts'

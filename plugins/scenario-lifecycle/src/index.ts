@@ -1,1 +1,18 @@
-export {}
+import { definePlugin, type Plugin } from '@trapdoor/harness'
+import { boot } from './boot.ts'
+import { kdump } from './kdump.ts'
+import { kexec, kexecOther } from './kexec.ts'
+import { services } from './services.ts'
+
+export { boot } from './boot.ts'
+export { kdump } from './kdump.ts'
+export { kexec, kexecOther } from './kexec.ts'
+export { services } from './services.ts'
+
+const plugin: Plugin = definePlugin({
+  name: '@trapdoor/scenario-lifecycle',
+  apiVersion: 1,
+  scenarios: [boot, services, kexec, kexecOther, kdump],
+})
+
+export default plugin

@@ -1,1 +1,12 @@
-export {}
+import { definePlugin, type Plugin } from '@trapdoor/harness'
+import { privateEfiPgd } from './private-efi-pgd.ts'
+
+export { privateEfiPgd } from './private-efi-pgd.ts'
+
+const plugin: Plugin = definePlugin({
+  name: '@trapdoor/strategy-private-efi-pgd',
+  apiVersion: 1,
+  strategies: [privateEfiPgd],
+})
+
+export default plugin

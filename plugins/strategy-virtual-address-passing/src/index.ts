@@ -1,1 +1,12 @@
-export {}
+import { definePlugin, type Plugin } from '@trapdoor/harness'
+import { virtualAddressPassing } from './virtual-address-passing.ts'
+
+export { virtualAddressPassing } from './virtual-address-passing.ts'
+
+const plugin: Plugin = definePlugin({
+  name: '@trapdoor/strategy-virtual-address-passing',
+  apiVersion: 1,
+  strategies: [virtualAddressPassing],
+})
+
+export default plugin

@@ -1,7 +1,16 @@
 /** Bits of CR0 (SDM Vol. 3, 2.5). */
 export const Cr0 = { PE: 0x1, WP: 0x1_0000, PG: 0x8000_0000 } as const
 /** Bits of CR4. */
-export const Cr4 = { PSE: 0x10, PAE: 0x20, PGE: 0x80, SMEP: 0x10_0000, SMAP: 0x20_0000 } as const
+export const Cr4 = {
+  PSE: 0x10,
+  PAE: 0x20,
+  PGE: 0x80,
+  LA57: 0x1000,
+  PCIDE: 0x2_0000,
+  SMEP: 0x10_0000,
+  SMAP: 0x20_0000,
+  PKE: 0x40_0000,
+} as const
 /** Bits of IA32_EFER (SDM Vol. 3, 2.2.1). */
 export const Efer = { LME: 0x100, LMA: 0x400, NXE: 0x800 } as const
 /** Long mode with 4-level paging, write protection on. */

@@ -115,9 +115,16 @@ export class Cpu {
     return this.#cr3
   }
 
-  /** MOV to CR3: loads a root and drops the translations that are not global. A root above MAXPHYADDR is #GP(0). */
+  /** MOV to CR3: loads a root and drops the translations that are not global. A root above MAXPHYADDR is #GP(0), a misaligned one a {@link CoreError}. */
   writeCr3(root: number): void {
-    if (root >= 2 ** this.machine.features.maxPhysicalAddressBits || root % PHYSICAL_PAGE !== 0) {
+    if (root % PHYSICAL_PAGE !== 0 || root < 0) {
+      throw new CoreError('CORE_BAD_CONTROL_REGISTER', {
+        expected:
+          'CR3 with the address of a whole page and no flags, as PWT, PCD and PCIDs are not modelled',
+        found: `0x${root.toString(16)}`,
+      })
+    }
+    if (root >= 2 ** this.machine.features.maxPhysicalAddressBits) {
       throw this.#raise(
         new GeneralProtection('CR3 cannot hold this root', BigInt(root), this.#site()),
       )
@@ -132,13 +139,17 @@ export class Cpu {
     return this.#cr4
   }
 
-  /** MOV to CR4: a change of PGE drops all translations, one of SMEP those that are not global. A bit the CPU lacks is #GP(0). */
+  /**
+   * MOV to CR4: a change of PGE drops all translations, and so does setting SMEP (SDM Vol. 3, 4.10.4.1). A bit the CPU lacks is #GP(0);
+   * no model has PCIDs, 5-level paging or protection keys.
+   */
   writeCr4(value: number): void {
     const { features } = this.machine
     const missing =
       (features.pge ? 0 : value & Cr4.PGE) |
       (features.smep ? 0 : value & Cr4.SMEP) |
-      (features.smap ? 0 : value & Cr4.SMAP)
+      (features.smap ? 0 : value & Cr4.SMAP) |
+      (value & (Cr4.LA57 | Cr4.PCIDE | Cr4.PKE))
     if (missing !== 0 || (value & Cr4.PAE) === 0) {
       throw this.#raise(
         new GeneralProtection('CR4 cannot hold this value', BigInt(value), this.#site()),
@@ -150,8 +161,8 @@ export class Cpu {
     if ((changed & Cr4.PGE) !== 0) {
       this.tlb.flushAll()
       this.counters.globalFlushes++
-    } else if ((changed & (Cr4.SMEP | Cr4.PAE)) !== 0) {
-      this.tlb.flushNonGlobal()
+    } else if ((changed & value & Cr4.SMEP) !== 0) {
+      this.tlb.flushAll()
     }
     this.#controlsChanged()
   }
@@ -160,9 +171,10 @@ export class Cpu {
     return this.#efer
   }
 
-  /** WRMSR to IA32_EFER. NXE on a CPU without NX is #GP(0). */
+  /** WRMSR to IA32_EFER. NXE on a CPU without NX is #GP(0), and so is clearing LME, as paging is on. It drops no translation. */
   writeEfer(value: number): void {
-    if ((value & Efer.NXE) !== 0 && !this.machine.features.nx) {
+    const lacksNx = (value & Efer.NXE) !== 0 && !this.machine.features.nx
+    if (lacksNx || (value & Efer.LME) === 0) {
       throw this.#raise(
         new GeneralProtection('EFER cannot hold this value', BigInt(value), this.#site()),
       )
@@ -234,10 +246,7 @@ export class Cpu {
     const write = kind % AccessKind.UserOffset === AccessKind.Write
     if (tlb.find(high, low)) {
       if ((this.#permissions[kind]! & (1 << tlb.rights)) === 0) {
-        // The refusing entry goes, as every page fault takes its page's entries along (SDM Vol. 3, 4.10.4.1).
-        const rights = tlb.rights
-        tlb.invalidatePage(joinHalves(high, low))
-        throw this.#pageFault(high, low, kind, true, false, rights)
+        throw this.#pageFault(high, low, pageFaultCode(kind, true, false, this.#controls), kind, [])
       }
       if (!write || tlb.dirty) {
         this.counters.tlbHits++
@@ -309,7 +318,7 @@ export class Cpu {
    * that the bytes are. Other bytes are #UD. Returns RAX.
    */
   call(address: bigint, ...args: readonly bigint[]): bigint {
-    const returnSlot = this.rsp - 8n
+    const returnSlot = BigInt.asUintN(64, this.rsp - 8n)
     this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n)
     const bytes = this.#copyIn(address, GATE_SIZE, 'execute')
     const gate = this.machine.gates.decode(bytes)
@@ -322,7 +331,7 @@ export class Cpu {
     this.rsp = returnSlot
     const rax = BigInt.asUintN(64, gate.run({ cpu: this, rip: address, args }))
     this.read64(returnSlot)
-    this.rsp = returnSlot + 8n
+    this.rsp = BigInt.asUintN(64, returnSlot + 8n)
     this.#calls.pop()
     log.emit({ kind: 'return', cpu: this.id, name: gate.name, image: gate.image, rax })
     return rax
@@ -350,20 +359,14 @@ export class Cpu {
 
   #walk(high: number, low: number, kind: number, write: boolean): number {
     const walker = this.#walker
-    const before = walker.references
     const status = walker.walk(this.#cr3 / PHYSICAL_PAGE, high, low)
-    this.counters.walkReferences += walker.references - before
-    if (status !== WalkStatus.Mapped) {
-      throw this.#pageFault(
-        high,
-        low,
-        kind,
-        status === WalkStatus.ReservedBit,
-        status === WalkStatus.ReservedBit,
-      )
-    }
-    if ((this.#permissions[kind]! & (1 << walker.rights)) === 0) {
-      throw this.#pageFault(high, low, kind, true, false)
+    this.counters.walkReferences += walker.depth + 1
+    if (status !== WalkStatus.Mapped || (this.#permissions[kind]! & (1 << walker.rights)) === 0) {
+      // Reserved bits are looked at in present entries only, so that such a fault has P set too (SDM Vol. 3, 4.7).
+      const isPresent = status !== WalkStatus.NotPresent
+      const isReserved = status === WalkStatus.ReservedBit
+      const code = pageFaultCode(kind, isPresent, isReserved, this.#controls)
+      throw this.#pageFault(high, low, code, kind, walkSteps(walker, this.#memory))
     }
     walker.markUsed(write)
     this.tlb.insert(high, low, {
@@ -377,28 +380,18 @@ export class Cpu {
     return walker.frame
   }
 
-  /** A page fault as it is raised; `cachedRights` where a TLB entry refused, so that no entry was read. */
+  /** A page fault as it is raised. It takes the TLB's entries for its page along (SDM Vol. 3, 4.10.4.1). */
   #pageFault(
     high: number,
     low: number,
+    errorCode: number,
     kind: number,
-    present: boolean,
-    reserved: boolean,
-    cachedRights?: number,
+    steps: readonly WalkStep[],
   ): CpuException {
     const address = joinHalves(high, low)
-    const steps: WalkStep[] =
-      cachedRights === undefined ? walkSteps(this.#walker, this.#memory) : []
     this.cr2 = address
-    return this.#raise(
-      new PageFault(
-        address,
-        accessOf(kind),
-        pageFaultCode(kind, present, reserved, this.#controls),
-        steps,
-        this.#site(),
-      ),
-    )
+    this.tlb.invalidatePage(address)
+    return this.#raise(new PageFault(address, accessOf(kind), errorCode, steps, this.#site()))
   }
 
   #raise<E extends CpuException>(exception: E): E {

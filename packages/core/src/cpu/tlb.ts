@@ -35,6 +35,8 @@ export class Tlb {
   /** Bits 0 to 2 rights, 3 dirty, 4 global, 5 to 7 PAT index, 8 and up pageFrames. */
   readonly #flags: Int32Array = new Int32Array(SLOTS)
   readonly #evicted: Map<number, TlbEntry> = new Map()
+  /** Whether fragments of a large page may be held. */
+  #holdsFragments = false
   #localGeneration = 0
   #globalGeneration = 0
 
@@ -75,6 +77,7 @@ export class Tlb {
     this.#tagHigh[slot] = tagHigh
     this.#generation[slot] = entry.global ? this.#globalGeneration : this.#localGeneration
     this.#frame[slot] = entry.frame
+    if (entry.pageFrames > 1) this.#holdsFragments = true
     this.#flags[slot] =
       entry.rights |
       (entry.dirty ? 8 : 0) |
@@ -103,23 +106,23 @@ export class Tlb {
     }
   }
 
-  /** Drops everything: a change of CR4.PGE. */
+  /** Drops everything: a change of CR4.PGE, or SMEP set. */
   flushAll(): void {
     this.#localGeneration++
     this.#globalGeneration++
     this.#evicted.clear()
+    this.#holdsFragments = false
   }
 
-  /** Drops the translations of the page that holds an address, global or not: INVLPG. A fragment takes the rest of its large page along. */
+  /**
+   * Drops the translations of the page that holds an address, global or not: INVLPG. Of a large page all fragments go, whether the
+   * one at the address is held or not (SDM Vol. 3, 4.10.4.1).
+   */
   invalidatePage(address: bigint): void {
-    const entry = this.peek(address)
-    const frames = entry?.pageFrames ?? 1
-    const first = (address >> 12n) & ~BigInt(frames - 1)
-    if (frames > SLOTS) {
-      this.#dropWithin(first, BigInt(frames))
-      return
-    }
-    for (let page = 0; page < frames; page++) this.#drop((first + BigInt(page)) << 12n)
+    const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
+    const low = Number(BigInt.asUintN(32, address)) | 0
+    if (this.#holdsFragments) this.#dropFragments(pageNumber(high, low))
+    this.#drop(high, low)
   }
 
   /** Number of translations held. */
@@ -146,9 +149,7 @@ export class Tlb {
     return this.#generation[slot] === (global ? this.#globalGeneration : this.#localGeneration)
   }
 
-  #drop(address: bigint): void {
-    const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
-    const low = Number(BigInt.asUintN(32, address)) | 0
+  #drop(high: number, low: number): void {
     const tagLow = (high << 20) | (low >>> 12)
     const slot = tagLow & (SLOTS - 1)
     if (this.#tagLow[slot] === tagLow && this.#tagHigh[slot] === high >>> 12) {
@@ -157,16 +158,16 @@ export class Tlb {
     this.#evicted.delete(pageNumber(high, low))
   }
 
-  #dropWithin(firstPage: bigint, pages: bigint): void {
-    const first = Number(firstPage)
-    const end = first + Number(pages)
+  /** Drops every entry that comes from a large page around `page`. */
+  #dropFragments(page: number): void {
+    const covers = (held: number, frames: number): boolean =>
+      frames > 1 && Math.floor(held / frames) === Math.floor(page / frames)
     for (let slot = 0; slot < SLOTS; slot++) {
       if (this.#tagHigh[slot] === NO_TAG) continue
-      const page = this.#slotPage(slot)
-      if (page >= first && page < end) this.#tagHigh[slot] = NO_TAG
+      if (covers(this.#slotPage(slot), this.#flags[slot]! >>> 8)) this.#tagHigh[slot] = NO_TAG
     }
-    for (const page of this.#evicted.keys()) {
-      if (page >= first && page < end) this.#evicted.delete(page)
+    for (const [held, { pageFrames }] of this.#evicted) {
+      if (covers(held, pageFrames)) this.#evicted.delete(held)
     }
   }
 

@@ -12,12 +12,15 @@ export class MachineReset extends Error {
   }
 }
 
-/** Reset control register (PCH datasheet, port CF9h): 0x6 hard reset, 0xe full reset. */
+/** Reset control register (PCH datasheet, port CF9h): bit 2 resets the CPU; 0x6 is a hard reset, 0xe a full one with a power cycle. */
 export const RESET_CONTROL_PORT = 0xcf9
-/** A sleep control port whose write of 0x20 powers the machine off. */
+/** A sleep control register (ACPI 6, 4.8.3.7), whose bit 5 (SLP_EN) powers the machine off. */
 export const POWER_OFF_PORT = 0xb004
+const RST_CPU = 0x04
+const FULL_RST = 0x08
+const SLP_EN = 0x20
 
-/** The ports that end a run. A write to them throws {@link MachineReset}. */
+/** The ports that end a run. A write that resets throws {@link MachineReset}; one without the bit that starts it does nothing. */
 export class ResetControl implements PortDevice {
   readonly name = 'reset control'
   readonly ports: readonly number[] = [RESET_CONTROL_PORT, POWER_OFF_PORT]
@@ -27,8 +30,11 @@ export class ResetControl implements PortDevice {
   }
 
   out8(port: number, value: number): void {
-    if (port === POWER_OFF_PORT) throw new MachineReset('shutdown')
-    throw new MachineReset((value & 0x08) !== 0 ? 'cold' : 'warm')
+    if (port === POWER_OFF_PORT) {
+      if ((value & SLP_EN) !== 0) throw new MachineReset('shutdown')
+    } else if ((value & RST_CPU) !== 0) {
+      throw new MachineReset((value & FULL_RST) !== 0 ? 'cold' : 'warm')
+    }
   }
 
   fork(): ResetControl {

@@ -1,6 +1,8 @@
 /** Memory types by their architectural encoding (SDM Vol. 3, table 12-2); UC- exists in the PAT alone. */
 export const MemoryKind = { UC: 0, WC: 1, WT: 4, WP: 5, WB: 6, UCMinus: 7 } as const
 export type MemoryKind = (typeof MemoryKind)[keyof typeof MemoryKind]
+/** The types that an MTRR can have. */
+export type MtrrKind = Exclude<MemoryKind, 7>
 
 const NAMES: Readonly<Record<MemoryKind, string>> = {
   0: 'UC',
@@ -30,11 +32,11 @@ export const PAT_LINUX: PageAttributeTable = [WB, WC, UCMinus, UC, WB, WC, UCMin
 export type MtrrRanges = readonly {
   readonly start: number
   readonly end: number
-  readonly kind: MemoryKind
+  readonly kind: MtrrKind
 }[]
 
 /** The MTRR type of a physical address. */
-export function mtrrKind(ranges: MtrrRanges, address: number): MemoryKind {
+export function mtrrKind(ranges: MtrrRanges, address: number): MtrrKind {
   for (let index = ranges.length - 1; index >= 0; index--) {
     const range = ranges[index]!
     if (address >= range.start && address < range.end) return range.kind
@@ -42,14 +44,17 @@ export function mtrrKind(ranges: MtrrRanges, address: number): MemoryKind {
   return UC
 }
 
-/** The effective type of an access, from the MTRR's and the PAT's (SDM Vol. 3, table 12-7). */
-export function effectiveMemoryKind(mtrr: MemoryKind, pat: MemoryKind): MemoryKind {
-  if (pat === WC) return WC
-  if (pat === UC) return UC
-  if (pat === UCMinus) return mtrr === WC ? WC : UC
-  if (mtrr === UC) return UC
-  if (pat === WB) return mtrr
-  if (pat === WT) return mtrr === WC ? UC : mtrr === WP ? WP : WT
-  // PAT WP: the remaining MTRR types are WC, WT, WP and WB.
-  return mtrr === WC ? UC : mtrr === WT ? WT : WP
+/** Table 12-7: rows are the MTRR's type, columns the PAT's UC, UC-, WC, WT, WB, WP. */
+const EFFECTIVE: Readonly<Record<MtrrKind, readonly MemoryKind[]>> = {
+  [UC]: [UC, UC, WC, UC, UC, UC],
+  [WC]: [UC, WC, WC, UC, WC, UC],
+  [WT]: [UC, UC, WC, WT, WT, WP],
+  [WB]: [UC, UC, WC, WT, WB, WP],
+  [WP]: [UC, WC, WC, WT, WP, WP],
+}
+const PAT_COLUMNS: PageAttributeTable = [UC, UCMinus, WC, WT, WB, WP]
+
+/** The effective type of an access, from the MTRR's and the PAT's (SDM Vol. 3, table 12-7; 11-7 before 2023). An MTRR has no UC-. */
+export function effectiveMemoryKind(mtrr: MtrrKind, pat: MemoryKind): MemoryKind {
+  return EFFECTIVE[mtrr][PAT_COLUMNS.indexOf(pat)]!
 }

@@ -115,13 +115,20 @@ export class PhysicalMemory {
     return copy
   }
 
+  /** Sets a whole frame to zeros, as a page-table allocator does. */
+  clearFrame(frame: number): void {
+    const words = this.locateForWrite(frame)
+    words.fill(0, this.base, this.base + WORDS_PER_FRAME)
+  }
+
   /** Whether a frame holds bytes of its own, rather than the background that {@link fill} gave it. */
   isWritten(frame: number): boolean {
     if (frame < this.#flatFrames) return true
     const regionNumber = Math.floor(frame / FRAMES_PER_REGION)
     const region =
       regionNumber < NEAR_REGIONS ? this.#near[regionNumber] : this.#far.get(regionNumber)
-    return region?.frames[frame % FRAMES_PER_REGION] !== undefined
+    if (region?.frames[frame % FRAMES_PER_REGION] !== undefined) return true
+    return this.#isFrozen(frame) && !this.#fills.some((fill) => isWithin(frame, fill))
   }
 
   /** Sets every 32-bit word from byte `start` up to `end` (exclusive, both page aligned) to `word`, at a cost that does not grow with the range. */
@@ -237,12 +244,16 @@ export class PhysicalMemory {
   #absent(frame: number): Int32Array {
     for (let index = this.#fills.length - 1; index >= 0; index--) {
       const range = this.#fills[index]!
-      if (frame >= range.start && frame < range.end) return this.#pattern(range.word)
+      if (isWithin(frame, range)) return this.#pattern(range.word)
     }
-    if (this.#frozen !== undefined && frame * WORDS_PER_FRAME < this.#frozen.length) {
+    if (this.#frozen !== undefined && this.#isFrozen(frame)) {
       return this.#frozen.subarray(frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
     }
     return this.#pattern(0)
+  }
+
+  #isFrozen(frame: number): boolean {
+    return this.#frozen !== undefined && frame * WORDS_PER_FRAME < this.#frozen.length
   }
 
   #pattern(word: number): Int32Array {
@@ -295,6 +306,10 @@ export class PhysicalMemory {
       region.owned[frame - first] = 0
     }
   }
+}
+
+function isWithin(frame: number, range: FillRange): boolean {
+  return frame >= range.start && frame < range.end
 }
 
 function checkAddress(address: number, length: number): void {

@@ -1,8 +1,10 @@
 import {
   formatAddress,
+  isCanonical,
   PAGE_SIZE,
   PAGE_SIZE_1G,
   PAGE_SIZE_2M,
+  PHYSICAL_ADDRESS_LIMIT,
   type PhysicalAddress,
   type VirtualAddress,
 } from '../address.ts'
@@ -60,7 +62,7 @@ export class PageTableBuilder {
 
   /**
    * Maps `bytes` from `start` to the physical range from `physical`, with the largest pages that alignment and `largestPage` allow.
-   * All three are page aligned, else CORE_MISALIGNED. Leaves are made accessed and dirty, as Linux makes them.
+   * All three are page aligned, else CORE_MISALIGNED; the range lies in one half of the address space, else CORE_BAD_RANGE. Leaves are made accessed and dirty, as Linux makes them.
    */
   mapRange(
     start: VirtualAddress,
@@ -75,10 +77,17 @@ export class PageTableBuilder {
         found: `${largest} bytes`,
       })
     }
-    if (physical % PAGE_SIZE !== 0 || bytes % PAGE_SIZE !== 0 || start % 4096n !== 0n) {
+    checkRange(start, bytes)
+    if (physical % PAGE_SIZE !== 0) {
       throw new CoreError('CORE_MISALIGNED', {
-        expected: 'whole pages',
-        found: `${bytes} bytes at ${formatAddress(start)} to ${formatAddress(physical)}`,
+        expected: 'a physical address at the start of a page',
+        found: formatAddress(physical),
+      })
+    }
+    if (physical + bytes > PHYSICAL_ADDRESS_LIMIT) {
+      throw new CoreError('CORE_BAD_RANGE', {
+        expected: 'physical addresses below 2^52',
+        found: `${bytes} bytes from ${formatAddress(physical)}`,
       })
     }
     const flagsLow = leafFlags(options)
@@ -130,6 +139,7 @@ export class PageTableBuilder {
     bytes: number,
     change: (low: number, high: number) => readonly [low: number, high: number] | undefined,
   ): void {
+    checkRange(start, bytes)
     let address: bigint = start
     const end = start + BigInt(bytes)
     while (address < end) {
@@ -186,7 +196,7 @@ export class PageTableBuilder {
       if ((entryLow & Entry.Present) === 0) {
         table = this.#newTable(table, index, tableFlags)
       } else if (at > 0 && (entryLow & Entry.PageSize) !== 0) {
-        table = this.#split(table, index, at, tableFlags)
+        table = this.#split(table, index, at)
       } else {
         table = entryFrame(entryLow, entryHigh)
       }
@@ -196,22 +206,21 @@ export class PageTableBuilder {
 
   #newTable(parent: number, index: number, flags: number): number {
     const frame = this.#allocate()
-    const words = this.#memory.locateForWrite(frame)
-    words.fill(0, this.#memory.base, this.#memory.base + PAGE_SIZE / 4)
+    this.#memory.clearFrame(frame)
     const own = this.#memory.locateForWrite(parent)
     own[this.#memory.base + index * 2] = frameLow(frame) | flags
     own[this.#memory.base + index * 2 + 1] = frameHigh(frame)
     return frame
   }
 
-  /** Replaces the large page at an entry by a table of 512 pages of the next size with the same flags. */
-  #split(parent: number, index: number, depth: number, tableFlags: number): number {
+  /** Replaces the large page at an entry by a table of 512 pages of the next size with the same flags; the table itself takes no right away. */
+  #split(parent: number, index: number, depth: number): number {
     const words = this.#memory.locate(parent)
     const low = words[this.#memory.base + index * 2]!
     const high = words[this.#memory.base + index * 2 + 1]!
     const level = FOUR_LEVEL.levels[depth]!
     const below = FOUR_LEVEL.levels[depth + 1]!
-    const frame = this.#newTable(parent, index, tableFlags)
+    const frame = this.#newTable(parent, index, PAGE_TABLE_FLAGS)
     const pat = (low & Entry.PatLarge) !== 0
     const flags =
       depth + 1 === 3
@@ -251,7 +260,7 @@ export class PageTableBuilder {
         if (within === 0 && room >= BigInt(level.frames) * 4096n) {
           return { present: true, table, index, frames: level.frames }
         }
-        table = this.#split(table, index, depth, PAGE_TABLE_FLAGS)
+        table = this.#split(table, index, depth)
       } else {
         table = entryFrame(entryLow, entryHigh)
       }
@@ -278,6 +287,23 @@ function leafDepth(low: number, frame: number, left: number, largest: number): n
   if (largest >= PAGE_SIZE_1G && ((page | frame) & 0x3_ffff) === 0 && left >= 0x4_0000) return 1
   if (largest >= PAGE_SIZE_2M && ((page | frame) & 0x1ff) === 0 && left >= 0x200) return 2
   return 3
+}
+
+/** Whether a range consists of whole pages and does not leave the half of the address space that it starts in. */
+function checkRange(start: VirtualAddress, bytes: number): void {
+  if (bytes % PAGE_SIZE !== 0 || start % 4096n !== 0n) {
+    throw new CoreError('CORE_MISALIGNED', {
+      expected: 'whole pages',
+      found: `${bytes} bytes at ${formatAddress(start)}`,
+    })
+  }
+  const last = start + BigInt(bytes) - 1n
+  if (bytes < 0 || (bytes > 0 && (!isCanonical(last) || last >> 63n !== start >> 63n))) {
+    throw new CoreError('CORE_BAD_RANGE', {
+      expected: 'a range within one half of the address space',
+      found: `${bytes} bytes at ${formatAddress(start)}`,
+    })
+  }
 }
 
 function alreadyMapped(table: number, index: number): CoreError {

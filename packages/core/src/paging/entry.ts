@@ -47,7 +47,8 @@ export function frameLow(frame: number): number {
   return (frame << 12) | 0
 }
 
-/** The PAT index that a leaf selects; `pat` is its PAT bit as 0 or 1. */
-export function patIndex(low: number, pat: number): number {
-  return (pat << 2) | ((low & Entry.CacheDisable) >>> 3) | ((low & Entry.WriteThrough) >>> 3)
+/** The PAT index that the low half of a leaf selects (SDM Vol. 3, 4.9.2); `frames` tells the size of its page. */
+export function leafPatIndex(low: number, frames: number): number {
+  const pat = frames === 1 ? low & Entry.Pat4K : low & Entry.PatLarge
+  return (pat === 0 ? 0 : 4) | ((low & (Entry.CacheDisable | Entry.WriteThrough)) >>> 3)
 }

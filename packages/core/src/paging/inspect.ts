@@ -71,16 +71,10 @@ export function inspectAddress(context: TranslationContext, address: bigint): In
 
 /** The entries that a walker's last walk read, from the root down. */
 export function walkSteps(walker: PageWalker, memory: PhysicalMemory): WalkStep[] {
-  const steps: WalkStep[] = []
-  for (let depth = 0; depth <= walker.depth; depth++) {
-    const table = walker.tableFrame(depth) * 4096
-    const index = walker.tableIndex(depth)
-    steps.push({
-      entry: walker.mode.levels[depth]!.entry,
-      table,
-      index,
-      value: memory.read64(table + index * 8),
-    })
-  }
-  return steps
+  return walker.path().map(({ table, index }, depth) => ({
+    entry: walker.mode.levels[depth]!.entry,
+    table: table * 4096,
+    index,
+    value: memory.read64(table * 4096 + index * 8),
+  }))
 }

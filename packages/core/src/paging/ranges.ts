@@ -1,5 +1,6 @@
 import { truncateVirt, type VirtualAddress } from '../address.ts'
-import { Entry, entryFrame, patIndex } from './entry.ts'
+import { Entry, entryFrame, leafPatIndex } from './entry.ts'
+import { type EntryMasks, entryMasks } from './mode.ts'
 import type { TranslationContext } from './inspect.ts'
 
 /** Neighbouring pages that differ in nothing but their addresses, and whose physical addresses follow one another. */
@@ -26,7 +27,7 @@ export interface MappingSurvey {
   readonly tables: readonly number[]
 }
 
-/** Every mapping under a root, merged, for the linear addresses of PML4 entries `firstIndex` up to `endIndex` (exclusive, default all). */
+/** Every mapping under a root, merged, without entries that have a reserved bit set, for the linear addresses of PML4 entries `firstIndex` up to `endIndex` (exclusive, default all). */
 export function mappedRanges(
   context: TranslationContext,
   firstIndex = 0,
@@ -51,11 +52,13 @@ const FLAG = { writable: 1, user: 2, executable: 4, global: 8, patShift: 4 } as 
 class Survey {
   readonly tables: Set<number> = new Set()
   readonly #context: TranslationContext
+  readonly #masks: readonly EntryMasks[]
   readonly #ranges: MappedRange[] = []
   #open: OpenRange | undefined
 
   constructor(context: TranslationContext) {
     this.#context = context
+    this.#masks = entryMasks(context.mode, context.features, context.noExecute)
   }
 
   table(
@@ -69,34 +72,33 @@ class Survey {
     endIndex: number,
   ): void {
     this.tables.add(frame)
-    const { memory, mode, features, noExecute } = this.#context
-    const level = mode.levels[depth]!
-    const last = depth === mode.levels.length - 1
-    const leafBit =
-      level.pageSize === 'leaf' || (level.pageSize === 'leaf-with-1g' && features.pages1G)
+    const { memory } = this.#context
+    const level = this.#masks[depth]!
     const words = memory.locate(frame)
     const base = memory.base
     for (let index = firstIndex; index < endIndex; index++) {
       const low = words[base + index * 2]!
       if ((low & Entry.Present) === 0) continue
       const high = words[base + index * 2 + 1]!
+      const isLeaf = (low & level.leafBit) !== 0
+      const reservedLow = isLeaf ? level.leafReservedLow : level.reservedLow
+      if ((high & level.reservedHigh) !== 0 || (low & reservedLow) !== 0) continue
       const mayWrite = writable && (low & Entry.Writable) !== 0
       const mayUser = user && (low & Entry.User) !== 0
-      const mayExecute = executable && !(noExecute && high < 0)
+      const mayExecute = executable && high >= 0
       const target = entryFrame(low, high)
-      const isLargeLeaf = leafBit && (low & Entry.PageSize) !== 0
-      if (!last && !isLargeLeaf) {
-        const address = prefix | (BigInt(index) << BigInt(level.shift))
+      if (!isLeaf) {
+        // The root's upper half is sign-extended, so that no range runs across the hole between the halves.
+        const address = truncateVirt(prefix | (BigInt(index) << BigInt(level.shift)))
         this.table(target, depth + 1, address, mayWrite, mayUser, mayExecute, 0, 512)
         continue
       }
-      const patBit = last ? (low & Entry.Pat4K) >>> 7 : (low & Entry.PatLarge) >>> 12
       const flags =
         (mayWrite ? FLAG.writable : 0) |
         (mayUser ? FLAG.user : 0) |
         (mayExecute ? FLAG.executable : 0) |
         ((low & Entry.Global) !== 0 ? FLAG.global : 0) |
-        (patIndex(low, patBit) << FLAG.patShift)
+        (leafPatIndex(low, level.frames) << FLAG.patShift)
       this.#leaf(prefix, index, level.shift, target - (target % level.frames), level.frames, flags)
     }
   }
@@ -136,7 +138,7 @@ class Survey {
     if (open === undefined) return
     this.#open = undefined
     this.#ranges.push({
-      start: truncateVirt(open.start),
+      start: open.start as VirtualAddress,
       physical: open.frame * 4096,
       bytes: open.frames * 4096,
       pageSize: open.pageFrames * 4096,

@@ -25,13 +25,13 @@ export function e820TypeOf(descriptor: MemoryDescriptor): E820Type {
     case MemoryType.LoaderData:
     case MemoryType.BootServicesCode:
     case MemoryType.BootServicesData:
-    case MemoryType.Conventional:
+    case MemoryType.ConventionalMemory:
       return (descriptor.attribute & MemoryAttribute.WB) !== 0n ? E820Type.RAM : E820Type.RESERVED
-    case MemoryType.ACPIReclaim:
+    case MemoryType.ACPIReclaimMemory:
       return E820Type.ACPI
     case MemoryType.ACPIMemoryNVS:
       return E820Type.NVS
-    case MemoryType.Unusable:
+    case MemoryType.UnusableMemory:
       return E820Type.UNUSABLE
     default:
       return E820Type.RESERVED

@@ -9,6 +9,7 @@ export interface AddressSpaceLayout {
   readonly pageOffsetEnd: VirtualAddress
   /** vmalloc and ioremap. */
   readonly vmallocStart: VirtualAddress
+  readonly vmallocEnd: VirtualAddress
   /** __START_KERNEL_map: kernel text and data. */
   readonly startKernelMap: VirtualAddress
   readonly modulesStart: VirtualAddress
@@ -28,6 +29,7 @@ export const LAYOUT_2_6_35: AddressSpaceLayout = {
   pageOffset: virt(0xffff_8800_0000_0000n),
   pageOffsetEnd: virt(0xffff_c800_0000_0000n),
   vmallocStart: virt(0xffff_c900_0000_0000n),
+  vmallocEnd: virt(0xffff_e900_0000_0000n),
   ...UPPER,
 }
 
@@ -37,5 +39,6 @@ export const LAYOUT_2_6_26: AddressSpaceLayout = {
   pageOffset: virt(0xffff_8100_0000_0000n),
   pageOffsetEnd: virt(0xffff_c100_0000_0000n),
   vmallocStart: virt(0xffff_c200_0000_0000n),
+  vmallocEnd: virt(0xffff_e200_0000_0000n),
   ...UPPER,
 }

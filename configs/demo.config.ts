@@ -1,0 +1,11 @@
+import { defineConfig } from '@trapdoor/harness'
+
+// Three boots of OVMF that differ in chipset, memory above 4 GiB, and where runtime services keep their variables.
+export default defineConfig({
+  memoryMaps: ['demo/ovmf-pc-2m.txt', 'demo/ovmf-q35-4m.txt', 'demo/ovmf-q35-secboot.txt'],
+  firmware: ['*'],
+  strategies: ['*'],
+  scenarios: ['boot', 'services', 'kexec', 'kdump'],
+  kernel: { commandLine: 'crashkernel=64M' },
+  output: '../results.json',
+})

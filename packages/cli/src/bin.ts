@@ -1,0 +1,15 @@
+#!/usr/bin/env node
+import { runCli } from './run-cli.ts'
+
+const interrupt = new AbortController()
+process.once('SIGINT', () => interrupt.abort())
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  cwd: process.cwd(),
+  env: process.env,
+  isTTY: process.stdout.isTTY && process.stderr.isTTY,
+  columns: process.stdout.columns,
+  signal: interrupt.signal,
+})

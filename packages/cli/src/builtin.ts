@@ -1,0 +1,23 @@
+import firmwareCpuState from '@trapdoor/firmware-cpu-state'
+import firmwareMemoryMap from '@trapdoor/firmware-memory-map'
+import firmwareSvam from '@trapdoor/firmware-svam'
+import type { Plugin } from '@trapdoor/harness'
+import ruleHazards from '@trapdoor/rule-hazards'
+import scenarioLifecycle from '@trapdoor/scenario-lifecycle'
+import strategyGlobalIdentityMap from '@trapdoor/strategy-global-identity-map'
+import strategyLegacyVirtual from '@trapdoor/strategy-legacy-virtual'
+import strategyPrivateEfiPgd from '@trapdoor/strategy-private-efi-pgd'
+import strategyVirtualAddressPassing from '@trapdoor/strategy-virtual-address-passing'
+
+/** The plugins that every run has, in the order of the matrix. */
+export const BUILT_IN_PLUGINS: readonly Plugin[] = [
+  strategyLegacyVirtual,
+  strategyPrivateEfiPgd,
+  strategyGlobalIdentityMap,
+  strategyVirtualAddressPassing,
+  firmwareSvam,
+  firmwareMemoryMap,
+  firmwareCpuState,
+  scenarioLifecycle,
+  ruleHazards,
+]

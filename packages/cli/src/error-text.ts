@@ -1,0 +1,44 @@
+import { relative } from 'node:path'
+import type { Paint } from './text/paint.ts'
+
+/** What the errors of all packages have in common; `instanceof` would miss those of a second copy of a package. */
+interface CodedError {
+  readonly code: string
+  readonly message: string
+  readonly expected: string
+  readonly found: string
+  readonly hint?: string
+  readonly file?: string
+  readonly line?: number
+}
+
+/** Whether an error says what was expected, so that its stack is of no use to the user. */
+export function isCodedError(error: unknown): error is Error & CodedError {
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    'expected' in error &&
+    typeof error.expected === 'string'
+  )
+}
+
+/** An error as the command line prints it: `error CODE: …`, where, what was expected and found, and a hint. */
+export function formatError(error: unknown, cwd: string, paint: Paint): string {
+  const label = paint(['red', 'bold'], 'error')
+  if (!isCodedError(error)) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    return `${label} TRAPDOOR_INTERNAL: ${text}\n  hint: this is a fault of Trapdoor or of a plugin, not of your input\n`
+  }
+  const { code, message, expected, found, hint, file, line } = error
+  const lines = [`${label} ${code}: ${message}`]
+  if (file !== undefined) {
+    const inside = relative(cwd, file)
+    const shown = inside.startsWith('..') ? file : inside
+    lines.push(`  at ${line === undefined ? shown : `${shown}:${line}`}`)
+  }
+  // Most messages are made of these two already.
+  if (!message.includes(expected)) lines.push(`  expected: ${expected}`, `  found: ${found}`)
+  if (hint !== undefined) lines.push(`  hint: ${hint}`)
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,123 @@
+import {
+  type CaseResult,
+  type CaseTrace,
+  firmwareLabel,
+  type MemoryMapSummary,
+  parseStrategyLabel,
+  type PluginRegistry,
+} from '@trapdoor/harness'
+import { OUTCOME_MARKS } from '../matrix/outcome.ts'
+import { alignColumns, formatBytes, plural, wrap } from '../text/layout.ts'
+import type { Paint } from '../text/paint.ts'
+import { labelled, renderFinding } from './finding.ts'
+import { renderTimeline } from './timeline.ts'
+
+/** What an explanation needs beside the case itself. */
+export interface ExplanationOptions {
+  readonly paint: Paint
+  readonly width: number
+  /** Every event of the timeline and every service. */
+  readonly all: boolean
+  readonly registry: PluginRegistry
+  readonly memoryMap: MemoryMapSummary | undefined
+  /** The command that leads here. */
+  readonly reproduce: string
+}
+
+/** A case told from the beginning to the end, for somebody who never saw how Trapdoor works inside. */
+export function renderExplanation(trace: CaseTrace, options: ExplanationOptions): string {
+  const { result, events } = trace
+  const { paint, width, all } = options
+  const sections: string[][] = [
+    [paint('bold', result.id)],
+    [heading('What ran', paint), ...labelled(subject(result, options), width, paint)],
+    [heading('How it ended', paint), ...ending(result, width, paint)],
+    [heading('What happened', paint), ...renderTimeline(events, { paint, all })],
+  ]
+  for (const [index, finding] of result.findings.entries()) {
+    const count = result.findings.length
+    const title = count === 1 ? 'Finding' : `Finding ${index + 1} of ${count}`
+    sections.push([heading(title, paint), ...renderFinding(finding, width, paint)])
+  }
+  const services = servicesSection(result, all, paint)
+  if (services.length > 0) sections.push(services)
+  if (result.cost !== null) {
+    sections.push([heading('What it cost', paint), ...labelled(costRows(result), width, paint)])
+  }
+  sections.push([heading('Again', paint), `  ${paint('cyan', options.reproduce)}`])
+  return sections.map((section) => section.join('\n')).join('\n\n')
+}
+
+function heading(text: string, paint: Paint): string {
+  return paint(['bold', 'underline'], text)
+}
+
+function subject(result: CaseResult, options: ExplanationOptions): [string, string][] {
+  const { registry, memoryMap } = options
+  const strategy = registry.strategies.get(parseStrategyLabel(result.strategy).name)
+  const scenario = registry.scenarios.get(result.scenario)
+  const quirks = result.quirks.map((id) => registry.quirks.get(id))
+  const { profile, commandLine } = result.kernel
+  return [
+    ['memory map', memoryMap === undefined ? result.memoryMap : describeMap(memoryMap)],
+    [
+      'firmware',
+      quirks.length === 0
+        ? 'none: firmware without quirks, as edk2 behaves'
+        : `${firmwareLabel(result.quirks)}: ${quirks.map((quirk) => quirk?.title ?? '').join('; ')}`,
+    ],
+    ...quirks.flatMap((quirk) =>
+      (quirk?.sources ?? []).map((source): [string, string] => ['', `seen in ${source}`]),
+    ),
+    ['strategy', `${result.strategy}: ${strategy?.title ?? ''}`],
+    ['scenario', `${result.scenario}: ${scenario?.title ?? ''}`],
+    ['', (scenario?.steps ?? []).map(({ name }) => name).join(' → ')],
+    ['kernel', `${profile}, command line "${commandLine}"`],
+    ['seed', String(result.seed)],
+  ]
+}
+
+function describeMap(map: MemoryMapSummary): string {
+  const from = map.file === null ? '' : ` from ${map.file}`
+  return `${map.id}${from}: ${plural(map.descriptors, 'descriptor')}, ${map.runtimeDescriptors} of them runtime, ${formatBytes(map.bytesOfRam)} of memory`
+}
+
+function ending({ outcome, reason }: CaseResult, width: number, paint: Paint): string[] {
+  const { glyph, style, meaning } = OUTCOME_MARKS[outcome]
+  return [`  ${paint(style, `${glyph} ${outcome}`)}: ${meaning}`, ...wrap(reason, width, '  ')]
+}
+
+function servicesSection({ services }: CaseResult, all: boolean, paint: Paint): string[] {
+  if (services.length === 0) return []
+  const failed = services.filter(({ ok }) => !ok)
+  const shown = all ? services : failed
+  const rows = shown.map(({ name, status, ok, kernel }) => [
+    `  ${ok ? paint('green', '✓') : paint('red', '✗')} ${name}`,
+    status,
+    kernel,
+  ])
+  const works = services.length - failed.length
+  const note = all || works === 0 ? [] : [`  ${plural(works, 'call')} answered as expected`]
+  return [heading('What the services answered', paint), ...alignColumns(rows), ...note]
+}
+
+function mean(value: number): string {
+  return Number.isInteger(value) ? String(value) : value.toFixed(1)
+}
+
+function costRows({ cost }: CaseResult): [string, string][] {
+  if (cost === null) return []
+  const { perCall } = cost
+  return [
+    ['page tables', `${plural(cost.tablePages, 'page')} of 4 KiB`],
+    [
+      'mapped',
+      `${formatBytes(cost.mappedBytes)} while firmware runs, ${formatBytes(cost.writableExecutableBytes)} of it both writable and executable`,
+    ],
+    ['page zero', cost.pageZeroMapped ? 'mapped: a NULL dereference goes through' : 'not mapped'],
+    [
+      'per call',
+      `${mean(perCall.cr3Writes)} CR3 writes, ${mean(perCall.globalFlushes)} global flushes, ${mean(perCall.tlbMisses)} TLB misses, ${mean(perCall.walkReferences)} page-table reads`,
+    ],
+  ]
+}

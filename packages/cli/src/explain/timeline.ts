@@ -1,0 +1,152 @@
+import { formatAddress, type MachineEvent } from '@trapdoor/core'
+import { efiStatusName } from '@trapdoor/uefi'
+import { padStart } from '../text/layout.ts'
+import type { Paint } from '../text/paint.ts'
+
+/** How a timeline is told. */
+export interface TimelineOptions {
+  readonly paint: Paint
+  /** Every event, rather than long stretches of the same in one line. */
+  readonly all: boolean
+}
+
+/** One line of the timeline, before lines of one kind are folded. */
+interface Item {
+  readonly sequence: number
+  readonly era: string
+  readonly depth: number
+  readonly kind: MachineEvent['kind']
+  readonly text: string
+  /** Lines with the same non-empty fold next to one another become one. */
+  readonly fold: string
+}
+
+const SHORTEST_FOLD = 4
+
+/** The events of a case in order, under the program that ran. */
+export function renderTimeline(
+  events: readonly MachineEvent[],
+  options: TimelineOptions,
+): string[] {
+  const items = options.all ? describeAll(events) : fold(dropNested(describeAll(events)))
+  const lines: string[] = []
+  let era: string | undefined
+  for (const item of items) {
+    if (item.era !== era) {
+      era = item.era
+      lines.push(`  ${options.paint('bold', era)}`)
+    }
+    const place = options.paint('dim', padStart(String(item.sequence), 6))
+    lines.push(`${place}  ${'  '.repeat(item.depth)}${paintItem(item, options.paint)}`)
+  }
+  return lines
+}
+
+function paintItem({ kind, text }: Item, paint: Paint): string {
+  if (kind === 'exception' || kind === 'reset') return paint(['red', 'bold'], text)
+  if (kind === 'phase') return paint('cyan', text)
+  return kind === 'cr3-write' || kind === 'cr4-write' || kind === 'invlpg'
+    ? paint('dim', text)
+    : text
+}
+
+function describeAll(events: readonly MachineEvent[]): Item[] {
+  const items: Item[] = []
+  const returns = matchReturns(events)
+  let depth = 0
+  for (const [index, event] of events.entries()) {
+    if (event.kind === 'return') {
+      depth = Math.max(0, depth - 1)
+      continue
+    }
+    const { sequence, era, kind } = event
+    items.push({ sequence, era, depth, kind, ...describe(event, returns.get(index)) })
+    if (event.kind === 'call') depth++
+    if (event.kind === 'phase') depth = 0
+  }
+  return items
+}
+
+/** For the index of each call the event that ended it. A call that never returned has none. */
+function matchReturns(events: readonly MachineEvent[]): Map<number, MachineEvent> {
+  const returns = new Map<number, MachineEvent>()
+  const open = new Map<number, number[]>()
+  for (const [index, event] of events.entries()) {
+    if (event.kind === 'call') open.set(event.cpu, [...(open.get(event.cpu) ?? []), index])
+    if (event.kind !== 'return') continue
+    const call = open.get(event.cpu)?.pop()
+    if (call !== undefined) returns.set(call, event)
+  }
+  return returns
+}
+
+function describe(
+  event: Exclude<MachineEvent, { kind: 'return' }>,
+  end: MachineEvent | undefined,
+): { text: string; fold: string } {
+  switch (event.kind) {
+    case 'phase':
+      return { text: `phase ${event.name}`, fold: '' }
+    case 'message':
+      return { text: `${event.source} says: ${event.text}`, fold: '' }
+    case 'cr3-write':
+      return {
+        text: `cpu ${event.cpu}: CR3 ${short(event.from)} → ${short(event.to)}`,
+        fold: 'CR3 writes',
+      }
+    case 'cr4-write':
+      return {
+        text: `cpu ${event.cpu}: CR4 ${short(event.from)} → ${short(event.to)}`,
+        fold: 'CR4 writes',
+      }
+    case 'invlpg':
+      return { text: `cpu ${event.cpu}: INVLPG ${short(event.address)}`, fold: 'INVLPG' }
+    case 'call': {
+      const status = end?.kind === 'return' ? efiStatusName(end.rax) : undefined
+      const result = status === undefined ? 'it never returned' : status
+      return {
+        text: `cpu ${event.cpu}: call ${event.name} (${event.image}) at ${formatAddress(event.rip)} → ${result}`,
+        fold: status === 'EFI_SUCCESS' ? 'calls that returned EFI_SUCCESS' : '',
+      }
+    }
+    case 'exception':
+      return { text: `cpu ${event.cpu}: ${event.mnemonic} ${event.message}`, fold: '' }
+    case 'reset':
+      break
+  }
+  return { text: `reset: ${short(event.value)} to port ${short(event.port)}`, fold: '' }
+}
+
+/** Calls of firmware to itself and what they do, unless something ended there. */
+function dropNested(items: readonly Item[]): Item[] {
+  return items.filter(({ depth, kind }) => depth === 0 || kind === 'exception' || kind === 'reset')
+}
+
+/** Long stretches of successful calls, with the switches around them, become one line each. */
+function fold(items: readonly Item[]): Item[] {
+  const folded: Item[] = []
+  let stretch: Item[] = []
+  const flush = (): void => {
+    if (stretch.length < SHORTEST_FOLD) folded.push(...stretch)
+    else folded.push(summary(stretch))
+    stretch = []
+  }
+  for (const item of items) {
+    if (item.fold === '' || (stretch[0] !== undefined && stretch[0].era !== item.era)) flush()
+    if (item.fold === '') folded.push(item)
+    else stretch.push(item)
+  }
+  flush()
+  return folded
+}
+
+function summary(stretch: readonly Item[]): Item {
+  const counts = new Map<string, number>()
+  for (const item of stretch) counts.set(item.fold, (counts.get(item.fold) ?? 0) + 1)
+  const parts = [...counts].map(([what, count]) => `${count} ${what}`)
+  return { ...stretch[0]!, text: `… ${parts.join(', ')} (--all shows each)`, fold: '' }
+}
+
+function short(value: number | bigint): string {
+  return `0x${value.toString(16)}`
+}

@@ -1,0 +1,56 @@
+import { type CaseResult, firmwareLabel, type Results } from '@trapdoor/harness'
+
+/** The cases of a run by their place in the matrix. */
+export interface Matrix {
+  readonly memoryMaps: readonly string[]
+  /** Labels of the rows. */
+  readonly firmware: readonly string[]
+  /** Labels of the columns. */
+  readonly strategies: readonly string[]
+  readonly scenarios: readonly string[]
+  cell(
+    memoryMap: string,
+    firmware: string,
+    strategy: string,
+    scenario: string,
+  ): CaseResult | undefined
+}
+
+/** Arranges results; each axis is in the order in which the cases have it. */
+export function arrange(results: Results): Matrix {
+  const { cases } = results
+  const cells = new Map(
+    cases.map((result) => [
+      cellKey(result.memoryMap, firmwareLabel(result.quirks), result.strategy, result.scenario),
+      result,
+    ]),
+  )
+  return {
+    memoryMaps: distinct(cases.map(({ memoryMap }) => memoryMap)),
+    firmware: distinct(cases.map(({ quirks }) => firmwareLabel(quirks))),
+    strategies: distinct(cases.map(({ strategy }) => strategy)),
+    scenarios: distinct(cases.map(({ scenario }) => scenario)),
+    cell: (...place) => cells.get(cellKey(...place)),
+  }
+}
+
+/** One letter for each scenario: its first that no scenario before it has. */
+export function scenarioLetters(scenarios: readonly string[]): Map<string, string> {
+  const letters = new Map<string, string>()
+  const taken = new Set<string>()
+  for (const scenario of scenarios) {
+    const letter = `${scenario}0123456789`.split('').find((each) => !taken.has(each)) ?? '?'
+    taken.add(letter)
+    letters.set(scenario, letter)
+  }
+  return letters
+}
+
+function cellKey(memoryMap: string, firmware: string, strategy: string, scenario: string): string {
+  return [memoryMap, firmware, strategy, scenario].join('\n')
+}
+
+/** Each once, in the order of their first appearance. */
+export function distinct(names: readonly string[]): string[] {
+  return [...new Set(names)]
+}

@@ -1,0 +1,99 @@
+import { type CaseResult, firmwareLabel, OUTCOMES, type Results } from '@trapdoor/harness'
+import { padEnd, padStart, plural, wrap } from '../text/layout.ts'
+import type { Paint } from '../text/paint.ts'
+import { arrange, distinct, type Matrix } from './axes.ts'
+import { OUTCOME_MARKS } from './outcome.ts'
+
+/** Cells that failed in the same way. */
+interface FailureGroup {
+  readonly first: CaseResult
+  readonly cases: CaseResult[]
+}
+
+/** How the failures are told. */
+export interface FailureOptions {
+  readonly paint: Paint
+  readonly width: number
+  /** The command that explains a case. */
+  readonly explain: (caseId: string) => string
+}
+
+/** Why cells failed, worst first: a reason that several share stands once, with where it holds and one command that explains it. */
+export function renderFailures(results: Results, options: FailureOptions): string[] {
+  const groups = groupFailures(results.cases)
+  if (groups.length === 0) return []
+  const { paint, width, explain } = options
+  const matrix = arrange(results)
+  const failed = groups.reduce((sum, { cases }) => sum + cases.length, 0)
+  const ways = groups.length === 1 ? 'one reason' : `${groups.length} reasons`
+  const lines = [paint('bold', `${plural(failed, 'cell')} not ok, for ${ways}`)]
+  const most = Math.max(...groups.map(({ cases }) => cases.length))
+  const countWidth = String(most).length
+  const indent = ' '.repeat(15 + countWidth)
+  for (const { first, cases } of groups) {
+    const { glyph, style } = OUTCOME_MARKS[first.outcome]
+    const head = `  ${paint(style, `${glyph} ${padEnd(first.outcome, 8)}`)} ${padStart(String(cases.length), countWidth)}  `
+    const rules = distinct(cases.flatMap(({ findings }) => findings.map(({ rule }) => rule)))
+    const tag = rules.length === 0 ? '' : ` [${rules.join(' ')}]`
+    const [reason, ...more] = wrap(first.reason + tag, width, indent)
+    lines.push(head + reason!.trimStart(), ...more)
+    lines.push(...wrap(whereabouts(cases, matrix), width, indent).map((line) => paint('dim', line)))
+    lines.push(`${indent}${paint('cyan', explain(first.id))}`)
+  }
+  return lines
+}
+
+function groupFailures(cases: readonly CaseResult[]): FailureGroup[] {
+  const groups = new Map<string, FailureGroup>()
+  for (const result of cases) {
+    if (result.outcome === 'ok') continue
+    // Addresses differ from one memory map to the next; the reason does not.
+    const key = `${result.outcome}\n${result.reason.replaceAll(/0x[0-9a-f]+/g, '0x…')}`
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, { first: result, cases: [result] })
+    else group.cases.push(result)
+  }
+  return [...groups.values()].toSorted(
+    (a, b) =>
+      OUTCOMES.indexOf(a.first.outcome) - OUTCOMES.indexOf(b.first.outcome) ||
+      b.cases.length - a.cases.length,
+  )
+}
+
+function whereabouts(cases: readonly CaseResult[], matrix: Matrix): string {
+  const { strategies, scenarios, firmware, memoryMaps } = matrix
+  const parts = [
+    some(
+      cases.map(({ strategy }) => strategy),
+      strategies,
+      'strategies',
+    ),
+    some(
+      cases.map(({ scenario }) => scenario),
+      scenarios,
+      'scenarios',
+    ),
+    some(
+      cases.map(({ quirks }) => firmwareLabel(quirks)),
+      firmware,
+      'firmware variants',
+    ),
+    some(
+      cases.map(({ memoryMap }) => memoryMap),
+      memoryMaps,
+      'memory maps',
+    ),
+  ]
+  return parts.join(' · ')
+}
+
+function some(names: readonly string[], all: readonly string[], kind: string): string {
+  const present = all.filter((name) => names.includes(name))
+  if (present.length === all.length && all.length > 1) {
+    return all.length === 2 ? `both ${kind}` : `all ${all.length} ${kind}`
+  }
+  if (present.length <= 4) return present.join(', ')
+  const missing = all.filter((name) => !present.includes(name))
+  if (missing.length <= 2) return `all ${kind} but ${missing.join(', ')}`
+  return `${present.slice(0, 3).join(', ')} and ${present.length - 3} more`
+}

@@ -1,0 +1,78 @@
+import { type CaseFilters, HarnessError, loadConfig, type ResolvedConfig } from '@trapdoor/harness'
+import { type Command, Option } from 'commander'
+import { BUILT_IN_PLUGINS } from './builtin.ts'
+import type { CliIo } from './io.ts'
+
+/** Options of every command that needs a configuration. */
+export interface ConfigOptions {
+  readonly config?: string
+  readonly memoryMap?: readonly string[]
+  readonly commandLine?: string
+  readonly seed?: number
+  readonly output?: string
+}
+
+/** Options that choose cells of the matrix. */
+export interface FilterOptions {
+  readonly firmware?: readonly string[]
+  readonly strategy?: readonly string[]
+  readonly scenario?: readonly string[]
+  readonly memoryMapId?: readonly string[]
+}
+
+/** Adds --config, --memory-map and --command-line. */
+export function withConfigOptions(command: Command): Command {
+  return command
+    .option('-c, --config <file>', 'configuration file (default: trapdoor.config.* here)')
+    .option(
+      '-m, --memory-map <file...>',
+      'kernel log or other text with a memory map, FILE or id=FILE; replaces those of the configuration',
+    )
+    .option('--command-line <text>', "the first kernel's command line, such as virtefi")
+}
+
+/** Adds --firmware, --strategy, --scenario and --memory-map-id. */
+export function withFilterOptions(command: Command): Command {
+  return command
+    .option('-f, --firmware <quirk...>', 'only these: none, Q06, Q01+Q20, or *')
+    .option('-s, --strategy <name...>', 'only these: name or name:option=value,…')
+    .option('--scenario <name...>', 'only these scenarios')
+    .option('--memory-map-id <id...>', 'only on these memory maps of the configuration')
+}
+
+/** `--seed`, a whole number from 0. */
+export function seedOption(): Option {
+  return new Option('--seed <number>', 'seed of the run (default: 1)').argParser((text) => {
+    if (/^\d{1,15}$/.test(text)) return Number(text)
+    throw new HarnessError('HARNESS_UNKNOWN_NAME', {
+      expected: 'a seed as a whole number from 0',
+      found: `"${text}"`,
+    })
+  })
+}
+
+/** The configuration that the options lead to, with the built-in plugins. */
+export function configOf(options: ConfigOptions, io: CliIo): Promise<ResolvedConfig> {
+  const { config, memoryMap, commandLine, seed, output } = options
+  return loadConfig({
+    directory: io.cwd,
+    file: config,
+    builtIn: BUILT_IN_PLUGINS,
+    overrides: {
+      ...(memoryMap === undefined ? {} : { memoryMaps: memoryMap }),
+      ...(commandLine === undefined ? {} : { commandLine }),
+      ...(seed === undefined ? {} : { seed }),
+      ...(output === undefined || output === '-' ? {} : { output }),
+    },
+  })
+}
+
+/** The cells that the options choose. */
+export function filtersOf(options: FilterOptions): CaseFilters {
+  return {
+    firmware: options.firmware,
+    strategies: options.strategy,
+    scenarios: options.scenario,
+    memoryMaps: options.memoryMapId,
+  }
+}

@@ -1,0 +1,41 @@
+import type { CliIo } from './io.ts'
+
+/** Says how far a long work is: one line that is rewritten on a terminal, a line for each part elsewhere. */
+export class Progress {
+  readonly #io: CliIo
+  readonly #total: number
+  #done = 0
+  #part = ''
+  #partDone = 0
+
+  constructor(io: CliIo, total: number) {
+    this.#io = io
+    this.#total = total
+  }
+
+  /** One more is done, in `part`: parts follow one another. */
+  step(part: string): void {
+    if (part !== this.#part) {
+      this.#closePart()
+      this.#part = part
+    }
+    this.#done++
+    this.#partDone++
+    if (this.#io.isTTY && this.#done % 8 === 1) {
+      this.#io.stderr.write(`\r\u001B[2K${this.#done}/${this.#total} ${part}`)
+    }
+  }
+
+  /** No more will come. */
+  finish(): void {
+    if (this.#io.isTTY) this.#io.stderr.write('\r\u001B[2K')
+    this.#closePart()
+  }
+
+  #closePart(): void {
+    if (this.#partDone > 0 && !this.#io.isTTY) {
+      this.#io.stderr.write(`${this.#part}: ${this.#partDone} cases run\n`)
+    }
+    this.#partDone = 0
+  }
+}

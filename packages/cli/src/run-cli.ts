@@ -1,0 +1,85 @@
+import { nameHint, toolVersion } from '@trapdoor/harness'
+import { Command, CommanderError } from 'commander'
+import { addCompareCommand } from './commands/compare.ts'
+import { addExplainCommand } from './commands/explain.ts'
+import { addInitCommand } from './commands/init.ts'
+import { addInspectCommand } from './commands/inspect.ts'
+import { addListCommand } from './commands/list.ts'
+import { addRunCommand } from './commands/run.ts'
+import { addShowCommand } from './commands/show.ts'
+import { formatError } from './error-text.ts'
+import { ExitCode } from './exit-code.ts'
+import type { CliIo } from './io.ts'
+import { createPaint } from './text/paint.ts'
+
+const EXAMPLES = `
+Examples:
+  trapdoor run --memory-map dmesg.txt         every firmware, strategy and scenario on this machine
+  trapdoor run -f none,Q06 --scenario kexec   a part of it
+  trapdoor explain dmesg/none/legacy-virtual/kexec
+  trapdoor compare legacy-virtual private-efi-pgd
+
+Exit codes:
+  0 as expected   1 a case did not end as expected   2 wrong usage or input   130 interrupted
+`
+
+/** The `trapdoor` command: runs `args` (without the program's name) and returns the exit code. Never throws, never exits. */
+export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
+  let code: number = ExitCode.Ok
+  const program = createProgram(io, (finished) => {
+    code = finished
+  })
+  try {
+    await program.parseAsync([...args], { from: 'user' })
+    return code
+  } catch (error) {
+    if (io.signal?.aborted === true) return ExitCode.Interrupted
+    if (error instanceof CommanderError) {
+      // Help and errors of usage are printed by then.
+      return error.exitCode === 0 ? ExitCode.Ok : ExitCode.Usage
+    }
+    io.stderr.write(formatError(error, io.cwd, createPaint(io)))
+    return ExitCode.Usage
+  }
+}
+
+function createProgram(io: CliIo, finish: (code: number) => void): Command {
+  const paint = createPaint(io)
+  const program = new Command('trapdoor')
+    .description('which page-table strategy survives on which firmware, and why')
+    .version(toolVersion())
+    .exitOverride()
+    .showSuggestionAfterError(false)
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      getOutHelpWidth: () => io.columns ?? 100,
+      getErrHelpWidth: () => io.columns ?? 100,
+      outputError: (text, write) => {
+        write(
+          `${paint(['red', 'bold'], 'error')} TRAPDOOR_USAGE: ${text.replace(/^error: /, '').trimEnd()}\n${usageHint(text, program)}`,
+        )
+      },
+    })
+    .addHelpText('after', EXAMPLES)
+  addRunCommand(program, io, finish)
+  addExplainCommand(program, io, finish)
+  addCompareCommand(program, io, finish)
+  addInspectCommand(program, io, finish)
+  addListCommand(program, io, finish)
+  addShowCommand(program, io, finish)
+  addInitCommand(program, io, finish)
+  return program
+}
+
+/** The nearest option or command, for a mistyped one. */
+function usageHint(text: string, program: Command): string {
+  const [, kind, word] = /unknown (option|command) '([^']+)'/.exec(text) ?? []
+  if (word === undefined) return ''
+  const commands = [...program.commands, ...program.commands.flatMap((each) => each.commands)]
+  const names =
+    kind === 'command'
+      ? commands.map((each) => each.name())
+      : commands.flatMap((each) => each.options.map(({ long }) => long ?? '')).filter(Boolean)
+  return `  hint: ${nameHint(word, [...new Set(names)])}\n`
+}

@@ -1,0 +1,219 @@
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseResults } from '@trapdoor/harness'
+import { describe, expect, test } from 'vitest'
+import { emptyFolder } from './folder.ts'
+import { trapdoor } from './terminal.ts'
+
+const DEMO_MAP = join(import.meta.dirname, '../../../configs/demo/ovmf-pc-2m.txt')
+const FEW = ['--firmware', 'none', '--strategy', 'legacy-virtual', '--scenario', 'boot,kexec']
+
+function folderWithMap(): string {
+  const cwd = emptyFolder()
+  copyFileSync(DEMO_MAP, join(cwd, 'machine.txt'))
+  return cwd
+}
+
+describe('run', () => {
+  test('writes what it prints, and tells by its exit code that something died', async () => {
+    const cwd = folderWithMap()
+    const { code, stdout, stderr } = await trapdoor(['run', '-m', 'machine.txt', ...FEW], { cwd })
+    const results = parseResults(readFileSync(join(cwd, 'results.json'), 'utf8'))
+    expect(results.cases.map(({ id, outcome }) => `${id} ${outcome}`)).toEqual([
+      'machine/none/legacy-virtual/boot ok',
+      'machine/none/legacy-virtual/kexec fault',
+    ])
+    expect(code).toBe(1)
+    expect(stderr).toBe('machine: 2 cases run\n')
+    expect(stdout).toContain('trapdoor explain machine/none/legacy-virtual/kexec')
+    expect(stdout).toContain('2 cases: 1 ok, 1 fault\nresults in results.json\n')
+  })
+
+  test('prints the same bytes for the same seed', async () => {
+    const args = ['run', '-m', 'machine.txt', ...FEW, '--output', '-', '--seed', '5']
+    const first = await trapdoor(args, { cwd: folderWithMap() })
+    const second = await trapdoor(args, { cwd: folderWithMap() })
+    expect(first.stdout).toBe(second.stdout)
+    expect(parseResults(first.stdout).cases[0]!.id).toBe('machine/none/legacy-virtual/boot#5')
+  })
+
+  test.each([['--no-output'], ['--output', '-']])('writes no file with %s %s', async (...flags) => {
+    const cwd = folderWithMap()
+    await trapdoor(['run', '-m', 'machine.txt', ...FEW, ...flags], { cwd })
+    expect(readdirSync(cwd)).toEqual(['machine.txt'])
+  })
+
+  test('leaves nothing half-written when interrupted', async () => {
+    const cwd = folderWithMap()
+    const signal = AbortSignal.abort()
+    const ran = await trapdoor(['run', '-m', 'machine.txt', ...FEW], { cwd, signal })
+    expect(ran).toEqual({ code: 130, stdout: '', stderr: 'interrupted after 0 of 2 cases\n' })
+    expect(existsSync(join(cwd, 'results.json'))).toBe(false)
+  })
+
+  test('rewrites one line of progress on a terminal and takes it away at the end', async () => {
+    const { stderr } = await trapdoor(['run', '-m', 'machine.txt', ...FEW], {
+      cwd: folderWithMap(),
+      isTTY: true,
+    })
+    expect(stderr).toBe('\r\u001B[2K1/2 machine\r\u001B[2K')
+  })
+
+  test('is content with an outcome that is expected, and points out one that is not', async () => {
+    const cwd = folderWithMap()
+    writeFileSync(
+      join(cwd, 'trapdoor.config.json'),
+      '{ "memoryMaps": ["machine.txt"], "expect": "expected.json" }',
+    )
+    const missing = await trapdoor(['run', ...FEW], { cwd })
+    expect(missing.code).toBe(2)
+    expect(missing.stderr).toContain('--update-expected')
+
+    expect((await trapdoor(['run', ...FEW, '--update-expected'], { cwd })).code).toBe(0)
+    const content = await trapdoor(['run', ...FEW], { cwd })
+    expect(content.code).toBe(0)
+    expect(content.stdout).toContain('all as expected in expected.json\n')
+
+    const file = join(cwd, 'expected.json')
+    writeFileSync(file, readFileSync(file, 'utf8').replace('"fault"', '"ok"'))
+    const surprised = await trapdoor(['run', ...FEW], { cwd })
+    expect(surprised.code).toBe(1)
+    expect(surprised.stdout).toContain(
+      '1 case not as expected in expected.json:\n  machine/none/legacy-virtual/kexec  expected ok, was fault\n',
+    )
+  })
+
+  test('names the command of the workspace when it runs there', async () => {
+    const { stdout } = await trapdoor(['run', '-m', 'machine.txt', ...FEW], {
+      cwd: folderWithMap(),
+      env: { npm_package_name: 'trapdoor-monorepo' },
+    })
+    expect(stdout).toContain('pnpm trapdoor explain machine/none/legacy-virtual/kexec')
+  })
+})
+
+describe('explain', () => {
+  test('tells a case from what ran to the command that repeats it', async () => {
+    const { code, stdout } = await trapdoor(
+      ['explain', 'machine/none/legacy-virtual/kexec', '-m', 'machine.txt'],
+      { cwd: folderWithMap() },
+    )
+    expect(code).toBe(0)
+    const headings = stdout.split('\n').filter((line) => /^[A-Z][a-z]/.test(line))
+    expect(headings).toEqual([
+      'What ran',
+      'How it ended',
+      'What happened',
+      expect.stringMatching(/^Finding/),
+      'What the services answered',
+      'What it cost',
+      'Again',
+    ])
+    expect(stdout).toContain('✗ fault: the machine is dead')
+    expect(stdout).toMatch(/PML4E +table 0x[0-9a-f]+\[\d+\] += 0x/)
+    expect(stdout).toContain(
+      'trapdoor explain machine/none/legacy-virtual/kexec --memory-map machine.txt',
+    )
+  })
+
+  test('shows with --all what it else folds', async () => {
+    const cwd = folderWithMap()
+    const args = ['explain', 'machine/none/legacy-virtual/services', '-m', 'machine.txt']
+    const folded = await trapdoor(args, { cwd })
+    const all = await trapdoor([...args, '--all'], { cwd })
+    expect(folded.stdout).toContain('(--all shows each)')
+    expect(all.stdout).not.toContain('(--all shows each)')
+    expect(all.stdout.split('\n').length).toBeGreaterThan(folded.stdout.split('\n').length)
+  })
+
+  test('refuses a case that cannot be', async () => {
+    const { code, stderr } = await trapdoor(
+      ['explain', 'machine/none/kexec', '-m', 'machine.txt'],
+      {
+        cwd: folderWithMap(),
+      },
+    )
+    expect(code).toBe(2)
+    expect(stderr).toContain('expected a case as map/firmware/strategy/scenario')
+  })
+})
+
+describe('compare', () => {
+  const STRATEGIES = ['legacy-virtual', 'private-efi-pgd', '-m', 'machine.txt', '-f', 'none']
+
+  test('says where outcomes, costs and ranges differ', async () => {
+    const { code, stdout } = await trapdoor(['compare', ...STRATEGIES], { cwd: folderWithMap() })
+    expect(code).toBe(0)
+    expect(stdout).toContain('kexec     legacy-virtual ✗ fault against private-efi-pgd ✓ ok')
+    expect(stdout).toMatch(/page tables +\d/)
+    expect(stdout).toMatch(/only (?:legacy-virtual|private-efi-pgd): R[OW] N?X/)
+  })
+
+  test('fails for a difference only when asked to', async () => {
+    const { code } = await trapdoor(['compare', ...STRATEGIES, '--fail-on-difference'], {
+      cwd: folderWithMap(),
+    })
+    expect(code).toBe(1)
+  })
+
+  test('finds no difference of a strategy to itself', async () => {
+    const args = ['compare', 'legacy-virtual', 'legacy-virtual', '-m', 'machine.txt', '-f', 'none']
+    const { stdout } = await trapdoor([...args, '--fail-on-difference'], { cwd: folderWithMap() })
+    expect(stdout).toContain('the same in all 4 cells')
+    expect(stdout).toContain('the same ranges with the same rights')
+    expect(stdout).not.toContain('differs')
+  })
+})
+
+describe('inspect', () => {
+  test('map prints what a text holds, as JSON for programs', async () => {
+    const { code, stdout } = await trapdoor(['inspect', 'map', 'machine.txt', '-r', 'json'], {
+      cwd: folderWithMap(),
+    })
+    expect(code).toBe(0)
+    const { maps } = JSON.parse(stdout) as {
+      maps: { complete: boolean; descriptors: { start: unknown; pages: unknown }[] }[]
+    }
+    const lines = readFileSync(DEMO_MAP, 'utf8').match(/efi: mem\d+:/g)!
+    expect(maps[0]!.complete).toBe(true)
+    expect(maps[0]!.descriptors).toHaveLength(lines.length)
+    expect(maps[0]!.descriptors[0]).toMatchObject({ start: 0, pages: 0xa0 })
+  })
+
+  test('map refuses a text that holds none', async () => {
+    const cwd = emptyFolder()
+    writeFileSync(join(cwd, 'letter.txt'), 'Dear firmware,\nplease answer.\n')
+    const { code, stdout, stderr } = await trapdoor(['inspect', 'map', 'letter.txt'], { cwd })
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toContain('letter.txt')
+  })
+
+  test('tables prints the merged ranges of every root', async () => {
+    const { code, stdout } = await trapdoor(
+      ['inspect', 'tables', 'machine/none/legacy-virtual/boot', '-m', 'machine.txt'],
+      { cwd: folderWithMap() },
+    )
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^first kernel, .* \(\d+ pages? of tables.*firmware ran under it\)$/m)
+    expect(stdout).toMatch(/^ {2}0xffff[0-9a-f]{12}-0xffff[0-9a-f]{12} .* RW /m)
+  })
+
+  test('address walks one address in every root', async () => {
+    const args = ['inspect', 'address', 'machine/none/legacy-virtual/boot', '0x1000']
+    const { code, stdout } = await trapdoor([...args, '-m', 'machine.txt'], {
+      cwd: folderWithMap(),
+    })
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/PML4E +table 0x[0-9a-f]+\[0\]/)
+    expect(stdout).toContain('not mapped: not-present')
+  })
+
+  test('address refuses what is no address', async () => {
+    const args = ['inspect', 'address', 'machine/none/legacy-virtual/boot', '0x8000000000000000']
+    const { code, stderr } = await trapdoor([...args, '-m', 'machine.txt'], {
+      cwd: folderWithMap(),
+    })
+    expect(code).toBe(2)
+    expect(stderr).toContain('a canonical linear address in hex')
+  })
+})

@@ -1,0 +1,142 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { emptyFolder } from './folder.ts'
+import { trapdoor } from './terminal.ts'
+
+describe('help', () => {
+  test('lists the commands and the exit codes', async () => {
+    const { code, stdout } = await trapdoor(['--help'], { cwd: emptyFolder() })
+    expect(code).toBe(0)
+    expect(stdout).toMatchInlineSnapshot(`
+      "Usage: trapdoor [options] [command]
+
+      which page-table strategy survives on which firmware, and why
+
+      Options:
+        -V, --version                       output the version number
+        -h, --help                          display help for command
+
+      Commands:
+        run [options]                       run the matrix of firmware, strategies and scenarios
+        explain [options] <case>            run one case again and tell what happened
+        compare [options] <first> <second>  what differs between two strategies
+        inspect                             look at a memory map, at page tables, or at one address
+        list [options] [kind]               quirks, strategies, scenarios, rules and plugins there are
+        show [options] [file]               print results that an earlier run wrote
+        init [options]                      write a configuration to start from
+        help [command]                      display help for command
+
+      Examples:
+        trapdoor run --memory-map dmesg.txt         every firmware, strategy and scenario on this machine
+        trapdoor run -f none,Q06 --scenario kexec   a part of it
+        trapdoor explain dmesg/none/legacy-virtual/kexec
+        trapdoor compare legacy-virtual private-efi-pgd
+
+      Exit codes:
+        0 as expected   1 a case did not end as expected   2 wrong usage or input   130 interrupted
+
+      "
+    `)
+  })
+})
+
+describe('a mistyped', () => {
+  test.each([
+    ['command', ['rum'], "unknown command 'rum'", 'did you mean "run"?'],
+    [
+      'option',
+      ['run', '--firmwear', 'Q01'],
+      "unknown option '--firmwear'",
+      'did you mean "--firmware"?',
+    ],
+  ])('%s is an error of usage with what was meant', async (_kind, args, message, hint) => {
+    const { code, stdout, stderr } = await trapdoor(args, { cwd: emptyFolder() })
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toBe(`error TRAPDOOR_USAGE: ${message}\n  hint: ${hint}\n`)
+  })
+
+  test('name of a strategy is an error of usage with what was meant', async () => {
+    const { code, stderr } = await trapdoor(['run', '-m', 'a.txt', '-s', 'legacy-virtal'], {
+      cwd: emptyFolder(),
+    })
+    expect(code).toBe(2)
+    expect(stderr).toBe(
+      'error HARNESS_UNKNOWN_NAME: expected a strategy, found "legacy-virtal"\n  hint: did you mean "legacy-virtual"?\n',
+    )
+  })
+})
+
+test('a run without a memory map says how to give one', async () => {
+  const { code, stderr } = await trapdoor(['run'], { cwd: emptyFolder() })
+  expect(code).toBe(2)
+  expect(stderr).toContain('hint: --memory-map FILE takes the kernel log of a real machine')
+})
+
+test('an error in a configuration names file and line', async () => {
+  const cwd = emptyFolder()
+  writeFileSync(join(cwd, 'trapdoor.config.json'), '{\n  "memorymaps": []\n}\n')
+  const { code, stderr } = await trapdoor(['run'], { cwd })
+  expect(code).toBe(2)
+  expect(stderr).toBe(
+    'error HARNESS_BAD_CONFIG: expected a setting that Trapdoor has, found "memorymaps" in the configuration\n' +
+      '  at trapdoor.config.json:2\n  hint: did you mean "memoryMaps"?\n',
+  )
+})
+
+describe('init', () => {
+  test.each(['ts', 'json', 'yaml'])('writes a configuration in %s', async (format) => {
+    const cwd = emptyFolder()
+    const { code, stdout } = await trapdoor(['init', '--format', format], { cwd })
+    expect(code).toBe(0)
+    expect(stdout).toContain(`wrote trapdoor.config.${format}\n`)
+    expect(readFileSync(join(cwd, `trapdoor.config.${format}`), 'utf8')).toContain('machine.txt')
+  })
+
+  test.each(['json', 'yaml'])('writes %s that the other commands read', async (format) => {
+    const cwd = emptyFolder()
+    await trapdoor(['init', '--format', format], { cwd })
+    const { code, stdout } = await trapdoor(['list', 'scenarios'], { cwd })
+    expect(code).toBe(0)
+    expect(stdout).toContain('kexec')
+  })
+
+  test('never overwrites', async () => {
+    const cwd = emptyFolder()
+    writeFileSync(join(cwd, 'trapdoor.config.yaml'), 'seed: 7\n')
+    const { code, stderr } = await trapdoor(['init', '--yes'], { cwd })
+    expect(code).toBe(2)
+    expect(stderr).toContain('trapdoor.config.yaml')
+    expect(readFileSync(join(cwd, 'trapdoor.config.yaml'), 'utf8')).toBe('seed: 7\n')
+  })
+})
+
+describe('list', () => {
+  test.each([
+    ['quirks', ['Q01', 'Q06', 'Q44']],
+    [
+      'strategies',
+      ['legacy-virtual', 'private-efi-pgd', 'global-identity-map', 'virtual-address-passing'],
+    ],
+    ['scenarios', ['boot', 'services', 'kexec', 'kdump']],
+    ['rules', ['H9']],
+    ['plugins', ['@trapdoor/firmware-svam', '@trapdoor/rule-hazards']],
+  ])('%s has what is built in', async (kind, names) => {
+    const { code, stdout } = await trapdoor(['list', kind], { cwd: emptyFolder() })
+    expect(code).toBe(0)
+    const first = stdout.split('\n').map((line) => line.split(' ')[0])
+    expect(first).toEqual(expect.arrayContaining(names))
+  })
+
+  test('has what the plugins of the configuration bring', async () => {
+    const cwd = emptyFolder()
+    mkdirSync(join(cwd, 'habits'))
+    writeFileSync(
+      join(cwd, 'habits/acme.mjs'),
+      "export default { name: 'acme', apiVersion: 1, quirks: [{ id: 'A1', name: 'acme-habit', title: 'Acme', sources: [], hooks: {} }] }",
+    )
+    writeFileSync(join(cwd, 'trapdoor.config.json'), '{ "plugins": ["./habits/acme.mjs"] }')
+    const { stdout } = await trapdoor(['list', 'quirks'], { cwd })
+    expect(stdout).toMatch(/^A1 +acme-habit +Acme +acme$/m)
+  })
+})

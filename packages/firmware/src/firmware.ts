@@ -1,0 +1,92 @@
+import { type CpuFeatures, formatAddress, type Machine, PAGE_SIZE } from '@trapdoor/core'
+import {
+  descriptorEnd,
+  formatMemoryAttribute,
+  type MemoryDescriptor,
+  memoryTypeName,
+} from '@trapdoor/uefi'
+import type { ImagePlacement } from './layout/image.ts'
+import { type LaidOutMachine, layOutMachine } from './power-on.ts'
+import { applyQuirks } from './quirk/apply-quirks.ts'
+import type { Quirk } from './quirk/quirk.ts'
+import { keepOverReset } from './reset.ts'
+
+/** What makes a firmware variant. */
+export interface FirmwareOptions {
+  readonly name: string
+  /** A machine's memory map, in its own order, as GetMemoryMap reported it before ExitBootServices. */
+  readonly memoryMap: readonly MemoryDescriptor[]
+  /** Default: none. */
+  readonly quirks?: readonly Quirk[]
+  /** Default: core's NEHALEM. */
+  readonly features?: CpuFeatures
+  /** Default 1. */
+  readonly cpus?: number
+}
+
+/** A machine as the firmware hands it to a boot loader, which gets nothing else. */
+export interface PoweredMachine {
+  readonly machine: Machine
+  /** Physical address of the EFI system table, in bytes. */
+  readonly systemTable: number
+  readonly imageHandle: bigint
+}
+
+/**
+ * Lays out a machine with this firmware. Throws FIRMWARE_BAD_QUIRK for a quirk with an unknown hook, FIRMWARE_NO_ROOM where the map has no
+ * room for the firmware's images and data, FIRMWARE_BAD_SETUP and FIRMWARE_QUIRK_FAILED for a quirk that cannot be set up.
+ */
+export function createFirmware(options: FirmwareOptions): Firmware {
+  return new Firmware(options)
+}
+
+/** A firmware variant, and the machine that was powered on with it once. All its state is in that machine's memory. */
+export class Firmware {
+  readonly name: string
+  /** The map as GetMemoryMap reports it at power-on. */
+  readonly memoryMap: readonly MemoryDescriptor[]
+  /** Where its runtime images are: for reports, not for callers. */
+  readonly images: readonly ImagePlacement[]
+  readonly #snapshot: LaidOutMachine
+
+  constructor(options: FirmwareOptions) {
+    const hooks = applyQuirks(options.quirks ?? [])
+    this.name = options.name
+    this.memoryMap = hooks.memoryMap.call(options.memoryMap)
+    this.#snapshot = layOutMachine(options, this.memoryMap, hooks)
+    this.images = this.#snapshot.images
+  }
+
+  /** A machine that was just switched on, and that shares nothing with others but what neither writes. */
+  powerOn(): PoweredMachine {
+    const { machine, systemTable, imageHandle } = this.#snapshot
+    return { machine: machine.fork(), systemTable, imageHandle }
+  }
+
+  /** The machine after a power cycle of `machine`: what is in the NV store and in CMOS stays, all else is as after {@link powerOn}. */
+  afterReset(machine: Machine): PoweredMachine {
+    const powered = this.powerOn()
+    keepOverReset(machine, powered.machine, this.#snapshot.persistent)
+    return powered
+  }
+
+  /**
+   * What is at a physical address: descriptor of the reported map, its type, range and attributes, and who owned the frame at power-on,
+   * such as "descriptor 12: RuntimeServicesCode 0x…-0x… RUNTIME|WB, image VariableRuntimeDxe". Ranges print their last byte.
+   */
+  describePhysical(address: number): string {
+    const index = this.memoryMap.findIndex(
+      (each) => address >= each.physicalStart && address < descriptorEnd(each),
+    )
+    const owner = this.#snapshot.machine.memory.owners.get(Math.floor(address / PAGE_SIZE))
+    const image = this.images.find((each) => each.name === owner?.name)
+    const whose = owner === undefined ? '' : `, ${image === undefined ? '' : 'image '}${owner.name}`
+    const descriptor = this.memoryMap[index]
+    if (descriptor === undefined) return `no descriptor${whose}`
+    const { type, physicalStart, attribute } = descriptor
+    const last = descriptorEnd(descriptor) - 1
+    const range = `${formatAddress(physicalStart)}-${formatAddress(last)}`
+    const text = `descriptor ${index}: ${memoryTypeName(type)} ${range} ${formatMemoryAttribute(attribute)}`
+    return `${text}${owner?.name === memoryTypeName(type) ? '' : whose}`
+  }
+}

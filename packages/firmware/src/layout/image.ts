@@ -1,0 +1,133 @@
+import { GATE_SIZE, type Machine } from '@trapdoor/core'
+import type { RuntimeServiceName } from '@trapdoor/uefi'
+import { FirmwareError } from '../error.ts'
+import { FirmwareCall, type FirmwareService } from '../quirk/firmware-call.ts'
+import type { FirmwareHooks } from '../quirk/hooks.ts'
+import { DATA_OFFSET, GATES_OFFSET, type ImageLayout, SLOTS_OFFSET } from './image-layout.ts'
+
+/** Where an image is. Addresses are physical, in bytes. */
+export interface ImagePlacement {
+  /** Name as edk2 has it, such as "VariableRuntimeDxe". */
+  readonly name: string
+  readonly base: number
+  readonly bytes: number
+  /** Its functions, in the order of their addresses. */
+  readonly gates: readonly { readonly name: string; readonly address: number }[]
+  /** Its absolute pointers. */
+  readonly slots: readonly {
+    readonly name: string
+    readonly address: number
+    readonly conversion: PointerConversion
+  }[]
+}
+
+/**
+ * Who changes a pointer in SetVirtualAddressMap: `fixup` a PE relocation, `event` the driver's own address-change event through
+ * ConvertPointer, `none` nobody.
+ */
+export type PointerConversion = 'fixup' | 'event' | 'none'
+
+/** One page that holds an image while it is laid out: gates, data words and pointer slots. */
+export class RuntimeImage implements ImageLayout {
+  readonly name: string
+  /** Physical address in bytes. */
+  readonly base: number
+  readonly bytes = 4096
+  readonly slots: Map<string, number> = new Map()
+  readonly #machine: Machine
+  readonly #hooks: FirmwareHooks
+  readonly #gates: Map<string, number> = new Map()
+  readonly #conversions: Map<string, PointerConversion> = new Map()
+
+  constructor(name: string, base: number, machine: Machine, hooks: FirmwareHooks) {
+    this.name = name
+    this.base = base
+    this.#machine = machine
+    this.#hooks = hooks
+  }
+
+  /** Physical address of the image's data words. */
+  get data(): number {
+    return this.base + DATA_OFFSET
+  }
+
+  /** Adds a runtime service, with the quirks' hooks around it. Returns its physical address. */
+  service(name: RuntimeServiceName, body: (call: FirmwareCall) => bigint): number {
+    const { beforeService, afterService } = this.#hooks
+    return this.code(name, name, (call) => {
+      const status = beforeService.call(call) ?? body(call)
+      return afterService.call(status, call)
+    })
+  }
+
+  /** Adds a function that runs in the name of `service`. Returns its physical address. */
+  code(name: string, service: FirmwareService, body: (call: FirmwareCall) => bigint): number {
+    const offset = GATES_OFFSET + this.#gates.size * GATE_SIZE * 2
+    if (offset + GATE_SIZE > DATA_OFFSET) throw this.#full('functions')
+    const gate = this.#machine.gates.bind({
+      name,
+      image: this.name,
+      run: ({ cpu, rip, args }) => body(new FirmwareCall(service, this, { cpu, rip, args, offset })),
+    })
+    this.#machine.memory.write(this.base + offset, gate)
+    this.#gates.set(name, offset)
+    return this.base + offset
+  }
+
+  /** Physical address of a function. */
+  gate(name: string): number {
+    const offset = this.#gates.get(name)
+    if (offset === undefined) {
+      throw new FirmwareError('FIRMWARE_BAD_SETUP', {
+        expected: `a function of ${this.name}`,
+        found: `"${name}"`,
+      })
+    }
+    return this.base + offset
+  }
+
+  /** Adds a slot with a pointer. */
+  pointer(name: string, value: number | bigint, conversion: PointerConversion): void {
+    const offset = SLOTS_OFFSET + this.slots.size * 8
+    if (this.slots.has(name)) {
+      throw new FirmwareError('FIRMWARE_BAD_SETUP', {
+        expected: `a slot that ${this.name} does not have yet`,
+        found: `"${name}"`,
+        hint: 'put the number of the quirk into the name of its slots',
+      })
+    }
+    if (offset + 8 > this.bytes) throw this.#full('pointer slots')
+    this.#machine.memory.write64(this.base + offset, BigInt.asUintN(64, BigInt(value)))
+    this.slots.set(name, offset)
+    this.#conversions.set(name, conversion)
+  }
+
+  /** Offsets in the image of the slots that are converted in this way. */
+  slotsOf(conversion: PointerConversion): readonly number[] {
+    return [...this.slots]
+      .filter(([name]) => this.#conversions.get(name) === conversion)
+      .map(([, offset]) => offset)
+  }
+
+  /** What reports say of it. */
+  placement(): ImagePlacement {
+    return {
+      name: this.name,
+      base: this.base,
+      bytes: this.bytes,
+      gates: [...this.#gates].map(([name, offset]) => ({ name, address: this.base + offset })),
+      slots: [...this.slots].map(([name, offset]) => ({
+        name,
+        address: this.base + offset,
+        conversion: this.#conversions.get(name) ?? 'none',
+      })),
+    }
+  }
+
+  #full(what: string): FirmwareError {
+    return new FirmwareError('FIRMWARE_NO_ROOM', {
+      expected: `room for more ${what} in ${this.name}`,
+      found: 'a full page',
+    })
+  }
+}

@@ -1,0 +1,203 @@
+import { type CpuFeatures, Efer, Machine, NEHALEM, PAGE_SIZE } from '@trapdoor/core'
+import { Guid, type MemoryDescriptor, MemoryType, RUNTIME_SERVICES, type RuntimeServiceName } from '@trapdoor/uefi'
+import { type ImagePlacement, RuntimeImage } from './layout/image.ts'
+import { buildIdentityMap, mtrrsOf, ownFrames } from './layout/machine-memory.ts'
+import { RegionAllocator } from './layout/region-allocator.ts'
+import type { FirmwareHooks } from './quirk/hooks.ts'
+import type { PersistentState } from './reset.ts'
+import { addAddressChangeEvent } from './services/address-change-event.ts'
+import { addExitBootServicesEvent } from './services/at-runtime.ts'
+import { capsuleRuntimeDxe } from './services/capsule-runtime-dxe.ts'
+import type { RuntimeDriver } from './services/driver.ts'
+import { BOOT_SERVICES_TABLE_SIZE, installDxeCore } from './services/dxe-core.ts'
+import { COUNT_SLOT, monotonicCounterRuntimeDxe } from './services/monotonic-counter-runtime-dxe.ts'
+import { pcRtc } from './services/pc-rtc.ts'
+import { encodeReportedMap, reportedMapBytes } from './services/reported-map.ts'
+import { resetSystemRuntimeDxe } from './services/reset-system-runtime-dxe.ts'
+import { registerImages, runtimeDxe } from './services/runtime-dxe.ts'
+import {
+  NV_STORE_BYTES,
+  NV_STORE_SLOT,
+  variableRuntimeDxe,
+} from './services/variable-runtime-dxe.ts'
+import { createSetup } from './setup.ts'
+import { ACPI_BYTES, encodeAcpi } from './tables/acpi.ts'
+import { placeTables, type TablePlaces, writeTables } from './tables/efi-tables.ts'
+import { encodeSmbios } from './tables/smbios.ts'
+
+/** A machine that a loader can be started on, and where things are in it. */
+export interface LaidOutMachine {
+  readonly machine: Machine
+  readonly systemTable: number
+  readonly imageHandle: bigint
+  readonly images: readonly ImagePlacement[]
+  readonly persistent: PersistentState
+}
+
+const DRIVERS: readonly RuntimeDriver[] = [
+  runtimeDxe,
+  variableRuntimeDxe,
+  pcRtc,
+  resetSystemRuntimeDxe,
+  capsuleRuntimeDxe,
+  monotonicCounterRuntimeDxe,
+]
+const BOOT_TYPES = [MemoryType.BootServicesData, MemoryType.BootServicesCode] as const
+const STACK_PAGES = 32
+const FIRST_MAP_KEY = 0x1ddn
+/** Offset of the SMBIOS tables in the page of the EFI tables. */
+const SMBIOS_OFFSET = 0x800
+const HANDLE_OFFSET = 0x800
+
+/** Powers a machine on: memory, images, tables, quirks' drivers, and the CPUs as a loader finds them. */
+export function layOutMachine(
+  options: {
+    readonly memoryMap: readonly MemoryDescriptor[]
+    readonly features?: CpuFeatures
+    readonly cpus?: number
+  },
+  reported: readonly MemoryDescriptor[],
+  hooks: FirmwareHooks,
+): LaidOutMachine {
+  const { memoryMap, features = NEHALEM, cpus = 1 } = options
+  const machine = new Machine({ cpus, features, mtrrs: mtrrsOf(memoryMap) })
+  ownFrames(machine, memoryMap)
+  const allocator = new RegionAllocator(memoryMap, 2 ** features.maxPhysicalAddressBits)
+  const bootPool = (bytes: number, purpose: string): number =>
+    allocator.allocate(BOOT_TYPES, Math.ceil(bytes / PAGE_SIZE), purpose)
+  const runtimePool = (pages: number, purpose: string): number =>
+    allocator.allocate([MemoryType.RuntimeServicesData], pages, purpose)
+
+  const bootPage = bootPool(PAGE_SIZE, 'the boot services table')
+  const tablePage = runtimePool(1, 'the EFI tables')
+  const places = placeTables(tablePage, bootPage)
+  const images = DRIVERS.map(({ name }) => {
+    const base = allocator.allocate([MemoryType.RuntimeServicesCode], 1, `image ${name}`)
+    machine.memory.owners.set(base / PAGE_SIZE, base / PAGE_SIZE + 1, { kind: 'firmware', name })
+    return new RuntimeImage(name, base, machine, hooks)
+  })
+  for (const [index, driver] of DRIVERS.entries()) {
+    const image = images[index]!
+    prepareImage(image, places, image === images[0], hooks)
+    driver.install({ image, machine, hooks, allocatePool: runtimePool })
+  }
+
+  const configTables = placeVendorTables(machine, allocator, tablePage)
+  const setup = createSetup({ machine, allocator, images, reported, configTables })
+  hooks.powerOn.call(setup)
+
+  const map = bootPool(reportedMapBytes(reported), 'the memory map')
+  machine.memory.write(map, encodeReportedMap(reported, FIRST_MAP_KEY))
+  const core = new RuntimeImage('DxeCore', bootCode(allocator), machine, hooks)
+  installDxeCore(core, hooks, { ...places, map, images })
+  registerImages(machine.memory, images[0]!, images)
+  writeTables(machine.memory, places, {
+    services: serviceAddresses(images),
+    bootServices: {
+      AllocatePages: core.gate('AllocatePages'),
+      FreePages: core.gate('FreePages'),
+      GetMemoryMap: core.gate('GetMemoryMap'),
+      ExitBootServices: core.gate('ExitBootServices'),
+    },
+    otherBootService: core.gate('CoreEfiNotAvailableYet'),
+    console: bootPage + BOOT_SERVICES_TABLE_SIZE,
+    configTables,
+  })
+  startCpus(machine, memoryMap, bootPool)
+  return {
+    machine,
+    systemTable: places.systemTable,
+    imageHandle: BigInt(bootPage + HANDLE_OFFSET),
+    images: images.map((image) => image.placement()),
+    persistent: {
+      nvStore: slotValue(machine, images, 'VariableRuntimeDxe', NV_STORE_SLOT),
+      nvStoreBytes: NV_STORE_BYTES,
+      monotonicCount: slotValue(machine, images, 'MonotonicCounterRuntimeDxe', COUNT_SLOT),
+    },
+  }
+}
+
+/** What every image has, whatever its driver adds: pointers to the tables, and the two events. */
+function prepareImage(
+  image: RuntimeImage,
+  places: TablePlaces,
+  isRuntimeDxe: boolean,
+  hooks: FirmwareHooks,
+): void {
+  // RuntimeDxe goes on using the physical addresses of the tables that it converts.
+  const conversion = isRuntimeDxe ? 'none' : 'event'
+  image.pointer('gRT', places.runtimeTable, conversion)
+  image.pointer('gST', places.systemTable, conversion)
+  addExitBootServicesEvent(image)
+  addAddressChangeEvent(image, hooks)
+}
+
+/** ACPI in reclaimable memory, SMBIOS beside the EFI tables, and the configuration table's entries for them. */
+function placeVendorTables(
+  machine: Machine,
+  allocator: RegionAllocator,
+  tablePage: number,
+): Map<string, number> {
+  const acpi = allocator.allocate(
+    [
+      MemoryType.ACPIReclaimMemory,
+      MemoryType.ACPIMemoryNVS,
+      MemoryType.ReservedMemoryType,
+      MemoryType.RuntimeServicesData,
+    ],
+    1,
+    'the ACPI tables',
+  )
+  const smbios = tablePage + SMBIOS_OFFSET
+  machine.memory.write(acpi, encodeAcpi(acpi))
+  machine.memory.write(smbios, encodeSmbios(smbios))
+  return new Map([
+    [Guid.ACPI_20, acpi],
+    [Guid.ACPI_10, acpi],
+    [Guid.SMBIOS, smbios],
+  ])
+}
+
+function bootCode(allocator: RegionAllocator): number {
+  const types = [MemoryType.BootServicesCode, MemoryType.BootServicesData]
+  return allocator.allocate(types, 1, 'image DxeCore')
+}
+
+/** The CPUs in long mode on identity tables, the boot CPU with interrupts on and a stack, as UEFI 2.10, 2.3.4 says. */
+function startCpus(
+  machine: Machine,
+  memoryMap: readonly MemoryDescriptor[],
+  bootPool: (bytes: number, purpose: string) => number,
+): void {
+  const table = (): number => bootPool(PAGE_SIZE, 'identity page tables') / PAGE_SIZE
+  const root = buildIdentityMap(machine, memoryMap, table)
+  const stackBytes = STACK_PAGES * PAGE_SIZE
+  for (const cpu of machine.cpus) {
+    cpu.writeCr3(root)
+    if (machine.features.nx) cpu.writeEfer(cpu.efer | Efer.NXE)
+    cpu.rsp = BigInt(bootPool(stackBytes, `the stack of CPU ${cpu.id}`) + stackBytes)
+  }
+  machine.bootCpu.interruptFlag = true
+}
+
+function serviceAddresses(
+  images: readonly RuntimeImage[],
+): Readonly<Record<RuntimeServiceName, number>> {
+  const gates = images.flatMap((image) => image.placement().gates)
+  const addresses = RUNTIME_SERVICES.map((name) => [
+    name,
+    gates.find((gate) => gate.name === name)?.address ?? 0,
+  ])
+  return Object.fromEntries(addresses) as Record<RuntimeServiceName, number>
+}
+
+function slotValue(
+  machine: Machine,
+  images: readonly RuntimeImage[],
+  name: string,
+  slotName: string,
+): number {
+  const image = images.find((each) => each.name === name)
+  const slot = image?.placement().slots.find((each) => each.name === slotName)
+  return Number(machine.memory.read64(slot?.address ?? 0))
+}

@@ -1,0 +1,69 @@
+import { CpuException, MachineReset } from '@trapdoor/core'
+import { closest } from 'fastest-levenshtein'
+import { FirmwareDeadLoop, FirmwareError } from '../error.ts'
+import { createFirmwareHooks, type FirmwareHooks, QUIRK_HOOK_NAMES } from './hooks.ts'
+import type { Quirk } from './quirk.ts'
+
+/** Hooks with these quirks tapped, in their order. Throws FIRMWARE_BAD_QUIRK on an unknown hook or a quirk listed twice. */
+export function applyQuirks(quirks: readonly Quirk[]): FirmwareHooks {
+  const hooks = createFirmwareHooks()
+  for (const hook of Object.values(hooks)) nameWhatThrows(hook)
+  for (const [index, quirk] of quirks.entries()) {
+    if (quirks.findIndex((each) => each.id === quirk.id) !== index) {
+      throw new FirmwareError('FIRMWARE_BAD_QUIRK', {
+        expected: 'every quirk once',
+        found: `${label(quirk)} twice`,
+      })
+    }
+    for (const [name, tap] of Object.entries(quirk.hooks)) {
+      const hook = QUIRK_HOOK_NAMES.find((each) => each === name)
+      if (hook === undefined || typeof tap !== 'function') {
+        throw new FirmwareError('FIRMWARE_BAD_QUIRK', {
+          expected: hook === undefined ? 'a hook of the firmware' : 'a function',
+          found: `"${name}"${hook === undefined ? '' : ` of type ${typeof tap}`} in quirk ${label(quirk)}`,
+          hint:
+            hook === undefined
+              ? `did you mean "${closest(name, QUIRK_HOOK_NAMES)}"?`
+              : 'a hook takes one function',
+        })
+      }
+      // Each key of QuirkTaps has the type of its own hook's tap, which the loop cannot say.
+      ;(hooks[hook].tap as (name: string, fn: unknown) => void).call(hooks[hook], label(quirk), tap)
+    }
+  }
+  return hooks
+}
+
+/** Whether an error is what happens on a machine, rather than a fault in a quirk's own code. */
+function isMachineOutcome(error: unknown): boolean {
+  return (
+    error instanceof CpuException ||
+    error instanceof MachineReset ||
+    error instanceof FirmwareDeadLoop ||
+    error instanceof FirmwareError
+  )
+}
+
+function nameWhatThrows(hook: FirmwareHooks[keyof FirmwareHooks]): void {
+  hook.intercept({
+    register: (tap) => ({
+      ...tap,
+      fn: (...args: readonly unknown[]): unknown => {
+        try {
+          return tap.fn(...args)
+        } catch (error) {
+          if (isMachineOutcome(error)) throw error
+          throw new FirmwareError('FIRMWARE_QUIRK_FAILED', {
+            expected: `hook "${hook.name}" of quirk ${tap.name} to run`,
+            found: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
+            cause: error,
+          })
+        }
+      },
+    }),
+  })
+}
+
+function label(quirk: Quirk): string {
+  return `${quirk.id} (${quirk.name})`
+}

@@ -1,0 +1,46 @@
+import type { FirmwareCall, FirmwareService } from './firmware-call.ts'
+
+/** What a quirk's driver may do while the machine is powered on. Addresses are physical, in bytes. */
+export interface FirmwareSetup {
+  /**
+   * Takes zeroed pages out of a descriptor of `type` (boot services or runtime services), above 1 MiB where there is a choice. `apart`
+   * takes them from another descriptor than the one that holds that address, where there is another with room. Returns their address. Throws
+   * FIRMWARE_NO_ROOM.
+   */
+  readonly allocate: (request: {
+    type: number
+    pages: number
+    name: string
+    apart?: number
+  }) => number
+  /** Puts a device at pages that the reported map does not list. Throws FIRMWARE_BAD_SETUP where it does. Returns their address. */
+  readonly allocateOutsideMap: (request: { address: number; pages: number; name: string }) => number
+  /**
+   * Places a function's gate at `address`, in memory that was allocated, and returns the address. The event log calls it `name` of
+   * `image`; it runs in the name of `service`, and its `imageBase` is where the gate is.
+   */
+  readonly code: (request: {
+    address: number
+    image: string
+    name: string
+    service: FirmwareService
+    run: (call: FirmwareCall) => bigint
+  }) => number
+  readonly write64: (address: number, value: bigint) => void
+  readonly write: (address: number, bytes: Uint8Array) => void
+  /**
+   * Makes a slot in an image's data that holds `value`. With `convert` (the default) the image's address-change event converts it;
+   * without, it keeps what it has. Throws FIRMWARE_BAD_SETUP for an unknown image or a slot that exists.
+   */
+  readonly pointer: (
+    image: string,
+    slot: string,
+    value: number | bigint,
+    options?: { convert?: boolean },
+  ) => void
+  /** Physical base of an image. Throws FIRMWARE_BAD_SETUP for an unknown one. */
+  readonly imageBase: (image: string) => number
+  /** Address that a configuration table has so far. */
+  readonly configTable: (guid: string) => number | undefined
+  readonly setConfigTable: (guid: string, address: number) => void
+}

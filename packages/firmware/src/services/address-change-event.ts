@@ -1,0 +1,26 @@
+import { EfiStatus, RuntimeServicesTable } from '@trapdoor/uefi'
+import type { RuntimeImage } from '../layout/image.ts'
+import type { FirmwareHooks } from '../quirk/hooks.ts'
+
+/** Name of the function that {@link addAddressChangeEvent} adds. */
+export const ADDRESS_CHANGE_EVENT = 'VirtualAddressChangeEvent'
+/** EFI_OPTIONAL_PTR: ConvertPointer lets a null pointer through. */
+const OPTIONAL_PTR = 1n
+
+/**
+ * Gives a driver the event that edk2's UefiRuntimeLib and the drivers themselves register for EVT_SIGNAL_VIRTUAL_ADDRESS_CHANGE: it calls
+ * ConvertPointer for each pointer slot that is not left to PE relocation.
+ */
+export function addAddressChangeEvent(image: RuntimeImage, hooks: FirmwareHooks): void {
+  image.code(ADDRESS_CHANGE_EVENT, 'SetVirtualAddressMap', (call) => {
+    // Read once: the driver's own gRT pointer is among those that are converted.
+    const table = call.pointer('gRT')
+    const convertPointer = call.read64(table + BigInt(RuntimeServicesTable.ConvertPointer))
+    const change = {
+      convert: (address: bigint): bigint => call.call(convertPointer, OPTIONAL_PTR, address),
+    }
+    for (const offset of image.slotsOf('event')) change.convert(call.imageBase + BigInt(offset))
+    hooks.virtualAddressChange.call(call, change)
+    return EfiStatus.SUCCESS
+  })
+}

@@ -1,0 +1,65 @@
+import { formatAddress, type Machine, PAGE_SIZE } from '@trapdoor/core'
+import { descriptorEnd, type MemoryDescriptor, memoryTypeName } from '@trapdoor/uefi'
+import { FirmwareError } from './error.ts'
+import type { RuntimeImage } from './layout/image.ts'
+import type { RegionAllocator } from './layout/region-allocator.ts'
+import { FirmwareCall } from './quirk/firmware-call.ts'
+import type { FirmwareSetup } from './quirk/firmware-setup.ts'
+
+/** The setup that quirks get at power-on, over a machine that is being laid out. */
+export function createSetup(build: {
+  machine: Machine
+  allocator: RegionAllocator
+  images: readonly RuntimeImage[]
+  reported: readonly MemoryDescriptor[]
+  configTables: Map<string, number>
+}): FirmwareSetup {
+  const { machine, allocator, images, reported, configTables } = build
+  const imageNamed = (name: string): RuntimeImage => {
+    const image = images.find((each) => each.name === name)
+    if (image !== undefined) return image
+    throw new FirmwareError('FIRMWARE_BAD_SETUP', {
+      expected: `an image of this firmware`,
+      found: `"${name}"`,
+      hint: `there are ${images.map((each) => each.name).join(', ')}`,
+    })
+  }
+  return {
+    allocate: ({ type, pages, name, apart }) => allocator.allocate([type], pages, name, apart),
+    allocateOutsideMap: ({ address, pages, name }) => {
+      const end = address + pages * PAGE_SIZE
+      const listed = reported.find(
+        (each) => each.physicalStart < end && address < descriptorEnd(each),
+      )
+      if (listed !== undefined) {
+        throw new FirmwareError('FIRMWARE_BAD_SETUP', {
+          expected: `a map that does not list ${formatAddress(address)} (${name})`,
+          found: `${memoryTypeName(listed.type)} from ${formatAddress(listed.physicalStart)}`,
+          hint: "take it out of the map in the quirk's memoryMap hook",
+        })
+      }
+      machine.memory.owners.set(address / PAGE_SIZE, end / PAGE_SIZE, { kind: 'device', name })
+      return address
+    },
+    code: ({ address, image, name, service, run }) => {
+      const layout = { name: image, slots: new Map<string, number>() }
+      const gate = machine.gates.bind({
+        name,
+        image,
+        run: ({ cpu, rip, args }) =>
+          run(new FirmwareCall(service, layout, { cpu, rip, args, offset: 0 })),
+      })
+      machine.memory.write(address, gate)
+      return address
+    },
+    write64: (address, value) => machine.memory.write64(address, value),
+    write: (address, bytes) => machine.memory.write(address, bytes),
+    pointer: (image, slot, value, options = {}) =>
+      imageNamed(image).pointer(slot, value, options.convert === false ? 'none' : 'event'),
+    imageBase: (image) => imageNamed(image).base,
+    configTable: (guid) => configTables.get(guid),
+    setConfigTable: (guid, address) => {
+      configTables.set(guid, address)
+    },
+  }
+}

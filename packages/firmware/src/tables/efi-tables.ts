@@ -1,0 +1,104 @@
+import type { PhysicalMemory } from '@trapdoor/core'
+import {
+  encodeConfigTable,
+  encodeTableHeader,
+  encodeUcs2,
+  RUNTIME_SERVICES,
+  RUNTIME_SERVICES_TABLE_SIGNATURE,
+  RUNTIME_SERVICES_TABLE_SIZE,
+  type RuntimeServiceName,
+  RuntimeServicesTable,
+  sealTable,
+  SYSTEM_TABLE_SIGNATURE,
+  SYSTEM_TABLE_SIZE,
+  SystemTable,
+} from '@trapdoor/uefi'
+import { BOOT_SERVICES_TABLE_SIZE, BootServicesTable } from '../services/dxe-core.ts'
+
+/** UEFI 2.31. */
+const REVISION = 0x0002_001f
+const BOOT_SERVICES_TABLE_SIGNATURE = 0x5652_4553_544f_4f42n
+const FIRMWARE_VENDOR = 'Trapdoor'
+
+/** Where the tables are in their page of runtime-services data. */
+const Place = { SystemTable: 0, RuntimeTable: 0x100, Vendor: 0x200, ConfigurationTable: 0x240 } as const
+
+/** Physical addresses of the tables, in bytes. */
+export interface TablePlaces {
+  readonly systemTable: number
+  readonly runtimeTable: number
+  readonly vendor: number
+  readonly configurationTable: number
+  readonly bootTable: number
+}
+
+/** Where tables go in a page of runtime-services data and at `bootTable` in boot-services data. */
+export function placeTables(page: number, bootTable: number): TablePlaces {
+  return {
+    systemTable: page + Place.SystemTable,
+    runtimeTable: page + Place.RuntimeTable,
+    vendor: page + Place.Vendor,
+    configurationTable: page + Place.ConfigurationTable,
+    bootTable,
+  }
+}
+
+/** What the tables point to. */
+export interface TableContents {
+  readonly services: Readonly<Record<RuntimeServiceName, number>>
+  readonly bootServices: Readonly<Record<keyof typeof BootServicesTable, number>>
+  /** Function of the boot services that are not modelled. */
+  readonly otherBootService: number
+  /** Stands for the console handles and protocols, which nobody calls. */
+  readonly console: number
+  readonly configTables: ReadonlyMap<string, number>
+}
+
+/** Writes the three tables with their checksums, the vendor string and the configuration table. */
+export function writeTables(
+  memory: PhysicalMemory,
+  places: TablePlaces,
+  contents: TableContents,
+): void {
+  const config = [...contents.configTables].map(([guid, table]) => ({ guid, table: BigInt(table) }))
+  memory.write(places.configurationTable, encodeConfigTable(config))
+  memory.write(places.vendor, encodeUcs2(FIRMWARE_VENDOR))
+  const runtime = newTable(RUNTIME_SERVICES_TABLE_SIGNATURE, RUNTIME_SERVICES_TABLE_SIZE)
+  for (const name of RUNTIME_SERVICES) {
+    runtime.setPointer(RuntimeServicesTable[name], contents.services[name])
+  }
+  memory.write(places.runtimeTable, sealTable(runtime.bytes))
+  const boot = newTable(BOOT_SERVICES_TABLE_SIGNATURE, BOOT_SERVICES_TABLE_SIZE)
+  for (let offset = 24; offset < BOOT_SERVICES_TABLE_SIZE; offset += 8) {
+    boot.setPointer(offset, contents.otherBootService)
+  }
+  for (const [name, address] of Object.entries(contents.bootServices)) {
+    boot.setPointer(BootServicesTable[name as keyof typeof BootServicesTable], address)
+  }
+  memory.write(places.bootTable, sealTable(boot.bytes))
+  const system = newTable(SYSTEM_TABLE_SIGNATURE, SYSTEM_TABLE_SIZE)
+  system.setPointer(SystemTable.FirmwareVendor, places.vendor)
+  system.setPointer(SystemTable.FirmwareRevision, 0x1_0000)
+  for (let at: number = SystemTable.ConsoleInHandle; at < SystemTable.RuntimeServices; at += 8) {
+    system.setPointer(at, contents.console)
+  }
+  system.setPointer(SystemTable.RuntimeServices, places.runtimeTable)
+  system.setPointer(SystemTable.BootServices, places.bootTable)
+  system.setPointer(SystemTable.NumberOfTableEntries, config.length)
+  system.setPointer(SystemTable.ConfigurationTable, places.configurationTable)
+  memory.write(places.systemTable, sealTable(system.bytes))
+}
+
+function newTable(
+  signature: bigint,
+  size: number,
+): { bytes: Uint8Array; setPointer: (offset: number, value: number) => void } {
+  const bytes = new Uint8Array(size)
+  bytes.set(encodeTableHeader({ signature, revision: REVISION, headerSize: size }))
+  const view = new DataView(bytes.buffer)
+  return {
+    bytes,
+    setPointer: (offset: number, value: number): void =>
+      view.setBigUint64(offset, BigInt(value), true),
+  }
+}

@@ -1,0 +1,186 @@
+import { type Cpu, type Machine, PageTableBuilder, phys, virt } from '@trapdoor/core'
+import {
+  encodeMemoryMap,
+  encodeUcs2,
+  MemoryAttribute,
+  type MemoryDescriptor,
+  MemoryType,
+  parseGuid,
+  type RuntimeServiceName,
+  RuntimeServicesTable,
+  SystemTable,
+} from '@trapdoor/uefi'
+import { createFirmware, type Firmware, type PoweredMachine, type Quirk } from '../src/index.ts'
+
+const WB = 0xfn
+const { RUNTIME } = MemoryAttribute
+
+function descriptor(type: number, start: number, pages: number, attribute: bigint): MemoryDescriptor {
+  return { type, physicalStart: start, numberOfPages: pages, attribute, virtualStart: 0n }
+}
+
+/** A machine of 1 GiB with two regions each of runtime code and data, in the order of addresses. */
+export const SMALL_MAP: readonly MemoryDescriptor[] = [
+  descriptor(MemoryType.BootServicesCode, 0, 1, WB),
+  descriptor(MemoryType.ConventionalMemory, 0x1000, 0x9f, WB),
+  descriptor(MemoryType.ConventionalMemory, 0x10_0000, 0x3_0000, WB),
+  descriptor(MemoryType.BootServicesData, 0x3010_0000, 0x4000, WB),
+  descriptor(MemoryType.BootServicesCode, 0x3410_0000, 0x400, WB),
+  descriptor(MemoryType.RuntimeServicesData, 0x3450_0000, 0x40, WB | RUNTIME),
+  descriptor(MemoryType.RuntimeServicesCode, 0x3454_0000, 0x40, WB | RUNTIME),
+  descriptor(MemoryType.ReservedMemoryType, 0x3458_0000, 0x80, WB),
+  descriptor(MemoryType.ACPIReclaimMemory, 0x3460_0000, 0x10, WB),
+  descriptor(MemoryType.ACPIMemoryNVS, 0x3461_0000, 0x10, WB),
+  descriptor(MemoryType.RuntimeServicesCode, 0x3462_0000, 0x20, WB | RUNTIME),
+  descriptor(MemoryType.RuntimeServicesData, 0x3464_0000, 0x60, WB | RUNTIME),
+  descriptor(MemoryType.ConventionalMemory, 0x346a_0000, 0xb960, WB),
+  descriptor(MemoryType.MemoryMappedIO, 0xffc0_0000, 0x400, 1n | RUNTIME),
+]
+
+/** Conventional memory that {@link Caller} keeps its arguments in. */
+const SCRATCH = 0x20_0000n
+/** Where {@link Caller.enterVirtualMode} puts runtime memory. */
+export const VIRTUAL_BASE = 0xffff_8800_0000_0000n
+
+export function smallFirmware(quirks: readonly Quirk[] = []): Firmware {
+  return createFirmware({ name: 'small', memoryMap: SMALL_MAP, quirks })
+}
+
+/** A loader, or a kernel, reduced to what tests need: it calls what the tables point to, on the tables that CR3 has. */
+export class Caller {
+  readonly machine: Machine
+  readonly cpu: Cpu
+  readonly systemTable: bigint
+  readonly imageHandle: bigint
+  #next = SCRATCH
+
+  constructor(powered: PoweredMachine) {
+    this.machine = powered.machine
+    this.cpu = powered.machine.bootCpu
+    this.systemTable = BigInt(powered.systemTable)
+    this.imageHandle = powered.imageHandle
+  }
+
+  /** Zeroed scratch memory on an 8-byte boundary. */
+  room(bytes: number): bigint {
+    const at = this.#next
+    this.#next += BigInt((bytes + 7) & ~7)
+    this.cpu.writeBytes(at, new Uint8Array(bytes))
+    return at
+  }
+
+  put(bytes: Uint8Array): bigint {
+    const at = this.room(bytes.length)
+    this.cpu.writeBytes(at, bytes)
+    return at
+  }
+
+  text(text: string): bigint {
+    return this.put(encodeUcs2(text))
+  }
+
+  guid(text: string): bigint {
+    return this.put(parseGuid(text))
+  }
+
+  number(value: bigint): bigint {
+    const at = this.room(8)
+    this.cpu.write64(at, value)
+    return at
+  }
+
+  get runtimeTable(): bigint {
+    return this.cpu.read64(this.systemTable + BigInt(SystemTable.RuntimeServices))
+  }
+
+  service(name: RuntimeServiceName, ...args: readonly bigint[]): bigint {
+    const pointer = this.runtimeTable + BigInt(RuntimeServicesTable[name])
+    return this.cpu.call(this.cpu.read64(pointer), ...args)
+  }
+
+  bootService(offset: number, ...args: readonly bigint[]): bigint {
+    const table = this.cpu.read64(this.systemTable + BigInt(SystemTable.BootServices))
+    return this.cpu.call(this.cpu.read64(table + BigInt(offset)), ...args)
+  }
+
+  /** GetMemoryMap into a buffer of `bytes`, with everything that it hands back. */
+  getMemoryMap(bytes = 0x4000): {
+    status: bigint
+    size: bigint
+    key: bigint
+    stride: bigint
+    version: number
+    map: Uint8Array
+  } {
+    const [size, key, stride, version] = [this.number(BigInt(bytes)), this.room(8), this.room(8), this.room(8)]
+    const buffer = this.room(bytes)
+    const status = this.bootService(0x38, size, buffer, key, stride, version)
+    const written = this.cpu.read64(size)
+    return {
+      status,
+      size: written,
+      key: this.cpu.read64(key),
+      stride: this.cpu.read64(stride),
+      version: this.cpu.read32(version),
+      map: status === 0n ? this.cpu.readBytes(buffer, Number(written)) : new Uint8Array(),
+    }
+  }
+
+  exitBootServices(): bigint {
+    return this.bootService(0xe8, this.imageHandle, this.getMemoryMap().key)
+  }
+
+  /** SetVirtualAddressMap with a map of these descriptors, at a physical address. */
+  setVirtualAddressMap(descriptors: readonly MemoryDescriptor[]): bigint {
+    const map = this.put(encodeMemoryMap(descriptors, 48))
+    return this.service('SetVirtualAddressMap', BigInt(descriptors.length * 48), 48n, 1n, map)
+  }
+
+  /** What {@link setVirtualAddressMap} gets to put runtime memory of `map` at a constant distance from where it is. */
+  static runtimeMap(
+    map: readonly MemoryDescriptor[],
+    base: bigint = VIRTUAL_BASE,
+  ): readonly MemoryDescriptor[] {
+    return map
+      .filter(({ attribute }) => (attribute & RUNTIME) !== 0n)
+      .map((each) => ({ ...each, virtualStart: base + BigInt(each.physicalStart) }))
+  }
+
+  /**
+   * Loads tables that map `map`'s runtime memory at `base`, and this caller's own scratch memory, stack and the system table where they
+   * are. `identity` maps runtime memory at its physical addresses too.
+   */
+  useOwnTables(
+    map: readonly MemoryDescriptor[],
+    { base = VIRTUAL_BASE, identity = false }: { base?: bigint; identity?: boolean } = {},
+  ): void {
+    let frame = 0x4000
+    const allocate = (): number => frame++
+    const builder = new PageTableBuilder(this.machine.memory, phys(allocate() * 4096), allocate)
+    const options = { executable: true, replace: true }
+    const own = [SCRATCH, this.systemTable & ~0xfffn, (this.cpu.rsp - 0x2000n) & ~0xfffn]
+    for (const [index, start] of own.entries()) {
+      builder.mapRange(virt(start), phys(start), index === 0 ? 0x10_0000 : 0x2000, options)
+    }
+    for (const each of Caller.runtimeMap(map, base)) {
+      const bytes = each.numberOfPages * 4096
+      builder.mapRange(virt(each.virtualStart), phys(each.physicalStart), bytes, options)
+      if (!identity) continue
+      builder.mapRange(virt(each.physicalStart), phys(each.physicalStart), bytes, options)
+    }
+    this.cpu.writeCr3(builder.root)
+  }
+}
+
+/** A caller on a machine that was just powered on. */
+export function boot(firmware: Firmware): Caller {
+  return new Caller(firmware.powerOn())
+}
+
+/** A caller after ExitBootServices. */
+export function bootToRuntime(firmware: Firmware): Caller {
+  const caller = boot(firmware)
+  const status = caller.exitBootServices()
+  if (status !== 0n) throw new Error(`ExitBootServices returned ${status.toString(16)}`)
+  return caller
+}

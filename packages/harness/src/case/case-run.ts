@@ -1,0 +1,194 @@
+import { type Machine, MachineReset } from '@trapdoor/core'
+import {
+  type ArgumentPlace,
+  bootKernel,
+  crashKexec,
+  EfiServices,
+  type HandOff,
+  type Kernel,
+  type KernelProfile,
+  kexec,
+  LAYOUT_2_6_35,
+  loadKernel,
+  type NextKernel,
+  type PreparedCall,
+  type ServiceResult as Answer,
+  type StrategyChoice,
+} from '@trapdoor/kernel'
+import { EfiStatus, efiStatusName } from '@trapdoor/uefi'
+import type { CaseSpec } from '../config/case-spec.ts'
+import { HarnessError } from '../error.ts'
+import type { ServiceResult, StrategyCost } from '../results/results.ts'
+import type { KernelChoice, ScenarioContext } from '../scenario/scenario.ts'
+import type { CaseEnvironment } from './environment.ts'
+import { surveyTables, tableCost } from './table-survey.ts'
+
+/** What `virtefi` selects where a case's own strategy is a physical one. */
+const VIRTUAL_FALLBACK = 'legacy-virtual'
+const ORDINALS = ['first', 'second', 'third', 'fourth', 'fifth'] as const
+
+/** What a case runs on. */
+export interface PoweredMachine {
+  readonly machine: Machine
+  readonly systemTable: number
+  readonly imageHandle: bigint
+}
+
+/** A case while it runs: the machine, its kernels one after the other, and what the services answered. */
+export class CaseRun implements ScenarioContext {
+  readonly machine: Machine
+  /** What the runtime services answered, in order. */
+  readonly answers: ServiceResult[] = []
+  /** Roots that firmware was called under. */
+  readonly rootsOfCalls: Set<number> = new Set()
+  /** Counters of all calls that were made and left, added up. */
+  readonly calls: { count: number } & StrategyCost['perCall'] = {
+    count: 0,
+    cr3Writes: 0,
+    globalFlushes: 0,
+    tlbMisses: 0,
+    walkReferences: 0,
+  }
+  #tableCost: Omit<StrategyCost, 'perCall'> | undefined
+  readonly #environment: CaseEnvironment
+  readonly #spec: CaseSpec
+  readonly #powered: PoweredMachine
+  #kernel: Kernel | undefined
+  #kernels = 0
+
+  constructor(environment: CaseEnvironment, spec: CaseSpec, powered: PoweredMachine) {
+    this.#environment = environment
+    this.#spec = spec
+    this.#powered = powered
+    this.machine = powered.machine
+  }
+
+  get kernel(): Kernel {
+    if (this.#kernel !== undefined) return this.#kernel
+    throw new HarnessError('HARNESS_BAD_PLUGIN', {
+      expected: 'a scenario that boots a kernel before it uses one',
+      found: `"${this.#spec.scenario}"`,
+      hint: 'begin with a step that calls context.boot()',
+    })
+  }
+
+  /** Mean cost of a call, and what the tables cost where the scenario looked; null before both. */
+  get cost(): StrategyCost | null {
+    const { count, cr3Writes, globalFlushes, tlbMisses, walkReferences } = this.calls
+    if (this.#tableCost === undefined || count === 0) return null
+    return {
+      ...this.#tableCost,
+      perCall: {
+        cr3Writes: cr3Writes / count,
+        globalFlushes: globalFlushes / count,
+        tlbMisses: tlbMisses / count,
+        walkReferences: walkReferences / count,
+      },
+    }
+  }
+
+  boot(choice: KernelChoice = {}): Kernel {
+    const handOff: HandOff = loadKernel(this.#powered, this.#commandLine(choice))
+    return this.#came(
+      bootKernel(handOff, {
+        name: this.#nextName(),
+        profile: this.#profile(choice),
+        hooks: this.#environment.hooks,
+      }),
+    )
+  }
+
+  kexec(choice: KernelChoice = {}): Kernel {
+    return this.#came(kexec(this.kernel, this.#next(choice, this.#nextName())))
+  }
+
+  crashKexec(choice: KernelChoice = {}): Kernel {
+    return this.#came(crashKexec(this.kernel, this.#next(choice, 'crash kernel')))
+  }
+
+  services(place: ArgumentPlace = 'stack', cpu = 0): EfiServices {
+    return new EfiServices(this.kernel, this.machine.cpus[cpu]!, place)
+  }
+
+  call<T>(prepared: PreparedCall<T>, isRight?: (value: T) => boolean): T | undefined {
+    prepared.call?.run()
+    return this.record(prepared, isRight)
+  }
+
+  record<T>(prepared: PreparedCall<T>, isRight: (value: T) => boolean = () => true): T | undefined {
+    const { service } = prepared
+    const { status, value }: Answer<T> = prepared.finish()
+    // Where the kernel does without EFI there is nothing to judge.
+    if (prepared.call === undefined) return undefined
+    const succeeded = status === EfiStatus.SUCCESS
+    const right = succeeded && isRight(value as T)
+    this.#answer(
+      service,
+      succeeded && !right ? 'EFI_SUCCESS with a wrong result' : efiStatusName(status),
+      right,
+    )
+    return value
+  }
+
+  expectReset(reset: PreparedCall<undefined>): void {
+    if (reset.call === undefined) return
+    try {
+      reset.call.run()
+    } catch (error) {
+      if (!(error instanceof MachineReset)) throw error
+      this.#answer(reset.service, `machine reset (${error.type})`, true)
+      return
+    }
+    this.#answer(reset.service, 'it returned', false)
+  }
+
+  inspectTables(): void {
+    const { kernel } = this
+    const surveys = surveyTables(kernel, this.rootsOfCalls)
+    this.#tableCost = tableCost(kernel, surveys)
+    this.#environment.hooks.tablesInspected.call({ kernel, surveys })
+  }
+
+  #answer(name: string, status: string, ok: boolean): void {
+    this.answers.push({ name, status, ok, kernel: this.kernel.name })
+  }
+
+  #came(kernel: Kernel): Kernel {
+    this.#kernel = kernel
+    return kernel
+  }
+
+  #nextName(): string {
+    const ordinal = ORDINALS[this.#kernels] ?? `${this.#kernels + 1}th`
+    this.#kernels++
+    return `${ordinal} kernel`
+  }
+
+  #next(choice: KernelChoice, name: string): NextKernel {
+    return {
+      name,
+      profile: this.#profile(choice),
+      commandLine: this.#commandLine(choice),
+      hooks: this.#environment.hooks,
+    }
+  }
+
+  #commandLine({ commandLine = '' }: KernelChoice): string {
+    return [this.#environment.config.commandLine, commandLine]
+      .filter((words) => words !== '')
+      .join(' ')
+  }
+
+  /** The case's strategy, and one of the other mode beside it as the kernel of the patch had. */
+  #profile({ layout = LAYOUT_2_6_35 }: KernelChoice): KernelProfile {
+    const { registry } = this.#environment.config
+    const { name, options } = this.#spec.strategy
+    const own: StrategyChoice = { definition: registry.strategy(name), options }
+    const fallback = registry.strategies.get(VIRTUAL_FALLBACK)
+    const strategies =
+      own.definition.mode === 'virtual' || fallback === undefined
+        ? [own]
+        : [own, { definition: fallback }]
+    return { layout, strategies }
+  }
+}

@@ -1,0 +1,176 @@
+import { readFileSync } from 'node:fs'
+import { BROADWELL, type CpuFeatures, type Machine, NEHALEM } from '@trapdoor/core'
+import { createFirmware, type Firmware } from '@trapdoor/firmware'
+import { readMemoryMaps, selectFirmwareMap, toMemoryDescriptors } from '@trapdoor/intake'
+import { createKernelHooks, type Kernel, type RuntimeCall } from '@trapdoor/kernel'
+import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import { SyncHook } from 'tapable'
+import type { CaseSpec } from '../config/case-spec.ts'
+import { explainCommand } from '../config/reproduce.ts'
+import type { MemoryMapFile, ResolvedConfig } from '../config/resolved-config.ts'
+import { HarnessError } from '../error.ts'
+import type { MemoryMapSummary } from '../results/results.ts'
+import type { Death, FindingDraft, Rule, RuleHooks, TableInspection } from '../rules/rule.ts'
+
+/** A memory map that cases run on. */
+interface LoadedMap {
+  readonly summary: MemoryMapSummary
+  readonly descriptors: readonly MemoryDescriptor[]
+}
+
+/** Told what happens on one machine. */
+export interface CaseListener {
+  finding(rule: Rule, kernel: Kernel, draft: FindingDraft): void
+  phase(kernel: Kernel): void
+  entered(call: RuntimeCall): void
+  left(call: RuntimeCall): void
+  refused(kernel: Kernel, reason: string): void
+}
+
+/** What a rule says of a death. */
+export interface Diagnosis {
+  readonly rule: Rule
+  readonly draft: FindingDraft
+}
+
+const MODELS: Readonly<Record<ResolvedConfig['cpu'], CpuFeatures>> = {
+  nehalem: NEHALEM,
+  broadwell: BROADWELL,
+}
+
+/** What the cases of a run share: memory maps that were read, firmware that was powered on, rules that watch. */
+export class CaseEnvironment {
+  readonly config: ResolvedConfig
+  readonly hooks: RuleHooks
+  readonly #maps: ReadonlyMap<string, LoadedMap>
+  readonly #firmware: Map<string, Firmware> = new Map()
+  readonly #listeners: WeakMap<Machine, CaseListener> = new WeakMap()
+  readonly #diagnoses: (readonly [Rule, (death: Death) => FindingDraft | undefined])[] = []
+
+  constructor(config: ResolvedConfig, maps: ReadonlyMap<string, LoadedMap>) {
+    this.config = config
+    this.#maps = maps
+    this.hooks = Object.freeze({
+      ...createKernelHooks(),
+      tablesInspected: new SyncHook<[TableInspection]>(['inspection']),
+    })
+    const listener = (kernel: Kernel): CaseListener | undefined =>
+      this.#listeners.get(kernel.machine)
+    // The harness listens before the rules do, so that it knows the state that a rule reports in.
+    const name = 'harness'
+    this.hooks.phase.tap(name, (kernel) => listener(kernel)?.phase(kernel))
+    this.hooks.callEntered.tap(name, (call) => listener(call.kernel)?.entered(call))
+    this.hooks.refused.tap(name, (kernel, reason) => listener(kernel)?.refused(kernel, reason))
+    for (const rule of config.registry.rules.values()) {
+      rule.watch({
+        hooks: this.hooks,
+        report: (kernel, draft) => listener(kernel)?.finding(rule, kernel, draft),
+        diagnose: (explain) => {
+          this.#diagnoses.push([rule, explain])
+        },
+      })
+    }
+    this.hooks.callLeft.tap(name, (call) => listener(call.kernel)?.left(call))
+  }
+
+  /** The memory maps, in the order of the configuration. */
+  get memoryMaps(): readonly MemoryMapSummary[] {
+    return [...this.#maps.values()].map(({ summary }) => summary)
+  }
+
+  /** The variant of a case. It is powered on once for all cases that share it. */
+  firmware(spec: CaseSpec, cpus: number): Firmware {
+    const key = `${spec.memoryMapId}/${spec.quirks.join('+')}/${cpus}`
+    let firmware = this.#firmware.get(key)
+    if (firmware === undefined) {
+      const map = this.#maps.get(spec.memoryMapId)
+      if (map === undefined) {
+        throw new HarnessError('HARNESS_NO_MEMORY_MAP', {
+          expected: 'a memory map of the configuration',
+          found: `"${spec.memoryMapId}"`,
+        })
+      }
+      firmware = createFirmware({
+        name: spec.memoryMapId,
+        memoryMap: map.descriptors,
+        quirks: spec.quirks.map((id) => this.config.registry.quirk(id)),
+        features: MODELS[this.config.cpu],
+        cpus,
+      })
+      this.#firmware.set(key, firmware)
+    }
+    return firmware
+  }
+
+  /** The command that explains a case. */
+  reproduce(spec: CaseSpec): string {
+    return explainCommand(this.config, spec.id)
+  }
+
+  /** From now on what happens on this machine is told to `listener`. */
+  listen(machine: Machine, listener: CaseListener): void {
+    this.#listeners.set(machine, listener)
+  }
+
+  /** Asks the rules what killed a machine, in their order. */
+  diagnose(death: Death): Diagnosis | undefined {
+    for (const [rule, explain] of this.#diagnoses) {
+      const draft = explain(death)
+      if (draft !== undefined) return { rule, draft }
+    }
+    return undefined
+  }
+}
+
+/**
+ * Reads the memory maps of a configuration and gets ready to run its cases. Throws an IntakeError where a file holds no map that can be run,
+ * HARNESS_UNREADABLE_FILE where there is no such file.
+ */
+export function createEnvironment(config: ResolvedConfig): CaseEnvironment {
+  const maps = new Map(config.memoryMaps.map((file) => [file.id, loadMap(file)]))
+  return new CaseEnvironment(config, maps)
+}
+
+function loadMap(source: MemoryMapFile): LoadedMap {
+  const read = readMemoryMaps({ file: source.file, bytes: source.bytes ?? readMapFile(source.file) })
+  const map = selectFirmwareMap(read.maps)
+  const descriptors = toMemoryDescriptors(map)
+  const warnings = [...read.warnings, ...map.warnings]
+  return {
+    descriptors,
+    summary: {
+      id: source.id,
+      file: source.bytes === undefined ? source.file : null,
+      format: map.format,
+      descriptors: descriptors.length,
+      runtimeDescriptors: descriptors.filter(isRuntime).length,
+      bytesOfRam: bytesOfRam(descriptors),
+      warnings: warnings.map((warning) => `${warning.file}:${warning.line}: ${warning.message}`),
+    },
+  }
+}
+
+function readMapFile(file: string): Uint8Array {
+  try {
+    return readFileSync(file)
+  } catch (cause) {
+    throw new HarnessError('HARNESS_UNREADABLE_FILE', {
+      expected: 'a file with a memory map',
+      found: cause instanceof Error ? cause.message : String(cause),
+      file,
+      cause,
+    })
+  }
+}
+
+/** Bytes that are memory, whoever has them. */
+function bytesOfRam(descriptors: readonly MemoryDescriptor[]): number {
+  const device: readonly number[] = [
+    MemoryType.ReservedMemoryType,
+    MemoryType.MemoryMappedIO,
+    MemoryType.MemoryMappedIOPortSpace,
+  ]
+  return descriptors
+    .filter((descriptor) => !device.includes(descriptor.type))
+    .reduce((sum, each) => sum + descriptorEnd(each) - each.physicalStart, 0)
+}

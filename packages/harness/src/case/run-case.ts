@@ -1,0 +1,283 @@
+import { CpuException, type Machine, MachineReset, type MachineEvent } from '@trapdoor/core'
+import { type Firmware, FirmwareDeadLoop } from '@trapdoor/firmware'
+import { type Kernel, KernelPanic, type RuntimeCall } from '@trapdoor/kernel'
+import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
+import { type CaseSpec, strategyLabel } from '../config/case-spec.ts'
+import { HarnessError } from '../error.ts'
+import { type CaseResult, type Finding, type Outcome, OUTCOMES } from '../results/results.ts'
+import type { Death, FindingDraft, Rule } from '../rules/rule.ts'
+import { CaseRun } from './case-run.ts'
+import type { CaseEnvironment } from './environment.ts'
+import { completeFinding, describePhysical } from './finding.ts'
+import { surveyTables, type TableSurvey } from './table-survey.ts'
+
+/** A case with everything that happened in it. */
+export interface CaseTrace {
+  readonly result: CaseResult
+  readonly events: readonly MachineEvent[]
+  /** What each root of each kernel mapped: of a kernel that was left when it was left, of the last one at the end. */
+  readonly surveys: readonly TableSurvey[]
+  /** What lies at a physical address at the end. */
+  readonly describePhysical: (physical: number) => {
+    readonly descriptor: string | null
+    readonly owner: string | null
+  }
+}
+
+/** What is said where no rule knows the cause of a death. */
+const UNEXPLAINED: Rule = {
+  id: 'died',
+  title: 'The machine died',
+  severity: 'error',
+  advice: 'read the walk and the timeline; a rule plugin can teach Trapdoor this cause',
+  sources: [],
+  watch: () => {},
+}
+
+/** Runs a case on a fresh fork of its firmware. What goes wrong on the machine is in the result; what is thrown is wrong with a plugin or the input. */
+export function runCase(environment: CaseEnvironment, spec: CaseSpec): CaseResult {
+  return new CaseExecution(environment, spec).run()
+}
+
+/** As {@link runCase}, with the events, the page tables and the memory of the end. */
+export function traceCase(environment: CaseEnvironment, spec: CaseSpec): CaseTrace {
+  const execution = new CaseExecution(environment, spec, { keepTables: true })
+  const result = execution.run()
+  return {
+    result,
+    events: execution.machine.log.events,
+    surveys: execution.surveys(),
+    describePhysical: (physical) => {
+      const { descriptor, owner } = describePhysical(execution, physical)
+      return { descriptor, owner }
+    },
+  }
+}
+
+/** A finding with the outcome that it is worth, and how often it was made. */
+interface CountedFinding {
+  readonly finding: Finding
+  readonly outcome: Outcome
+  times: number
+}
+
+class CaseExecution {
+  readonly machine: Machine
+  readonly firmware: Firmware
+  readonly #environment: CaseEnvironment
+  readonly #spec: CaseSpec
+  readonly #run: CaseRun
+  readonly #findings: Map<string, CountedFinding> = new Map()
+  readonly #calls: Map<number, RuntimeCall> = new Map()
+  readonly #keptSurveys: TableSurvey[] = []
+  readonly #keepTables: boolean
+  #kernel: Kernel | undefined
+  #convertedBy: Kernel | undefined
+  #refusal: string | undefined
+
+  constructor(environment: CaseEnvironment, spec: CaseSpec, options: { keepTables?: boolean } = {}) {
+    this.#environment = environment
+    this.#spec = spec
+    this.#keepTables = options.keepTables === true
+    const scenario = environment.config.registry.scenario(spec.scenario)
+    this.firmware = environment.firmware(spec, scenario.cpus ?? 1)
+    const powered = this.firmware.powerOn()
+    this.machine = powered.machine
+    this.#run = new CaseRun(environment, spec, powered)
+    environment.listen(this.machine, {
+      finding: (rule, kernel, draft) => {
+        this.#accept(rule, kernel, draft)
+      },
+      phase: (kernel) => {
+        if (this.#kernel !== kernel) this.#keepLeftTables()
+        this.#kernel = kernel
+      },
+      entered: (call) => {
+        this.#calls.set(call.cpu.id, call)
+        this.#run.rootsOfCalls.add(call.cpu.cr3)
+        if (call.service === 'SetVirtualAddressMap') this.#convertedBy = call.kernel
+      },
+      left: (call) => {
+        this.#calls.delete(call.cpu.id)
+        const { counters } = call
+        const { calls } = this.#run
+        calls.count++
+        calls.cr3Writes += counters.cr3Writes
+        calls.globalFlushes += counters.globalFlushes
+        calls.tlbMisses += counters.tlbMisses
+        calls.walkReferences += counters.walkReferences
+      },
+      refused: (_kernel, reason) => {
+        this.#refusal ??= reason
+      },
+    })
+  }
+
+  run(): CaseResult {
+    const { registry, commandLine } = this.#environment.config
+    const spec = this.#spec
+    const death = this.#play(registry.scenario(spec.scenario).steps)
+    const findings = [...this.#findings.values()]
+    const failed = this.#run.answers.filter((answer) => !answer.ok)
+    const outcomes: Outcome[] = [
+      death ?? 'ok',
+      ...findings.map(({ outcome }) => outcome),
+      failed.length > 0 ? 'degraded' : 'ok',
+      this.#refusal === undefined ? 'ok' : 'refused',
+    ]
+    const outcome = OUTCOMES.find((each) => outcomes.includes(each)) ?? 'ok'
+    const worst = findings.find((each) => each.outcome === outcome)
+    const reason =
+      outcome === 'ok'
+        ? this.#quietReason(findings)
+        : (worst?.finding.message ??
+          (outcome === 'refused'
+            ? `${this.#kernel?.name ?? 'the kernel'} goes without EFI runtime services: ${this.#refusal}`
+            : failed.map(({ name, status, kernel }) => `${name} in ${kernel}: ${status}`).join('; ')))
+    return {
+      id: spec.id,
+      memoryMap: spec.memoryMapId,
+      quirks: [...spec.quirks],
+      strategy: strategyLabel(spec.strategy),
+      kernel: {
+        profile: `Linux ${this.#kernel?.profile.layout.name ?? 'none'}`,
+        commandLine,
+      },
+      scenario: spec.scenario,
+      seed: spec.seed,
+      outcome,
+      reason,
+      // The worst first, so that the reason is explained at the top.
+      findings: findings
+        .toSorted((a, b) => OUTCOMES.indexOf(a.outcome) - OUTCOMES.indexOf(b.outcome))
+        .map(({ finding, times }) =>
+          times === 1
+            ? finding
+            : { ...finding, message: `${finding.message} (${times} times)` },
+        ),
+      services: this.#run.answers,
+      cost: this.#run.cost,
+    }
+  }
+
+  /** The tables of the kernels that were left and of the one that runs. */
+  surveys(): TableSurvey[] {
+    return this.#kernel === undefined
+      ? this.#keptSurveys
+      : [...this.#keptSurveys, ...surveyTables(this.#kernel, this.#run.rootsOfCalls)]
+  }
+
+  /** Plays the steps; the outcome where something ended them. */
+  #play(steps: readonly { name: string; run: (context: CaseRun) => void }[]): Outcome | undefined {
+    for (const step of steps) {
+      try {
+        step.run(this.#run)
+      } catch (error) {
+        if (!(error instanceof Error)) throw error
+        if (!isMachineOutcome(error)) throw named(error, step.name, this.#spec)
+        this.#explainDeath(error, step.name)
+        return error instanceof FirmwareDeadLoop ? 'hang' : 'fault'
+      }
+    }
+    return undefined
+  }
+
+  #explainDeath(error: Error, step: string): void {
+    const exception = error instanceof CpuException ? error : undefined
+    const cpu = this.machine.cpus[exception?.site.cpu ?? 0]!
+    cpu.touchRecorder = undefined
+    const call = this.#calls.get(cpu.id)
+    const image = cpu.calls.at(-1)?.gate.image
+    const death: Death = {
+      error,
+      site: exception?.site,
+      cpu,
+      kernel: this.#kernel,
+      call,
+      image,
+      convertedBefore: this.#convertedBy !== undefined && this.#convertedBy !== this.#kernel,
+      descriptorAt: (physical) => descriptorAt(this.firmware.memoryMap, physical),
+    }
+    const diagnosis = this.#environment.diagnose(death)
+    const rule = diagnosis?.rule ?? UNEXPLAINED
+    const draft: FindingDraft = diagnosis?.draft ?? {
+      message: error.message,
+      explanation: `${error.name} in step "${step}", which nothing in this kernel catches.`,
+    }
+    const outcome: Outcome = error instanceof FirmwareDeadLoop ? 'hang' : 'fault'
+    const finding = completeFinding(
+      rule,
+      { ...draft, severity: 'error', ...(call === undefined ? {} : { call }) },
+      {
+        machine: this.machine,
+        firmware: this.firmware,
+        kernel: this.#kernel,
+        reproduce: this.#environment.reproduce(this.#spec),
+        exception,
+        image,
+      },
+    )
+    // The death comes first whatever else was found.
+    const earlier = [...this.#findings]
+    this.#findings.clear()
+    this.#findings.set('death', { finding, outcome, times: 1 })
+    for (const [key, counted] of earlier) this.#findings.set(key, counted)
+  }
+
+  #accept(rule: Rule, kernel: Kernel, draft: FindingDraft): void {
+    const key = `${rule.id}/${kernel.name}`
+    const known = this.#findings.get(key)
+    if (known !== undefined) {
+      known.times++
+      return
+    }
+    const finding = completeFinding(rule, draft, {
+      machine: this.machine,
+      firmware: this.firmware,
+      kernel,
+      reproduce: this.#environment.reproduce(this.#spec),
+    })
+    this.#findings.set(key, { finding, outcome: draft.outcome ?? 'ok', times: 1 })
+  }
+
+  #keepLeftTables(): void {
+    if (!this.#keepTables || this.#kernel === undefined) return
+    this.#keptSurveys.push(...surveyTables(this.#kernel, this.#run.rootsOfCalls))
+  }
+
+  #quietReason(findings: readonly CountedFinding[]): string {
+    const works = `${this.#run.answers.length} calls answered as expected`
+    const latent = findings.filter(({ finding }) => finding.severity !== 'info')
+    if (latent.length === 0) return works
+    const rules = latent.map(({ finding }) => finding.rule)
+    return `${works}; did no harm this time: ${[...new Set(rules)].join(', ')}`
+  }
+}
+
+/** Whether an error is what happens on a machine, rather than a mistake in a plugin or in Trapdoor. */
+function isMachineOutcome(error: Error): boolean {
+  return (
+    error instanceof CpuException ||
+    error instanceof MachineReset ||
+    error instanceof KernelPanic ||
+    error instanceof FirmwareDeadLoop
+  )
+}
+
+/** Errors with a code explain themselves; any other is a plugin's mistake, and gets the case's name. */
+function named(error: Error, step: string, spec: CaseSpec): Error {
+  if ('code' in error && 'expected' in error) return error
+  return new HarnessError('HARNESS_PLUGIN_THREW', {
+    expected: `step "${step}" of case ${spec.id} to run`,
+    found: `${error.name}: ${error.message}`,
+    hint: 'the stack of the cause names the plugin’s file',
+    cause: error,
+  })
+}
+
+function descriptorAt(
+  map: readonly MemoryDescriptor[],
+  physical: number,
+): MemoryDescriptor | undefined {
+  return map.find((each) => physical >= each.physicalStart && physical < descriptorEnd(each))
+}

@@ -1,0 +1,62 @@
+import { inspectAddress, type Inspection, type MappedRange, mappedRanges } from '@trapdoor/core'
+import type { Kernel } from '@trapdoor/kernel'
+import { descriptorEnd } from '@trapdoor/uefi'
+import type { StrategyCost } from '../results/results.ts'
+
+/** What one root of page tables maps. */
+export interface TableSurvey {
+  /** Such as "first kernel". */
+  readonly kernel: string
+  /** Such as "efi_pgd". */
+  readonly name: string
+  /** Physical address of the root table. */
+  readonly root: number
+  /** Whether firmware ran under it. */
+  readonly usedForCalls: boolean
+  /** Pages that hold the tables, those shared with other roots included. */
+  readonly tablePages: number
+  readonly ranges: readonly MappedRange[]
+  /** Walks these tables for a linear address, as an inspector. */
+  inspect(address: bigint): Inspection
+}
+
+/** Every root of a kernel with what it maps; firmware ran under those in `rootsOfCalls`. */
+export function surveyTables(kernel: Kernel, rootsOfCalls: ReadonlySet<number>): TableSurvey[] {
+  return kernel.roots.map(({ name, root }) => {
+    const context = kernel.bootCpu.translationContext(root)
+    const { ranges, tables } = mappedRanges(context)
+    return {
+      kernel: kernel.name,
+      name,
+      root,
+      usedForCalls: rootsOfCalls.has(root),
+      tablePages: tables.length,
+      ranges,
+      inspect: (address) => inspectAddress(context, address),
+    }
+  })
+}
+
+/** What the tables that firmware runs under cost. */
+export function tableCost(
+  kernel: Kernel,
+  surveys: readonly TableSurvey[],
+): Omit<StrategyCost, 'perCall'> {
+  const ranges = surveys.find((survey) => survey.usedForCalls)?.ranges ?? []
+  const low = ranges.filter((range) => range.start < 2n ** 47n && !range.user)
+  const converted = (kernel.efi?.virtualMode === true ? kernel.efi.memoryMap : []).filter(
+    (descriptor) => descriptor.virtualStart !== 0n,
+  )
+  return {
+    tablePages: kernel.efiTablePages,
+    mappedBytes:
+      sumBytes(low) +
+      converted.reduce((sum, each) => sum + descriptorEnd(each) - each.physicalStart, 0),
+    writableExecutableBytes: sumBytes(ranges.filter((range) => range.writable && range.executable)),
+    pageZeroMapped: ranges[0]?.start === 0n,
+  }
+}
+
+function sumBytes(ranges: readonly MappedRange[]): number {
+  return ranges.reduce((sum, range) => sum + range.bytes, 0)
+}

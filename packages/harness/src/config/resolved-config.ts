@@ -1,0 +1,41 @@
+import type { PluginRegistry } from '../plugin/registry.ts'
+import type { StrategySelection } from './case-spec.ts'
+
+/** The CPU models that a case can run on: `nehalem` as in 2010, `broadwell` with SMEP and SMAP. */
+export const CPU_MODELS = ['nehalem', 'broadwell'] as const
+
+/** Name of a CPU model. */
+export type CpuModel = (typeof CPU_MODELS)[number]
+
+/** A file that holds a machine's memory map. */
+export interface MemoryMapFile {
+  /** First part of the case ids. */
+  readonly id: string
+  /** Absolute path, or a name for bytes that come from nowhere on disk. */
+  readonly file: string
+  /** The text, for a map that is not to be read from `file`. */
+  readonly bytes?: Uint8Array
+}
+
+/** A configuration with every name looked up, every default filled in, and every path absolute. */
+export interface ResolvedConfig {
+  /** The file that it came from; undefined when there was none. */
+  readonly file: string | undefined
+  readonly memoryMaps: readonly MemoryMapFile[]
+  readonly registry: PluginRegistry
+  /** Quirk ids of each firmware variant, one row of the matrix each. */
+  readonly quirkSets: readonly (readonly string[])[]
+  /** One column of the matrix each. */
+  readonly strategies: readonly StrategySelection[]
+  readonly scenarios: readonly string[]
+  /** The first kernel's command line. */
+  readonly commandLine: string
+  readonly cpu: CpuModel
+  readonly seed: number
+  /** File of expected outcomes. */
+  readonly expect?: string
+  /** Where the results go. */
+  readonly output: string
+  /** Arguments of the command line that lead to this configuration from the same working directory. */
+  readonly commandArguments: readonly string[]
+}

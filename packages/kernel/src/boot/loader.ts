@@ -1,0 +1,177 @@
+import { type Cpu, type Machine, PAGE_SIZE_2M, phys, type PhysicalAddress } from '@trapdoor/core'
+import {
+  BootServicesTable,
+  decodeMemoryMap,
+  descriptorEnd,
+  EfiStatus,
+  efiStatusName,
+  isEfiError,
+  type MemoryDescriptor,
+  MemoryType,
+  SystemTable,
+} from '@trapdoor/uefi'
+import { KernelError } from '../error.ts'
+import { e820FromEfi } from '../memory/e820.ts'
+import {
+  HAND_OFF_BYTES,
+  KERNEL_FOOTPRINT_BYTES,
+  KERNEL_IMAGE_BYTES,
+  KERNEL_TEXT_BYTES,
+} from '../memory/kernel-image.ts'
+import { BOOT_PARAMS_BYTES, type BootParams, encodeBootParams } from './boot-params.ts'
+
+/** What a kernel finds when its first instruction runs: the machine, and two physical addresses. */
+export interface HandOff {
+  readonly machine: Machine
+  readonly imageBase: PhysicalAddress
+  readonly bootParams: PhysicalAddress
+}
+
+/** A machine whose firmware has started an EFI application: what UEFI 2.3.1, 4.1 passes to it. */
+export interface EfiApplication {
+  readonly machine: Machine
+  /** Physical address of the EFI system table. */
+  readonly systemTable: number
+  readonly imageHandle: bigint
+}
+
+/** Where distributions load a kernel at the earliest (CONFIG_PHYSICAL_START). */
+const LOWEST_IMAGE = 0x100_0000
+/** What the text of a kernel reads as: INT3, so that nobody takes it for a gate. */
+const TEXT_PATTERN = -0x3333_3334
+
+/**
+ * A boot loader: asks the firmware for its memory map, puts a kernel at the first place from 16 MiB on that is conventional memory, leaves boot services,
+ * and writes boot_params. It allocates nothing, so that the kernel sees the map as it was. Throws KERNEL_NO_ROOM and KERNEL_BAD_HAND_OFF.
+ */
+export function loadKernel(application: EfiApplication, commandLine: string): HandOff {
+  const { machine } = application
+  machine.log.era = 'boot loader'
+  const firmware = new BootServices(application)
+  const stackBuffer = machine.bootCpu.rsp - 0x1_0000n
+  const place = placeKernel(firmware.memoryMap(stackBuffer, 0xf000).descriptors)
+  loadImage(machine, place)
+  const handOff = place + KERNEL_IMAGE_BYTES
+  const mapAddress = handOff + 2 * 4096
+  const map = firmware.leave(BigInt(mapAddress), HAND_OFF_BYTES - 2 * 4096)
+  writeBootParams(machine, handOff, {
+    efi: {
+      systab: application.systemTable,
+      memmap: mapAddress,
+      memmapSize: map.bytes,
+      memdescSize: map.stride,
+      memdescVersion: map.version,
+    },
+    e820: e820FromEfi(map.descriptors),
+    commandLine,
+    setupData: 0,
+  })
+  machine.log.emit({
+    kind: 'message',
+    source: 'loader',
+    text: `kernel at 0x${place.toString(16)}, command line "${commandLine}"`,
+  })
+  return { machine, imageBase: place, bootParams: phys(handOff) }
+}
+
+/** Fills the memory of a kernel's image: text, then zeros for data and bss. */
+export function loadImage(machine: Machine, base: number): void {
+  machine.memory.fill(base, base + KERNEL_TEXT_BYTES, TEXT_PATTERN)
+  machine.memory.fill(base + KERNEL_TEXT_BYTES, base + KERNEL_IMAGE_BYTES, 0)
+}
+
+/** Writes boot_params and the command line to physical address `at`. */
+export function writeBootParams(machine: Machine, at: number, params: BootParams): void {
+  const bytes = encodeBootParams(params, at)
+  if (bytes.length !== BOOT_PARAMS_BYTES) {
+    throw new KernelError('KERNEL_BAD_HAND_OFF', {
+      expected: `${BOOT_PARAMS_BYTES} bytes of boot parameters`,
+      found: String(bytes.length),
+    })
+  }
+  machine.memory.write(at, bytes)
+}
+
+interface LoadedMap {
+  readonly descriptors: readonly MemoryDescriptor[]
+  readonly key: bigint
+  readonly bytes: number
+  readonly stride: number
+  readonly version: number
+}
+
+/** The boot services that a loader needs, called through their table on the firmware's own page tables. */
+class BootServices {
+  readonly #cpu: Cpu
+  readonly #table: bigint
+  readonly #imageHandle: bigint
+
+  constructor(application: EfiApplication) {
+    this.#cpu = application.machine.bootCpu
+    this.#imageHandle = application.imageHandle
+    this.#table = this.#cpu.read64(BigInt(application.systemTable + SystemTable.BootServices))
+  }
+
+  /** GetMemoryMap() into `capacity` bytes at `buffer`. */
+  memoryMap(buffer: bigint, capacity: number): LoadedMap {
+    const cpu = this.#cpu
+    const size = cpu.rsp - 0x100n
+    const [key, stride, version] = [size + 8n, size + 16n, size + 24n]
+    cpu.write64(size, BigInt(capacity))
+    // The call's own frame comes below the variables.
+    cpu.rsp -= 0x200n
+    const getMemoryMap = cpu.read64(this.#table + BigInt(BootServicesTable.GetMemoryMap))
+    const status = cpu.call(getMemoryMap, size, buffer, key, stride, version)
+    cpu.rsp += 0x200n
+    if (isEfiError(status)) throw refusedBy('GetMemoryMap', status)
+    const bytes = Number(cpu.read64(size))
+    const descriptorSize = Number(cpu.read64(stride))
+    return {
+      descriptors: decodeMemoryMap(cpu.readBytes(buffer, bytes), descriptorSize),
+      key: cpu.read64(key),
+      bytes,
+      stride: descriptorSize,
+      version: cpu.read32(version),
+    }
+  }
+
+  /** ExitBootServices() with the map at `buffer`; once more where the firmware changed the map meanwhile, as the kernel's stub does. */
+  leave(buffer: bigint, capacity: number): LoadedMap {
+    const cpu = this.#cpu
+    const exit = cpu.read64(this.#table + BigInt(BootServicesTable.ExitBootServices))
+    let map = this.memoryMap(buffer, capacity)
+    let status = cpu.call(exit, this.#imageHandle, map.key)
+    if (status === EfiStatus.INVALID_PARAMETER) {
+      map = this.memoryMap(buffer, capacity)
+      status = cpu.call(exit, this.#imageHandle, map.key)
+    }
+    if (isEfiError(status)) throw refusedBy('ExitBootServices', status)
+    return map
+  }
+}
+
+function placeKernel(descriptors: readonly MemoryDescriptor[]): PhysicalAddress {
+  const free = descriptors
+    .filter((descriptor) => descriptor.type === MemoryType.ConventionalMemory)
+    .toSorted((a, b) => a.physicalStart - b.physicalStart)
+  let start = 0
+  let end = 0
+  for (const descriptor of free) {
+    if (descriptor.physicalStart !== end) start = descriptor.physicalStart
+    end = descriptorEnd(descriptor)
+    const base = Math.ceil(Math.max(start, LOWEST_IMAGE) / PAGE_SIZE_2M) * PAGE_SIZE_2M
+    if (base + KERNEL_FOOTPRINT_BYTES <= end) return phys(base)
+  }
+  throw new KernelError('KERNEL_NO_ROOM', {
+    expected: `${KERNEL_FOOTPRINT_BYTES} bytes of conventional memory, 2 MiB aligned, from 16 MiB on`,
+    found: `none in ${descriptors.length} descriptors`,
+    hint: 'is the map complete?',
+  })
+}
+
+function refusedBy(service: string, status: bigint): KernelError {
+  return new KernelError('KERNEL_BAD_HAND_OFF', {
+    expected: `${service} to succeed`,
+    found: efiStatusName(status),
+  })
+}

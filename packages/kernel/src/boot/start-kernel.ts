@@ -1,0 +1,281 @@
+import {
+  CpuException,
+  Cr0,
+  Cr4,
+  Efer,
+  PAGE_SIZE,
+  PAT_LINUX,
+} from '@trapdoor/core'
+import { dmiScanMachine, efiInit } from '../efi/efi-init.ts'
+import { createStrategy, type StrategyChoice, StrategyRefusal } from '../efi/strategy.ts'
+import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-mode.ts'
+import { KernelError } from '../error.ts'
+import { createKernelHooks, type KernelHooks } from '../hooks.ts'
+import { Kernel, type KernelProfile } from '../kernel.ts'
+import { readHandOver } from '../kexec/setup-data.ts'
+import { E820Type, endOfRam, ramRanges, sanitizeE820, updateE820 } from '../memory/e820.ts'
+import { HAND_OFF_BYTES, KERNEL_IMAGE_BYTES } from '../memory/kernel-image.ts'
+import { PageAllocator } from '../memory/page-allocator.ts'
+import { ArgumentArea, Task } from '../task/task.ts'
+import { BOOT_PARAMS_BYTES, decodeBootParams } from './boot-params.ts'
+import { parseCommandLine } from './command-line.ts'
+import type { HandOff } from './loader.ts'
+
+export interface BootOptions {
+  /** Such as "first kernel": it appears in events, owners and findings. */
+  readonly name: string
+  readonly profile: KernelProfile
+  readonly hooks?: KernelHooks
+}
+
+/** Where a crash kernel may live: below what a 32-bit trampoline and the kernels of 2010 could use (reserve_crashkernel(), 896 MiB). */
+const CRASH_LIMIT = 0x3800_0000
+const CRASH_ALIGN = 0x100_0000
+/** Bytes of struct page for each page of memory. */
+const STRUCT_PAGE_BYTES = 56
+/** What memory in use reads as. */
+const PAGE_CACHE_PATTERN = 0x6361_6368
+const MEM_MAP_PATTERN = 0x7061_6765
+/** Pages that stay free when the machine has run for a while. */
+const FREE_PAGES_LEFT = 256
+
+/**
+ * Boots a kernel from what a loader or kexec left, through the phases of `BOOT_PHASES`, to processes that run on every CPU and memory in use.
+ * Throws what kills it: a {@link CpuException} that nothing catches so early, or a KernelPanic; or a KernelError where it was given what no kernel could be given.
+ */
+export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
+  const kernel = new Kernel({
+    name: options.name,
+    machine: handOff.machine,
+    profile: options.profile,
+    hooks: options.hooks ?? createKernelHooks(),
+    imageBase: handOff.imageBase,
+    bootParamsAddress: handOff.bootParams,
+  })
+  kernel.machine.log.era = kernel.name
+  try {
+    head64(kernel)
+    setupArch(kernel)
+    startKernel(kernel)
+  } catch (error) {
+    if (error instanceof CpuException) {
+      kernel.print(
+        `PANIC: early exception ${error.vector.toString(16).padStart(2, '0')} cr2 ${kernel.bootCpu.cr2.toString(16)}: ${error.message}`,
+      )
+    }
+    throw error
+  }
+  return kernel
+}
+
+/** head_64.S and secondary_startup_64: control registers, `swapper_pg_dir`, the first stack. The low half is empty from here on. */
+function head64(kernel: Kernel): void {
+  const { bootCpu: cpu } = kernel
+  kernel.enterPhase('head_64')
+  cpu.interruptFlag = false
+  cpu.abandonCalls()
+  cpu.writeEfer(cpu.efer | (kernel.machine.features.nx ? Efer.NXE : 0))
+  cpu.writeCr0(cpu.cr0 | Cr0.WP)
+  cpu.writeCr4(Cr4.PAE)
+  cpu.pat = PAT_LINUX
+  cpu.writeCr3(kernel.tables.swapper.root)
+  cpu.writeCr4(cpu.cr4 | Cr4.PGE)
+  const stackPages = 4
+  const stack = kernel.image.staticPages(stackPages)
+  cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(stackPages * PAGE_SIZE) - 256n
+}
+
+function setupArch(kernel: Kernel): void {
+  const { bootCpu: cpu, tables } = kernel
+  kernel.enterPhase('setup_arch')
+  kernel.bootParams = tables.withEarlyIoremap(
+    cpu,
+    BigInt(kernel.bootParamsAddress),
+    BOOT_PARAMS_BYTES,
+    (address) => decodeBootParams(cpu.readBytes(address, BOOT_PARAMS_BYTES)),
+  )
+  kernel.commandLine = parseCommandLine(kernel.bootParams.commandLine)
+  kernel.e820 = trimBiosRange(sanitizeE820(kernel.bootParams.e820))
+  const reserved = reserveEarly(kernel)
+  kernel.strategy = chooseStrategy(kernel)
+
+  kernel.enterPhase('efi_init')
+  const { efi: info } = kernel.bootParams
+  if (kernel.strategy !== undefined && info !== undefined) {
+    const handOver =
+      kernel.strategy.instance.takeOver === undefined ? undefined : readHandOver(kernel)
+    kernel.efi = efiInit(kernel, info, handOver)
+    dmiScanMachine(kernel, kernel.efi)
+  }
+
+  kernel.allocator = new PageAllocator(
+    kernel.machine.memory,
+    ramRanges(kernel.e820).map((range) => ({
+      start: range.start / PAGE_SIZE,
+      end: range.end / PAGE_SIZE,
+    })),
+  )
+  for (const range of reserved) {
+    kernel.allocator.reserve(Math.floor(range.start / PAGE_SIZE), Math.ceil(range.end / PAGE_SIZE))
+  }
+  kernel.enterPhase('init_memory_mapping')
+  tables.mapMemory(endOfRam(kernel.e820, 2 ** 32), endOfRam(kernel.e820))
+  reserveCrashKernel(kernel)
+}
+
+function startKernel(kernel: Kernel): void {
+  kernel.enterPhase('mm_init')
+  allocateMemoryMap(kernel)
+  kernel.tables.allowAttributeChanges()
+  kernel.argumentAreas = kernel.machine.cpus.map((cpu) => new ArgumentArea(kernel, cpu.id))
+
+  kernel.enterPhase('efi')
+  const tablePages = kernel.tablePages
+  setUpRuntimeServices(kernel)
+  kernel.efiTablePages = kernel.tablePages - tablePages
+
+  kernel.enterPhase('running')
+  for (const cpu of kernel.machine.cpus) {
+    if (cpu !== kernel.bootCpu) kernel.bringUp(cpu)
+  }
+  kernel.tasks = kernel.machine.cpus.map((cpu) => new Task(kernel, cpu))
+  for (const task of kernel.tasks) {
+    task.switchTo()
+    task.cpu.interruptFlag = true
+  }
+  useMemory(kernel)
+}
+
+/** trim_bios_range(): page 0 and the legacy hole below 1 MiB are no RAM, whatever the map says. */
+function trimBiosRange(entries: Kernel['e820']): Kernel['e820'] {
+  const withoutPage0 = updateE820(entries, 0, PAGE_SIZE, E820Type.RAM, E820Type.RESERVED)
+  return updateE820(withoutPage0, 0xa_0000, 0x10_0000, E820Type.RAM, E820Type.RESERVED)
+}
+
+/** The image, what the loader handed over, and the EFI memory map (efi_reserve_early()). */
+function reserveEarly(kernel: Kernel): { start: number; end: number }[] {
+  const { image, bootParams, machine } = kernel
+  const imageEnd = image.base + KERNEL_IMAGE_BYTES
+  const handOff = {
+    start: kernel.bootParamsAddress,
+    end: kernel.bootParamsAddress + HAND_OFF_BYTES,
+  }
+  const ranges: { start: number; end: number; use: string }[] = [
+    { start: image.base, end: imageEnd, use: 'image' },
+    { ...handOff, use: 'boot parameters' },
+  ]
+  const { efi } = bootParams
+  if (efi !== undefined) {
+    const count = Math.floor(efi.memmapSize / efi.memdescSize)
+    const end = efi.memmap + count * efi.memdescSize
+    // A map inside what the loader handed over is kept already.
+    if (efi.memmap < handOff.start || end > handOff.end) {
+      ranges.push({ start: efi.memmap, end, use: 'EFI memory map' })
+    }
+  }
+  for (const range of ranges) {
+    machine.memory.owners.set(
+      Math.floor(range.start / PAGE_SIZE),
+      Math.ceil(range.end / PAGE_SIZE),
+      kernel.owner(range.use),
+    )
+  }
+  return ranges
+}
+
+/** The strategy that the command line and the loader leave: none with `noefi` or without EFI, the virtual one with `virtefi`, else the physical one if there is one. */
+function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
+  const { commandLine, bootParams, profile } = kernel
+  if (commandLine.noefi || bootParams.efi === undefined) {
+    kernel.efiRefusal = commandLine.noefi ? 'noefi on the command line' : 'not booted by EFI'
+    kernel.hooks.refused.call(kernel, kernel.efiRefusal)
+    return undefined
+  }
+  const ofMode = (mode: 'virtual' | 'physical'): StrategyChoice | undefined =>
+    profile.strategies.find((choice) => choice.definition.mode === mode)
+  const choice = commandLine.virtefi
+    ? ofMode('virtual')
+    : (ofMode('physical') ?? ofMode('virtual'))
+  if (choice === undefined) {
+    throw new KernelError('KERNEL_NO_STRATEGY', {
+      expected: commandLine.virtefi ? 'a strategy of mode "virtual"' : 'a strategy',
+      found: profile.strategies.map((each) => each.definition.name).join(', ') || 'none',
+      hint: 'virtefi needs one that calls SetVirtualAddressMap, such as legacy-virtual',
+    })
+  }
+  return { definition: choice.definition, instance: createStrategy(choice) }
+}
+
+/** reserve_crashkernel(): the lowest free range below 896 MiB. */
+function reserveCrashKernel(kernel: Kernel): void {
+  const bytes = kernel.commandLine.crashKernelBytes
+  if (bytes === 0) return
+  const frame = kernel.allocator.allocate(kernel.owner('crash kernel'), bytes / PAGE_SIZE, {
+    align: CRASH_ALIGN / PAGE_SIZE,
+    below: CRASH_LIMIT / PAGE_SIZE,
+  })
+  kernel.crashRegion = { start: frame * PAGE_SIZE, end: frame * PAGE_SIZE + bytes }
+  kernel.print(`Reserving ${bytes / 2 ** 20}MB of memory at ${(frame * PAGE_SIZE) / 2 ** 20}MB for crashkernel`)
+}
+
+/** mem_map: one struct page for each page of RAM, from the lowest free memory on. */
+function allocateMemoryMap(kernel: Kernel): void {
+  const pages = ramRanges(kernel.e820).reduce(
+    (sum, range) => sum + (range.end - range.start) / PAGE_SIZE,
+    0,
+  )
+  takeMemory(kernel, 'mem_map', Math.ceil((pages * STRUCT_PAGE_BYTES) / PAGE_SIZE), MEM_MAP_PATTERN)
+}
+
+/** Everything that is free goes into use, but a rest: what runs for a while fills memory, above all with cached files. */
+function useMemory(kernel: Kernel): void {
+  const free = kernel.allocator.freeRanges.reduce((sum, range) => sum + range.end - range.start, 0)
+  takeMemory(kernel, 'page cache', Math.max(0, free - FREE_PAGES_LEFT), PAGE_CACHE_PATTERN, 0)
+}
+
+/** Takes `pages` pages from the lowest free ranges from `from` (a frame) on, and overwrites them. */
+function takeMemory(
+  kernel: Kernel,
+  use: string,
+  pages: number,
+  pattern: number,
+  from = 0x1000,
+): void {
+  const { memory } = kernel.machine
+  const owner = kernel.owner(use)
+  let left = pages
+  for (const range of kernel.allocator.freeRanges.map((free) => ({ ...free }))) {
+    const start = Math.max(range.start, from)
+    const end = Math.min(range.end, start + left)
+    if (end <= start) continue
+    kernel.allocator.reserve(start, end)
+    memory.owners.set(start, end, owner)
+    memory.fill(start * PAGE_SIZE, end * PAGE_SIZE, pattern)
+    left -= end - start
+  }
+}
+
+/** Where start_kernel() calls efi_enter_virtual_mode() or, with the patch, efi_setup_physical_mode(). */
+function setUpRuntimeServices(kernel: Kernel): void {
+  const { efi, strategy } = kernel
+  if (efi === undefined || strategy === undefined) return
+  const { instance } = strategy
+  try {
+    const handOver = instance.takeOver === undefined ? undefined : readHandOver(kernel)
+    if (handOver !== undefined) {
+      instance.takeOver?.(kernel, handOver)
+      return
+    }
+    instance.setup?.(kernel)
+    const map = instance.virtualMap?.(kernel)
+    if (map === undefined) return
+    setVirtualAddressMap(kernel, map)
+    makeRuntimeCodeExecutable(kernel, map)
+  } catch (error) {
+    if (!(error instanceof StrategyRefusal)) throw error
+    kernel.efiRefusal = error.message
+    kernel.strategy = undefined
+    kernel.print(`EFI runtime services disabled: ${error.message}`)
+    kernel.hooks.refused.call(kernel, error.message)
+  }
+}

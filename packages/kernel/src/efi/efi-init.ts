@@ -1,0 +1,166 @@
+import type { Cpu } from '@trapdoor/core'
+import {
+  type ConfigTableEntry,
+  decodeConfigTable,
+  decodeMemoryMap,
+  decodeUcs2,
+  Guid,
+  type MemoryDescriptor,
+  RUNTIME_SERVICES_TABLE_SIZE,
+  type RuntimeServiceName,
+  RuntimeServicesTable,
+  SYSTEM_TABLE_SIGNATURE,
+  SYSTEM_TABLE_SIZE,
+  SystemTable,
+} from '@trapdoor/uefi'
+import type { EfiInfo } from '../boot/boot-params.ts'
+import type { Kernel } from '../kernel.ts'
+import { e820FromEfi, sanitizeE820 } from '../memory/e820.ts'
+import type { EfiHandOver } from './strategy.ts'
+
+const CONFIGURATION_ENTRY_SIZE = 24
+/** The vendor string's characters that efi_init() prints at most. */
+const VENDOR_LENGTH = 99
+
+/** What efi_init() keeps: `efi`, `efi_phys`, `memmap`, and the patch's `phys_runtime`. */
+export interface EfiState {
+  /** From boot_params: physical addresses and sizes in bytes. */
+  readonly info: EfiInfo
+  /** The firmware's map, in its order. */
+  memoryMap: readonly MemoryDescriptor[]
+  readonly vendor: string
+  readonly configurationTable: readonly ConfigTableEntry[]
+  /** Where the system table says that its parts are: physical, or what the firmware's converted pointers read as. */
+  readonly vendorAddress: bigint
+  readonly runtimeAddress: bigint
+  readonly configurationTableAddress: bigint
+  /** SetVirtualAddressMap as the table had it: physical (`efi_phys.set_virtual_address_map`). */
+  readonly setVirtualAddressMap: bigint
+  /** Address in bss of the copy of the runtime services table (`phys_runtime`). */
+  readonly physicalRuntimeCopy: bigint
+  /** Virtual alias of the system table once it is known (`efi.systab` after efi_enter_virtual_mode()). */
+  systab: bigint | undefined
+  /** Whether this kernel or the one before it has called SetVirtualAddressMap. */
+  virtualMode: boolean
+}
+
+/**
+ * efi_init() of arch/x86/kernel/efi.c, 2.6.35: reads the system table, vendor, configuration tables, runtime table and memory map through early_ioremap(), in this order.
+ * Whatever addresses the tables hold are taken for physical ones; those of `handOver`, where there is one, in their place.
+ */
+export function efiInit(kernel: Kernel, info: EfiInfo, handOver: EfiHandOver | undefined): EfiState {
+  const { bootCpu: cpu, tables } = kernel
+  const read = (physical: bigint, bytes: number): DataView =>
+    tables.withEarlyIoremap(cpu, physical, bytes, (address) => viewOf(cpu.readBytes(address, bytes)))
+
+  const systab = read(BigInt(info.systab), SYSTEM_TABLE_SIZE)
+  if (systab.getBigUint64(0, true) !== SYSTEM_TABLE_SIGNATURE) {
+    kernel.print('EFI: system table signature incorrect!')
+  }
+  const vendorAddress =
+    handOver === undefined
+      ? systab.getBigUint64(SystemTable.FirmwareVendor, true)
+      : BigInt(handOver.vendor)
+  const vendor = readVendor(kernel, cpu, vendorAddress)
+  const revision = systab.getUint32(8, true)
+  kernel.print(`EFI v${revision >>> 16}.${String(revision & 0xffff).padStart(2, '0')} by ${vendor}`)
+
+  const configurationTableAddress =
+    handOver === undefined
+      ? systab.getBigUint64(SystemTable.ConfigurationTable, true)
+      : BigInt(handOver.configurationTable)
+  const entries = Number(systab.getBigUint64(SystemTable.NumberOfTableEntries, true))
+  const configuration = read(configurationTableAddress, entries * CONFIGURATION_ENTRY_SIZE)
+  const configurationTable = decodeConfigTable(bytesOf(configuration))
+  kernel.print(describeTables(configurationTable))
+
+  const runtimeAddress =
+    handOver === undefined
+      ? systab.getBigUint64(SystemTable.RuntimeServices, true)
+      : BigInt(handOver.runtime)
+  const runtime = read(runtimeAddress, RUNTIME_SERVICES_TABLE_SIZE)
+  const copy = kernel.image.virtualAddress(kernel.image.staticPages(1))
+  cpu.writeBytes(copy, bytesOf(runtime))
+
+  const map = read(BigInt(info.memmap), info.memmapSize)
+  const memoryMap = decodeMemoryMap(bytesOf(map), info.memdescSize)
+  if (kernel.commandLine.addEfiMemmap) {
+    kernel.e820 = sanitizeE820([...kernel.e820, ...e820FromEfi(memoryMap)])
+  }
+  return {
+    info,
+    memoryMap,
+    vendor,
+    configurationTable,
+    vendorAddress,
+    runtimeAddress,
+    configurationTableAddress,
+    setVirtualAddressMap: runtime.getBigUint64(RuntimeServicesTable.SetVirtualAddressMap, true),
+    physicalRuntimeCopy: copy,
+    systab: undefined,
+    virtualMode: handOver !== undefined,
+  }
+}
+
+/** dmi_scan_machine(): looks for the SMBIOS anchor where the configuration table says that it is. */
+export function dmiScanMachine(kernel: Kernel, efi: EfiState): void {
+  const smbios = efi.configurationTable.find((entry) => entry.guid === Guid.SMBIOS)
+  if (smbios === undefined) {
+    kernel.print('DMI not present or invalid.')
+    return
+  }
+  const { bootCpu: cpu, tables } = kernel
+  const anchor = tables.withEarlyIoremap(cpu, smbios.table, 32, (address) =>
+    cpu.read32(address),
+  )
+  kernel.print(anchor === SMBIOS_ANCHOR ? 'SMBIOS present.' : 'DMI not present or invalid.')
+}
+
+/** "_SM_", little endian. */
+const SMBIOS_ANCHOR = 0x5f4d_535f
+
+/** The address of a service in the copy of the runtime table that efi_init() made, read through the page tables of `cpu`. */
+export function physicalFunction(efi: EfiState, cpu: Cpu, service: RuntimeServiceName): bigint {
+  return cpu.read64(efi.physicalRuntimeCopy + BigInt(RuntimeServicesTable[service]))
+}
+
+/** The address of a service by `efi.systab->runtime->service`, read anew through the page tables of `cpu`, as efi_call_virtN() does. */
+export function virtualFunction(
+  systab: bigint,
+  cpu: Cpu,
+  service: RuntimeServiceName,
+): bigint {
+  const runtime = cpu.read64(systab + BigInt(SystemTable.RuntimeServices))
+  return cpu.read64(runtime + BigInt(RuntimeServicesTable[service]))
+}
+
+/** Maps two bytes and reads on until a NUL, as efi_init() does: a string that leaves its page is its bad luck. */
+function readVendor(kernel: Kernel, cpu: Cpu, address: bigint): string {
+  return kernel.tables.withEarlyIoremap(cpu, address, 2, (start) => {
+    const bytes: number[] = []
+    for (let index = 0; index < VENDOR_LENGTH; index++) {
+      const character = cpu.read16(start + BigInt(index * 2))
+      if (character === 0) break
+      bytes.push(character & 0xff, character >>> 8)
+    }
+    return decodeUcs2(Uint8Array.from(bytes))
+  })
+}
+
+function describeTables(entries: readonly ConfigTableEntry[]): string {
+  const names = Object.entries(Guid)
+  return entries
+    .map((entry) => {
+      const name = names.find(([, guid]) => guid === entry.guid)?.[0] ?? entry.guid
+      return `${name}=0x${entry.table.toString(16)}`
+    })
+    .join(' ')
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+function bytesOf(view: DataView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+}

@@ -1,0 +1,202 @@
+import {
+  countersBetween,
+  type Cpu,
+  type CpuCounters,
+  PageFault,
+  type VirtualAddress,
+} from '@trapdoor/core'
+import { EfiStatus, type RuntimeServiceName } from '@trapdoor/uefi'
+import { KernelError } from '../error.ts'
+import type { Kernel } from '../kernel.ts'
+import { physicalFunction, virtualFunction } from './efi-init.ts'
+
+/** What surrounds a call: how a CPU gets to what the firmware runs under, and back. */
+export interface CallPath {
+  enter?(call: RuntimeCall): void
+  leave?(call: RuntimeCall): void
+}
+
+/** A page that the firmware touched. */
+export interface Touch {
+  readonly frame: number
+  readonly access: 'read' | 'write' | 'execute'
+  readonly address: bigint
+}
+
+type CallState = 'prepared' | 'entered' | 'returned' | 'left'
+
+/**
+ * One call of a runtime service on one CPU, in steps that other CPUs' steps may come between: `enter`, `execute`, `leave`, in this order, else
+ * KERNEL_WRONG_PHASE.
+ */
+export class RuntimeCall {
+  readonly kernel: Kernel
+  readonly cpu: Cpu
+  readonly service: RuntimeServiceName
+  readonly args: readonly bigint[]
+  /** CR3, RFLAGS.IF and the counters as the kernel had them before {@link enter}. */
+  readonly before: {
+    readonly cr3: number
+    readonly interruptFlag: boolean
+    readonly counters: CpuCounters
+  }
+  /** Pages that the firmware touched, in order; an immediate repetition is left out. */
+  readonly touches: Touch[] = []
+  readonly #path: CallPath
+  readonly #functionAddress: (call: RuntimeCall) => bigint
+  #state: CallState = 'prepared'
+  #status: bigint = EfiStatus.NOT_READY
+  #nmi: { accesses: number; handler: (call: RuntimeCall) => void } | undefined
+
+  constructor(
+    kernel: Kernel,
+    cpu: Cpu,
+    service: RuntimeServiceName,
+    args: readonly bigint[],
+    how: { readonly path: CallPath; readonly functionAddress: (call: RuntimeCall) => bigint },
+  ) {
+    this.kernel = kernel
+    this.cpu = cpu
+    this.service = service
+    this.args = args
+    this.#path = how.path
+    this.#functionAddress = how.functionAddress
+    this.before = {
+      cr3: cpu.cr3,
+      interruptFlag: cpu.interruptFlag,
+      counters: { ...cpu.counters },
+    }
+  }
+
+  /** What the firmware returned. */
+  get status(): bigint {
+    return this.#status
+  }
+
+  /** What the CPU did from {@link enter} on. */
+  get counters(): CpuCounters {
+    return countersBetween(this.before.counters, this.cpu.counters)
+  }
+
+  /** An NMI arrives inside the firmware after so many of its memory accesses, once; `handler` runs as the kernel's NMI handler. */
+  interruptAfter(accesses: number, handler: (call: RuntimeCall) => void): void {
+    this.#nmi = { accesses, handler }
+  }
+
+  /** The strategy's prolog. */
+  enter(): void {
+    this.#step('prepared', 'entered')
+    this.#path.enter?.(this)
+    this.kernel.hooks.callEntered.call(this)
+  }
+
+  /** The firmware's code, from the fetch of its first instruction to its return. */
+  execute(): void {
+    this.#step('entered', 'returned')
+    const { cpu } = this
+    const address = this.#functionAddress(this)
+    const interruptsOff = !cpu.interruptFlag
+    cpu.touchRecorder = (frame, access, at) => {
+      this.#touched(frame, access, at)
+    }
+    this.#status = cpu.call(address, ...this.args)
+    cpu.touchRecorder = undefined
+    if (interruptsOff && cpu.interruptFlag) {
+      this.kernel.print(`timer interrupt inside ${this.service}, which ran with interrupts off`)
+      handleInterrupt(this.kernel, cpu)
+      this.kernel.hooks.interruptedInside.call(this)
+    }
+    this.kernel.hooks.callReturned.call(this)
+  }
+
+  /** The strategy's epilog. */
+  leave(): void {
+    this.#step('returned', 'left')
+    this.#path.leave?.(this)
+    this.kernel.hooks.callLeft.call(this)
+  }
+
+  /** All three steps. Returns the status. */
+  run(): bigint {
+    this.enter()
+    this.execute()
+    this.leave()
+    return this.#status
+  }
+
+  /** A bug in an interrupt handler, inside the call: reads address 0. Returns whether a page fault caught it. */
+  dereferenceNull(): boolean {
+    let caught = false
+    try {
+      this.cpu.read64(0n)
+    } catch (error) {
+      if (!(error instanceof PageFault)) throw error
+      caught = true
+    }
+    this.kernel.print(
+      caught
+        ? 'BUG: unable to handle kernel NULL pointer dereference (in an NMI handler)'
+        : 'an NMI handler read address 0 and got away with it',
+    )
+    this.kernel.hooks.nullRead.call(this, caught)
+    return caught
+  }
+
+  #touched(frame: number, access: Touch['access'], address: bigint): void {
+    const last = this.touches.at(-1)
+    if (last === undefined || last.frame !== frame || last.access !== access) {
+      this.touches.push({ frame, access, address })
+    }
+    const nmi = this.#nmi
+    if (nmi === undefined || --nmi.accesses > 0) return
+    this.#nmi = undefined
+    const recorder = this.cpu.touchRecorder
+    this.cpu.touchRecorder = undefined
+    nmi.handler(this)
+    this.cpu.touchRecorder = recorder
+  }
+
+  #step(from: CallState, to: CallState): void {
+    if (this.#state !== from) {
+      throw new KernelError('KERNEL_WRONG_PHASE', {
+        expected: `a call that is ${from}`,
+        found: `one that is ${this.#state}`,
+        hint: 'enter(), execute() and leave() come once each, in this order',
+      })
+    }
+    this.#state = to
+  }
+}
+
+/** How the strategy in use calls `service`. */
+export function strategyCall(
+  kernel: Kernel,
+  cpu: Cpu,
+  service: RuntimeServiceName,
+  args: readonly bigint[],
+): RuntimeCall {
+  const strategy = kernel.strategy?.instance ?? {}
+  return new RuntimeCall(kernel, cpu, service, args, {
+    path: strategy,
+    functionAddress: (call) =>
+      strategy.functionAddress?.(kernel, call.cpu, service) ??
+      defaultFunctionAddress(kernel, call.cpu, service),
+  })
+}
+
+function defaultFunctionAddress(kernel: Kernel, cpu: Cpu, service: RuntimeServiceName): bigint {
+  const efi = kernel.requireEfi
+  return efi.virtualMode && efi.systab !== undefined
+    ? virtualFunction(efi.systab, cpu, service)
+    : physicalFunction(efi, cpu, service)
+}
+
+/** A device's interrupt handler: saves registers on the stack, reads its module's data and its buffer in vmalloc space. */
+function handleInterrupt(kernel: Kernel, cpu: Cpu): void {
+  const read = (address: VirtualAddress): bigint => cpu.read64(address)
+  cpu.write64(cpu.rsp - 0x80n, BigInt(cpu.cr3))
+  const area = kernel.argumentAreas[cpu.id]
+  if (area === undefined) return
+  read(area.start('module'))
+  read(area.start('vmalloc'))
+}

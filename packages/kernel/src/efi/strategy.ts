@@ -1,0 +1,85 @@
+import type { Cpu } from '@trapdoor/core'
+import type { MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
+import type { Kernel } from '../kernel.ts'
+import type { RuntimeCall } from './runtime-call.ts'
+
+/** What one kernel tells the next about a firmware that is in virtual mode already (setup_data of type SETUP_EFI, Linux 3.14). */
+export interface EfiHandOver {
+  /** Physical address of the vendor string, as it was before SetVirtualAddressMap. */
+  readonly vendor: number
+  /** Physical address of the runtime services table. */
+  readonly runtime: number
+  /** Physical address of the configuration table. */
+  readonly configurationTable: number
+  /** The runtime regions with the virtual addresses that the firmware was given. */
+  readonly memoryMap: readonly MemoryDescriptor[]
+}
+
+/**
+ * How a kernel calls EFI runtime services: which page tables the firmware sees, and at which addresses. All methods are optional; without any, firmware is
+ * called at its physical addresses on whatever page tables the current task has.
+ */
+export interface PageTableStrategy {
+  /** Builds what calls need. It runs once in phase `efi`, after the page allocator is up and before any process runs. */
+  setup?(kernel: Kernel): void
+  /**
+   * The map for SetVirtualAddressMap, which the kernel then calls in the early physical mode. Left out, firmware stays in physical mode for ever.
+   */
+  virtualMap?(kernel: Kernel): readonly MemoryDescriptor[]
+  /**
+   * Where to call a service. By default: with {@link virtualMap} what the converted tables say now, read through `efi.systab`; without, what the physical
+   * table said at boot.
+   */
+  functionAddress?(kernel: Kernel, cpu: Cpu, service: RuntimeServiceName): bigint
+  /** What happens on this CPU before the firmware's first instruction. Interrupts are as the caller had them. */
+  enter?(call: RuntimeCall): void
+  /** What happens after its last. */
+  leave?(call: RuntimeCall): void
+  /** What the next kernel gets through kexec, beside the tables' addresses. */
+  handOver?(kernel: Kernel): EfiHandOver | undefined
+  /**
+   * Instead of {@link setup} and {@link virtualMap} where the kernel before left a hand-over. Throws {@link StrategyRefusal} where it cannot be honoured.
+   */
+  takeOver?(kernel: Kernel, handOver: EfiHandOver): void
+}
+
+/** A strategy declines: the kernel boots on without EFI runtime services. The message says why. */
+export class StrategyRefusal extends Error {
+  override readonly name = 'StrategyRefusal'
+}
+
+/** An option of a strategy: the values that it may have. */
+export interface StrategyOption {
+  readonly title: string
+  readonly values: readonly string[]
+  readonly default: string
+}
+
+/** A strategy as a plugin offers it. */
+export interface StrategyDefinition {
+  /** Name on the command line, such as "private-efi-pgd". */
+  readonly name: string
+  readonly title: string
+  /** `virtual` where SetVirtualAddressMap is called: what `virtefi` selects. `physical` otherwise. */
+  readonly mode: 'virtual' | 'physical'
+  /** What it rests on: kernel versions and functions, mails, specifications. */
+  readonly sources: readonly string[]
+  readonly options?: Readonly<Record<string, StrategyOption>>
+  /** A strategy for one kernel; its state lives in the closure, or better in the kernel's memory. `options` holds a value for each option. */
+  create(options: Readonly<Record<string, string>>): PageTableStrategy
+}
+
+/** A strategy with its options chosen; those left out have their default. */
+export interface StrategyChoice {
+  readonly definition: StrategyDefinition
+  readonly options?: Readonly<Record<string, string>>
+}
+
+/** The strategy that a choice stands for, with the defaults filled in. */
+export function createStrategy(choice: StrategyChoice): PageTableStrategy {
+  const { definition } = choice
+  const defaults = Object.entries(definition.options ?? {}).map(
+    ([name, option]) => [name, option.default] as const,
+  )
+  return definition.create({ ...Object.fromEntries(defaults), ...choice.options })
+}

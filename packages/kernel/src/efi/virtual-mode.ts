@@ -1,0 +1,77 @@
+import { PAGE_SIZE, type VirtualAddress } from '@trapdoor/core'
+import {
+  descriptorEnd,
+  efiStatusName,
+  encodeMemoryMap,
+  EfiStatus,
+  type MemoryDescriptor,
+  MemoryType,
+} from '@trapdoor/uefi'
+import { KernelPanic } from '../error.ts'
+import type { Kernel } from '../kernel.ts'
+import { callPhysical } from './physical-call.ts'
+
+/**
+ * Where efi_enter_virtual_mode() of 2.6.35 puts a region: in the direct map where that covers it, else wherever efi_ioremap() (arch/x86/kernel/efi_64.c) does: MMIO
+ * in vmalloc space, memory by extending the direct map.
+ */
+export function efiIoremap(kernel: Kernel, descriptor: MemoryDescriptor): VirtualAddress {
+  const { tables } = kernel
+  const start = descriptor.physicalStart
+  const end = descriptorEnd(descriptor)
+  if (!tables.isDirectMapped(end)) {
+    if (descriptor.type === MemoryType.MemoryMappedIO) return tables.ioremap(start, end - start)
+    tables.initMemoryMapping(start, end)
+  }
+  return tables.directMapAddress(start)
+}
+
+/**
+ * The middle of efi_enter_virtual_mode(): writes the virtual addresses into the firmware's map in place, calls SetVirtualAddressMap in the early physical
+ * mode with the whole map, and panics where it fails. `map` has the order and length of the firmware's.
+ */
+export function setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescriptor[]): void {
+  const efi = kernel.requireEfi
+  const { info } = efi
+  const bytes = encodeMemoryMap(map, info.memdescSize)
+  kernel.tables.withEarlyIoremap(kernel.bootCpu, BigInt(info.memmap), bytes.length, (address) => {
+    kernel.bootCpu.writeBytes(address, bytes)
+  })
+  const systab = map.find(
+    (descriptor) =>
+      descriptor.virtualStart !== 0n &&
+      descriptor.physicalStart <= info.systab &&
+      info.systab < descriptorEnd(descriptor),
+  )
+  if (systab === undefined) {
+    throw new KernelPanic('kernel BUG at arch/x86/kernel/efi.c: BUG_ON(!efi.systab)')
+  }
+  const call = callPhysical(kernel, 'SetVirtualAddressMap', [
+    BigInt(bytes.length),
+    BigInt(info.memdescSize),
+    BigInt(info.memdescVersion),
+    BigInt(info.memmap),
+  ])
+  if (call.status !== EfiStatus.SUCCESS) {
+    throw new KernelPanic(
+      `EFI call to SetVirtualAddressMap() failed! (${efiStatusName(call.status)})`,
+    )
+  }
+  efi.memoryMap = map
+  efi.systab = systab.virtualStart + BigInt(info.systab - systab.physicalStart)
+  efi.virtualMode = true
+}
+
+/** runtime_code_page_mkexec(): runtime code becomes executable where the firmware was told that it is. */
+export function makeRuntimeCodeExecutable(kernel: Kernel, map: readonly MemoryDescriptor[]): void {
+  for (const descriptor of map) {
+    if (descriptor.type !== MemoryType.RuntimeServicesCode || descriptor.virtualStart === 0n) {
+      continue
+    }
+    kernel.tables.setMemoryExecutable(
+      descriptor.virtualStart as VirtualAddress,
+      descriptor.numberOfPages * PAGE_SIZE,
+      true,
+    )
+  }
+}

@@ -1,0 +1,302 @@
+import {
+  type Cpu,
+  type FrameOwner,
+  type Machine,
+  PAGE_SIZE,
+  PageTableBuilder,
+  phys,
+  type PhysicalAddress,
+  virt,
+  type VirtualAddress,
+} from '@trapdoor/core'
+import type { BootParams } from './boot/boot-params.ts'
+import type { CommandLine } from './boot/command-line.ts'
+import type { EfiState } from './efi/efi-init.ts'
+import type { PageTableStrategy, StrategyChoice, StrategyDefinition } from './efi/strategy.ts'
+import { KernelError } from './error.ts'
+import { BOOT_PHASES, type BootPhase, type KernelHooks } from './hooks.ts'
+import type { E820Entry } from './memory/e820.ts'
+import { KernelImage } from './memory/kernel-image.ts'
+import { KernelTables } from './memory/kernel-tables.ts'
+import type { AddressSpaceLayout } from './memory/layout.ts'
+import type { PageAllocator } from './memory/page-allocator.ts'
+import type { ArgumentArea, Task } from './task/task.ts'
+
+/** What is compiled into a kernel: its address-space layout and its EFI strategies, of which the command line picks one. */
+export interface KernelProfile {
+  readonly layout: AddressSpaceLayout
+  /** At most one of each mode. */
+  readonly strategies: readonly StrategyChoice[]
+}
+
+/** A 64-bit variable in the kernel's memory: static, or one copy for each CPU. Accesses go through the page tables of `cpu`. */
+export interface KernelVariable {
+  read(cpu: Cpu): bigint
+  write(cpu: Cpu, value: bigint): void
+}
+
+/** The strategy that runs, and what it was made from. */
+export interface ActiveStrategy {
+  readonly definition: StrategyDefinition
+  readonly instance: PageTableStrategy
+}
+
+/** A memory range that an address space of this kernel is rooted in. */
+export interface TableRoot {
+  readonly name: string
+  readonly root: PhysicalAddress
+}
+
+/** A kernel on a machine, from its first instruction on. `bootKernel()` makes one; strategies and watchers get it. */
+export class Kernel {
+  /** Such as "first kernel". */
+  readonly name: string
+  readonly machine: Machine
+  readonly bootCpu: Cpu
+  readonly profile: KernelProfile
+  readonly hooks: KernelHooks
+  readonly image: KernelImage
+  readonly tables: KernelTables
+  /** Physical address of boot_params. */
+  readonly bootParamsAddress: PhysicalAddress
+  /** Every root of page tables that the kernel made, `swapper_pg_dir` first. */
+  readonly roots: TableRoot[] = []
+  /** Tasks by CPU number; empty before phase `running`. */
+  tasks: readonly Task[] = []
+  /** Argument memory by CPU number. */
+  argumentAreas: readonly ArgumentArea[] = []
+  /** The physical bytes that `crashkernel=` reserved; `end` is exclusive. */
+  crashRegion: { readonly start: number; readonly end: number } | undefined
+  /** Pages of page tables that setting up the runtime services took, split large pages included. */
+  efiTablePages = 0
+  /** Why there are no EFI runtime services, where the kernel decided so. */
+  efiRefusal: string | undefined
+
+  #phase: BootPhase = 'head_64'
+  #bootParams: BootParams | undefined
+  #commandLine: CommandLine | undefined
+  #e820: readonly E820Entry[] = []
+  #allocator: PageAllocator | undefined
+  #efi: EfiState | undefined
+  #strategy: ActiveStrategy | undefined
+  #tablePages = 0
+  readonly #onlineCpus: Cpu[]
+  readonly #owners: Map<string, FrameOwner> = new Map()
+  #staticArea: { next: number; end: number } | undefined
+  readonly #perCpuArea: PhysicalAddress
+  #perCpuNext = 0
+
+  constructor(options: {
+    readonly name: string
+    readonly machine: Machine
+    readonly profile: KernelProfile
+    readonly hooks: KernelHooks
+    readonly imageBase: PhysicalAddress
+    readonly bootParamsAddress: PhysicalAddress
+  }) {
+    this.name = options.name
+    this.machine = options.machine
+    this.bootCpu = options.machine.bootCpu
+    this.profile = options.profile
+    this.hooks = options.hooks
+    this.bootParamsAddress = options.bootParamsAddress
+    this.#onlineCpus = [this.bootCpu]
+    this.image = new KernelImage(options.profile.layout, options.imageBase)
+    this.tables = new KernelTables({
+      memory: this.machine.memory,
+      layout: options.profile.layout,
+      image: this.image,
+      pages1G: this.machine.features.pages1G,
+      allocateTable: () => this.#allocateTable(),
+      onlineCpus: () => this.#onlineCpus,
+    })
+    this.roots.push({ name: 'swapper_pg_dir', root: this.tables.swapper.root })
+    this.#perCpuArea = this.image.staticPages(this.machine.cpus.length)
+  }
+
+  /** How far the boot has come. */
+  get phase(): BootPhase {
+    return this.#phase
+  }
+
+  /** Enters the next phase; throws KERNEL_WRONG_PHASE where that is not `phase`. */
+  enterPhase(phase: BootPhase): void {
+    const expected = BOOT_PHASES[BOOT_PHASES.indexOf(this.#phase) + 1]
+    if (phase !== expected && !(phase === 'head_64' && this.#phase === 'head_64')) {
+      throw new KernelError('KERNEL_WRONG_PHASE', {
+        expected: `phase ${expected ?? 'running, the last'}`,
+        found: phase,
+      })
+    }
+    this.#phase = phase
+    this.machine.log.emit({ kind: 'phase', name: phase })
+    this.hooks.phase.call(this)
+  }
+
+  /** printk(). */
+  print(text: string): void {
+    this.machine.log.emit({ kind: 'message', source: 'kernel', text })
+  }
+
+  /** The CPUs that run. */
+  get onlineCpus(): readonly Cpu[] {
+    return this.#onlineCpus
+  }
+
+  /** start_secondary(): a CPU comes up on `swapper_pg_dir` with the boot CPU's control registers. */
+  bringUp(cpu: Cpu): void {
+    cpu.writeEfer(this.bootCpu.efer)
+    cpu.writeCr4(this.bootCpu.cr4)
+    cpu.writeCr0(this.bootCpu.cr0)
+    cpu.pat = this.bootCpu.pat
+    cpu.writeCr3(this.tables.swapper.root)
+    this.#onlineCpus.push(cpu)
+  }
+
+  get bootParams(): BootParams {
+    return this.#known(this.#bootParams, 'setup_arch')
+  }
+
+  set bootParams(value: BootParams) {
+    this.#bootParams = value
+  }
+
+  get commandLine(): CommandLine {
+    return this.#known(this.#commandLine, 'setup_arch')
+  }
+
+  set commandLine(value: CommandLine) {
+    this.#commandLine = value
+  }
+
+  /** The memory map as the kernel corrected it. */
+  get e820(): readonly E820Entry[] {
+    return this.#e820
+  }
+
+  set e820(value: readonly E820Entry[]) {
+    this.#e820 = value
+  }
+
+  /** Free physical memory: early_res before mm_init, the page allocator from then on. */
+  get allocator(): PageAllocator {
+    return this.#known(this.#allocator, 'setup_arch')
+  }
+
+  set allocator(value: PageAllocator) {
+    this.#allocator = value
+  }
+
+  /** What efi_init() found out, or undefined where the kernel does not use EFI. */
+  get efi(): EfiState | undefined {
+    return this.#efi
+  }
+
+  set efi(value: EfiState | undefined) {
+    this.#efi = value
+  }
+
+  /** {@link efi} for those who run only where there is one. */
+  get requireEfi(): EfiState {
+    return this.#known(this.#efi, 'efi_init')
+  }
+
+  /** The strategy in use; undefined with `noefi`. */
+  get strategy(): ActiveStrategy | undefined {
+    return this.#strategy
+  }
+
+  set strategy(value: ActiveStrategy | undefined) {
+    this.#strategy = value
+  }
+
+  /** Pages of page tables that the kernel has allocated so far, all roots together. */
+  get tablePages(): number {
+    return this.#tablePages
+  }
+
+  /** `count` contiguous physical pages for `use`; they belong to this kernel from now on. Panics where memory is out. Bytes. */
+  allocatePages(use: string, count: number): PhysicalAddress {
+    return phys(this.allocator.allocate(this.owner(use), count) * PAGE_SIZE)
+  }
+
+  /** A new, empty root of page tables. Its name appears where roots are listed. */
+  newPageTable(name: string): PageTableBuilder {
+    const root = phys(this.#allocateTable() * PAGE_SIZE)
+    return this.#root(name, root)
+  }
+
+  /** A root in the kernel's static data, as a page-aligned array in bss. */
+  staticPageTable(name: string): PageTableBuilder {
+    this.#tablePages++
+    return this.#root(name, this.image.staticPages(1))
+  }
+
+  /** The owner that frames used for `use` get. */
+  owner(use: string): FrameOwner {
+    let owner = this.#owners.get(use)
+    if (owner === undefined) {
+      owner = { kind: 'kernel', name: `${this.name}: ${use}` }
+      this.#owners.set(use, owner)
+    }
+    return owner
+  }
+
+  /** A 64-bit variable in bss, or one in each CPU's per-CPU area. */
+  variable(options: { readonly perCpu: boolean }): KernelVariable {
+    const address = options.perCpu ? this.#perCpuSlot() : this.#staticSlot()
+    const of = (cpu: Cpu): VirtualAddress =>
+      options.perCpu ? virt(address + BigInt(cpu.id * PAGE_SIZE)) : address
+    return {
+      read: (cpu) => cpu.read64(of(cpu)),
+      write: (cpu, value) => {
+        cpu.write64(of(cpu), value)
+      },
+    }
+  }
+
+  #root(name: string, root: PhysicalAddress): PageTableBuilder {
+    const tables = new PageTableBuilder(this.machine.memory, root, () => this.#allocateTable())
+    this.machine.memory.clearFrame(root / PAGE_SIZE)
+    this.roots.push({ name, root })
+    return tables
+  }
+
+  /** Before there is an allocator, tables come from the image, as level2_fixmap_pgt and its like do. */
+  #allocateTable(): number {
+    this.#tablePages++
+    return this.#allocator === undefined
+      ? this.image.staticPages(1) / PAGE_SIZE
+      : this.#allocator.allocate(this.owner('page tables'))
+  }
+
+  #staticSlot(): VirtualAddress {
+    if (this.#staticArea === undefined || this.#staticArea.next === this.#staticArea.end) {
+      const start = this.image.staticPages(1)
+      this.#staticArea = { next: start, end: start + PAGE_SIZE }
+    }
+    const address = this.#staticArea.next
+    this.#staticArea.next += 8
+    return this.image.virtualAddress(address)
+  }
+
+  #perCpuSlot(): VirtualAddress {
+    const address = this.#perCpuArea + this.#perCpuNext
+    this.#perCpuNext += 8
+    if (this.#perCpuNext > PAGE_SIZE) {
+      throw new KernelError('KERNEL_NO_ROOM', {
+        expected: 'at most 512 per-CPU variables',
+        found: 'one more',
+      })
+    }
+    return this.image.virtualAddress(address)
+  }
+
+  #known<T>(value: T | undefined, phase: BootPhase): T {
+    if (value !== undefined) return value
+    throw new KernelError('KERNEL_WRONG_PHASE', {
+      expected: `a kernel that has been through ${phase}`,
+      found: `phase ${this.#phase}`,
+    })
+  }
+}

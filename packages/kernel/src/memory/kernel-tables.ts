@@ -1,0 +1,222 @@
+import {
+  type Cpu,
+  Cr4,
+  Entry,
+  PAGE_SIZE,
+  PAGE_SIZE_1G,
+  PAGE_SIZE_2M,
+  PageTableBuilder,
+  phys,
+  type PhysicalMemory,
+  virt,
+  type VirtualAddress,
+} from '@trapdoor/core'
+import { KernelPanic } from '../error.ts'
+import { KERNEL_IMAGE_BYTES, KERNEL_TEXT_BYTES, type KernelImage } from './kernel-image.ts'
+import type { AddressSpaceLayout } from './layout.ts'
+
+/** Low half of the PTE that early_ioremap() writes: PAGE_KERNEL without NX. */
+const EARLY_PTE = 0x163n
+const NX = 1n << 63n
+/** Pages that one early_ioremap() can map, and how many of them may be live (NR_FIX_BTMAPS, FIX_BTMAPS_SLOTS). */
+const EARLY_SLOT_PAGES = 64
+const EARLY_SLOTS = 4
+
+/** Bytes of physical memory that the direct map covers; ends are exclusive. */
+interface DirectMapExtent {
+  readonly lowEnd: number
+  readonly highEnd: number
+}
+
+/**
+ * `swapper_pg_dir` and what the kernel does to it (arch/x86/mm/init_64.c, ioremap.c, pageattr.c of 2.6.35): the map of its own image, the direct map, early_ioremap,
+ * ioremap, set_memory_*. Sizes are in bytes.
+ */
+export class KernelTables {
+  readonly swapper: PageTableBuilder
+  readonly layout: AddressSpaceLayout
+  readonly #memory: PhysicalMemory
+  readonly #pages1G: boolean
+  readonly #onlineCpus: () => readonly Cpu[]
+  #mapped: DirectMapExtent = { lowEnd: 0, highEnd: 0 }
+  readonly #earlySlots: boolean[] = Array.from({ length: EARLY_SLOTS }, () => false)
+  #vmallocNext: bigint
+  #cpaAllowed = false
+
+  constructor(options: {
+    readonly memory: PhysicalMemory
+    readonly layout: AddressSpaceLayout
+    readonly image: KernelImage
+    readonly pages1G: boolean
+    readonly allocateTable: () => number
+    readonly onlineCpus: () => readonly Cpu[]
+  }) {
+    this.layout = options.layout
+    this.#memory = options.memory
+    this.#pages1G = options.pages1G
+    this.#onlineCpus = options.onlineCpus
+    this.#vmallocNext = options.layout.vmallocStart
+    this.swapper = new PageTableBuilder(
+      options.memory,
+      options.image.staticPages(1),
+      options.allocateTable,
+    )
+    this.#mapImage(options.image)
+  }
+
+  /** __va(): where the direct map has a physical address, whether it is mapped or not. */
+  directMapAddress(physical: number): VirtualAddress {
+    return virt(this.layout.pageOffset + BigInt(physical))
+  }
+
+  /** max_low_pfn_mapped and max_pfn_mapped, in bytes: what the direct map covers below 4 GiB, and from there on. */
+  get directMapEnds(): DirectMapExtent {
+    return this.#mapped
+  }
+
+  /** Whether the direct map covers a range that ends at `end` (exclusive), by the test of efi_enter_virtual_mode(). */
+  isDirectMapped(end: number): boolean {
+    return end <= this.#mapped.lowEnd || (end > 2 ** 32 && end <= this.#mapped.highEnd)
+  }
+
+  /** The direct map as setup_arch() makes it: all bytes up to `lowEnd`, and from 4 GiB up to `highEnd` where there is memory that high. */
+  mapMemory(lowEnd: number, highEnd: number): void {
+    this.initMemoryMapping(0, lowEnd)
+    if (highEnd > 2 ** 32) this.initMemoryMapping(2 ** 32, highEnd)
+    this.#mapped = { lowEnd, highEnd: Math.max(lowEnd, highEnd) }
+  }
+
+  /** init_memory_mapping(): adds physical bytes `start` up to `end` to the direct map: no execution, global, the largest pages that fit. */
+  initMemoryMapping(start: number, end: number): void {
+    const first = Math.floor(start / PAGE_SIZE) * PAGE_SIZE
+    const last = Math.ceil(end / PAGE_SIZE) * PAGE_SIZE
+    this.swapper.mapRange(this.directMapAddress(first), phys(first), last - first, {
+      largestPage: this.#pages1G ? PAGE_SIZE_1G : PAGE_SIZE_2M,
+      global: true,
+      replace: true,
+    })
+  }
+
+  /**
+   * early_ioremap(): maps physical bytes in a boot-time fixmap slot and returns where. As in 2.6.35 nothing checks the address: bits above
+   * MAXPHYADDR go into the entry as they are. Runs `use` and unmaps.
+   */
+  withEarlyIoremap<T>(
+    cpu: Cpu,
+    physical: bigint,
+    bytes: number,
+    use: (address: VirtualAddress) => T,
+  ): T {
+    const offset = physical & 0xfffn
+    const pages = Math.ceil((Number(offset) + bytes) / PAGE_SIZE)
+    const slot = this.#earlySlots.indexOf(false)
+    if (slot < 0 || pages > EARLY_SLOT_PAGES) {
+      throw new KernelPanic(
+        `early_ioremap(${physical.toString(16)}, ${bytes}): more than a fixmap slot holds`,
+      )
+    }
+    this.#earlySlots[slot] = true
+    const start = this.layout.fixmapStart + BigInt(slot * EARLY_SLOT_PAGES * PAGE_SIZE)
+    for (let page = 0; page < pages; page++) {
+      const frame = (physical & ~0xfffn) + BigInt(page * PAGE_SIZE)
+      this.swapper.writeEntry(
+        virt(start + BigInt(page * PAGE_SIZE)),
+        BigInt.asUintN(64, frame) | EARLY_PTE | NX,
+      )
+      cpu.invlpg(start + BigInt(page * PAGE_SIZE))
+    }
+    const result = use(virt(start + offset))
+    for (let page = 0; page < pages; page++) {
+      const address = virt(start + BigInt(page * PAGE_SIZE))
+      this.swapper.writeEntry(address, 0n)
+      cpu.invlpg(address)
+    }
+    this.#earlySlots[slot] = false
+    return result
+  }
+
+  /** ioremap(): maps physical bytes uncached (UC-) into vmalloc space and returns where. */
+  ioremap(physical: number, bytes: number): VirtualAddress {
+    const first = Math.floor(physical / PAGE_SIZE) * PAGE_SIZE
+    const last = Math.ceil((physical + bytes) / PAGE_SIZE) * PAGE_SIZE
+    const start = this.reserveVmalloc(last - first)
+    this.swapper.mapRange(start, phys(first), last - first, { global: true, cacheDisable: true })
+    return virt(start + BigInt(physical - first))
+  }
+
+  /** A range of vmalloc space that nobody has, with the guard page behind it. */
+  reserveVmalloc(bytes: number): VirtualAddress {
+    const start = this.#vmallocNext
+    this.#vmallocNext += BigInt(bytes + PAGE_SIZE)
+    return virt(start)
+  }
+
+  /** Takes the bytes from `start` on for whoever maps them there; false where they are not vmalloc space or somebody has them. */
+  claimVmalloc(start: bigint, bytes: number): boolean {
+    if (start < this.#vmallocNext || start >= this.layout.vmallocEnd) return false
+    this.#vmallocNext = start + BigInt(bytes + PAGE_SIZE)
+    return true
+  }
+
+  /** The page allocator is up: from now on page attributes may be changed, which may need pages for split tables. */
+  allowAttributeChanges(): void {
+    this.#cpaAllowed = true
+  }
+
+  /** set_memory_x() or set_memory_nx(). Large pages are split where the range ends inside them; holes are passed over. */
+  setMemoryExecutable(start: VirtualAddress, bytes: number, executable: boolean): void {
+    this.#changeAttributes(start, bytes, (low, high) => [
+      low,
+      executable ? high & ~Entry.NoExecuteHigh : high | Entry.NoExecuteHigh,
+    ])
+  }
+
+  /** set_memory_uc(): UC-, that is PCD without PWT. */
+  setMemoryUncached(start: VirtualAddress, bytes: number): void {
+    this.#changeAttributes(start, bytes, (low, high) => [low | Entry.CacheDisable, high])
+  }
+
+  /** __flush_tlb_all() on every CPU that runs: toggling CR4.PGE drops global translations too. */
+  flushAll(): void {
+    for (const cpu of this.#onlineCpus()) {
+      cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
+      cpu.writeCr4(cpu.cr4 | Cr4.PGE)
+    }
+  }
+
+  /** Copies root entries `first` up to `end` (exclusive) of `swapper_pg_dir` to another root, as clone_pgd_range() does. */
+  copyRootEntries(root: PageTableBuilder, first: number, end: number): void {
+    for (let index = first; index < end; index++) {
+      root.setRootEntry(index, this.swapper.rootEntry(index))
+    }
+  }
+
+  #changeAttributes(
+    start: VirtualAddress,
+    bytes: number,
+    change: (low: number, high: number) => readonly [number, number],
+  ): void {
+    if (!this.#cpaAllowed) {
+      throw new KernelPanic('change_page_attr before the page allocator is up (mm/pageattr.c)')
+    }
+    this.swapper.changeRange(start, bytes, change)
+    this.flushAll()
+  }
+
+  /** level2_kernel_pgt: text read-only and executable, data and bss the other way round, as after mark_rodata_ro(). */
+  #mapImage(image: KernelImage): void {
+    this.swapper.mapRange(image.start, image.base, KERNEL_TEXT_BYTES, {
+      largestPage: PAGE_SIZE_2M,
+      writable: false,
+      executable: true,
+      global: true,
+    })
+    const data = image.base + KERNEL_TEXT_BYTES
+    this.swapper.mapRange(
+      image.virtualAddress(data),
+      phys(data),
+      KERNEL_IMAGE_BYTES - KERNEL_TEXT_BYTES,
+      { largestPage: PAGE_SIZE_2M, global: true },
+    )
+  }
+}

@@ -1,0 +1,96 @@
+import {
+  type Cpu,
+  PAGE_SIZE,
+  PageTableBuilder,
+  phys,
+  type PhysicalAddress,
+  virt,
+  type VirtualAddress,
+} from '@trapdoor/core'
+import type { Kernel } from '../kernel.ts'
+
+/** Where a kernel keeps what it passes to the firmware. */
+export type ArgumentPlace = 'stack' | 'kmalloc' | 'module' | 'vmalloc'
+
+/** THREAD_SIZE of x86-64, in pages. */
+const STACK_PAGES = 2
+/** Where every process has a page of its own, as an ELF binary's first page. */
+export const USER_PAGE: VirtualAddress = virt(0x40_0000n)
+
+/** A process that runs on a CPU: page tables with its own low half and the kernel's upper half, a kernel stack, a page of its own. */
+export class Task {
+  readonly cpu: Cpu
+  readonly name: string
+  readonly tables: PageTableBuilder
+  /** Top of the kernel stack, in the direct map. */
+  readonly stackTop: VirtualAddress
+  readonly #kernel: Kernel
+
+  /** fork() and exec(): clones the kernel's root entries of this moment. */
+  constructor(kernel: Kernel, cpu: Cpu) {
+    this.#kernel = kernel
+    this.cpu = cpu
+    this.name = `task ${cpu.id}`
+    this.tables = kernel.newPageTable(`mm of ${this.name}`)
+    kernel.tables.copyRootEntries(this.tables, 256, 512)
+    const stack = kernel.allocatePages('task stack', STACK_PAGES)
+    this.stackTop = kernel.tables.directMapAddress(stack + STACK_PAGES * PAGE_SIZE)
+    this.mapUserPage(USER_PAGE)
+  }
+
+  /** mmap() of one page at `address`, filled with the task's number; returns its physical address. */
+  mapUserPage(address: VirtualAddress): PhysicalAddress {
+    const frame = this.#kernel.allocatePages(`user memory of ${this.name}`, 1)
+    this.#kernel.machine.memory.fill(frame, frame + PAGE_SIZE, this.userPattern)
+    this.tables.mapRange(address, phys(frame), PAGE_SIZE, { user: true })
+    return frame
+  }
+
+  /** The 32-bit word that fills this task's memory. */
+  get userPattern(): number {
+    return 0x7a5c_0000 + this.cpu.id
+  }
+
+  /** switch_to(): the task runs on its CPU. */
+  switchTo(): void {
+    this.cpu.writeCr3(this.tables.root)
+    this.cpu.rsp = this.stackTop - 256n
+  }
+}
+
+/** A CPU's memory for arguments, one area for each place. A call takes from it and gives all back when it ends. */
+export class ArgumentArea {
+  readonly #starts: Readonly<Record<Exclude<ArgumentPlace, 'stack'>, VirtualAddress>>
+  readonly #used: Map<ArgumentPlace, number> = new Map()
+
+  /** Allocates what the places need; 4 pages each. `index` is the CPU's number. */
+  constructor(kernel: Kernel, index: number) {
+    const { tables } = kernel
+    const bytes = 4 * PAGE_SIZE
+    const pages = (owner: string): PhysicalAddress => kernel.allocatePages(owner, 4)
+    const vmalloc = tables.reserveVmalloc(bytes)
+    tables.swapper.mapRange(vmalloc, pages('vmalloc buffer'), bytes, { global: true })
+    const module = virt(tables.layout.modulesStart + BigInt(index * bytes))
+    tables.swapper.mapRange(module, pages('module data'), bytes, { global: true })
+    const kmalloc = tables.directMapAddress(pages('kmalloc buffer'))
+    this.#starts = { vmalloc, module, kmalloc }
+  }
+
+  /** Address of `bytes` bytes, 16-byte aligned. Those on the stack lie below the stack pointer, room for the call left between. */
+  take(cpu: Cpu, place: ArgumentPlace, bytes: number): VirtualAddress {
+    const used = this.#used.get(place) ?? 0
+    const size = Math.ceil(bytes / 16) * 16
+    this.#used.set(place, used + size)
+    if (place === 'stack') return virt(cpu.rsp - 1024n - BigInt(used + size))
+    return virt(this.#starts[place] + BigInt(used))
+  }
+
+  /** First address of a place other than the stack, for whoever reads there without a call. */
+  start(place: Exclude<ArgumentPlace, 'stack'>): VirtualAddress {
+    return this.#starts[place]
+  }
+
+  release(place: ArgumentPlace): void {
+    this.#used.delete(place)
+  }
+}

@@ -1,0 +1,41 @@
+import { formatAddress, inspectAddress } from '@trapdoor/core'
+import type { Rule } from '@trapdoor/harness'
+
+/** After a call, what the TLB says of an address must be what the page tables say. */
+export const h09StaleTranslations: Rule = {
+  id: 'H9',
+  title: 'Translations of the firmware’s tables stay usable after the call',
+  severity: 'warning',
+  advice: 'make the leaves non-global, or flush global entries (CR4.PGE, INVPCID) on the way out',
+  sources: [
+    'Intel SDM Vol. 3, 4.10.4.1: MOV to CR3 does not invalidate global translations',
+    'RHEL 6 kernel, arch/x86/kernel/efi_64.c: efi_call_phys_epilog_in_physmode()',
+  ],
+  watch: ({ hooks, report }) => {
+    hooks.callLeft.tap('H9', (call) => {
+      const { cpu } = call
+      if (cpu.cr3 !== call.before.cr3) return
+      const context = cpu.translationContext()
+      for (const { address } of call.touches) {
+        const held = cpu.tlb.peek(address)
+        if (held === undefined) continue
+        const said = inspectAddress(context, address)
+        if (said.status === 'mapped' && Math.floor(said.physical / 4096) === held.frame) continue
+        const tables =
+          said.status === 'mapped'
+            ? `map it to ${formatAddress(said.physical)}`
+            : `have nothing there (${said.status})`
+        report(call.kernel, {
+          message: `after ${call.service} CPU ${cpu.id} still translates ${formatAddress(address)}, which its page tables do not map`,
+          explanation: `The TLB holds ${formatAddress(address)} → ${formatAddress(held.frame * 4096)}${held.global ? ' as a global translation, which a write to CR3 leaves alone' : ''}; the page tables that are loaded ${tables}. A process on this CPU that has memory at this address reaches the firmware’s instead, and a stray kernel pointer there goes unnoticed.`,
+          call,
+          address,
+          access: 'read',
+          physical: held.frame * 4096,
+          actor: 'kernel',
+        })
+        return
+      }
+    })
+  },
+}

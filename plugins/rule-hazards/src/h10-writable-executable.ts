@@ -1,0 +1,58 @@
+import { formatAddress, PageFault, PageFaultBit } from '@trapdoor/core'
+import type { Rule } from '@trapdoor/harness'
+import { memoryTypeName } from '@trapdoor/uefi'
+
+/** Pages that are writable and executable at once, and code where nothing is executable. */
+export const h10WritableExecutable: Rule = {
+  id: 'H10',
+  title: 'Execution rights',
+  severity: 'info',
+  advice:
+    'map runtime code executable and nothing else; with a memory attributes table make code read-only too',
+  sources: [
+    'H. Peter Anvin, reply to "EFI: run EFI in physical mode", LKML, August 2010',
+    'UEFI 2.10, 4.6.4 EFI_MEMORY_ATTRIBUTES_TABLE',
+  ],
+  watch: ({ hooks, report, diagnose }) => {
+    hooks.tablesInspected.tap('H10', ({ kernel, surveys }) => {
+      for (const survey of surveys) {
+        const both = survey.ranges.filter((range) => range.writable && range.executable)
+        const [first] = both
+        if (first === undefined || !survey.usedForCalls) continue
+        const bytes = both.reduce((sum, range) => sum + range.bytes, 0)
+        report(kernel, {
+          message: `${bytes / 1024} KiB are writable and executable in ${survey.name}`,
+          explanation: `Whatever can write there can run code there. The first of ${both.length} ranges is ${formatAddress(first.start)}.`,
+          address: first.start,
+          root: survey.root,
+          access: 'execute',
+          actor: 'kernel',
+        })
+      }
+    })
+    diagnose(({ error, call, kernel, cpu, descriptorAt }) => {
+      if (!(error instanceof PageFault) || call === undefined || kernel === undefined) return undefined
+      const executesData =
+        (error.errorCode & PageFaultBit.Instruction) !== 0 &&
+        (error.errorCode & PageFaultBit.Present) !== 0
+      if (!executesData) return undefined
+      const physical = physicalOf(error, cpu.cr3)
+      const descriptor = physical === undefined ? undefined : descriptorAt(physical)
+      const type = descriptor === undefined ? 'memory outside the map' : memoryTypeName(descriptor.type)
+      return {
+        message: `firmware runs code in ${type} inside ${call.service}, which is mapped without execution rights`,
+        explanation: `The page is there, but the walk ends at an entry with NX set: this strategy makes only RuntimeServicesCode executable, and the code lies in ${type}.`,
+        actor: cpu.calls.at(-1)?.gate.image ?? 'kernel',
+      }
+    })
+  },
+}
+
+/** The page that the last entry of a fault's walk maps. */
+function physicalOf(fault: PageFault, _root: number): number | undefined {
+  const leaf = fault.steps.at(-1)
+  if (leaf === undefined) return undefined
+  const size = leaf.entry === 'PTE' ? 0x1000n : leaf.entry === 'PDE' ? 0x20_0000n : 0x4000_0000n
+  const base = leaf.value & 0xf_ffff_ffff_f000n & ~(size - 1n)
+  return Number(base + (fault.address & (size - 1n)))
+}

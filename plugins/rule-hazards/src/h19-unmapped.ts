@@ -1,0 +1,44 @@
+import { CpuException, formatAddress, PageFault } from '@trapdoor/core'
+import type { Rule } from '@trapdoor/harness'
+import { formatMemoryAttribute, isRuntime, memoryTypeName } from '@trapdoor/uefi'
+
+/** Whatever firmware touches must be in the tables that it runs under; the memory map may not say all of it. */
+export const h19Unmapped: Rule = {
+  id: 'H19',
+  title: 'Firmware touches what the memory map does not announce',
+  severity: 'error',
+  advice:
+    'map by memory type as well as by the RUNTIME attribute, and add what this machine’s firmware is known to leave out',
+  sources: [
+    'Xen xen/common/efi/boot.c: efi_init_memory() forces RUNTIME on types 5 and 6 (2022)',
+    'OpenCore Configuration.pdf, ProtectMemoryRegions',
+  ],
+  watch: ({ diagnose }) => {
+    diagnose(({ error, call, image, descriptorAt }) => {
+      if (!(error instanceof CpuException) || call === undefined) return undefined
+      if (!(error instanceof PageFault) || error.address >= 2n ** 47n) {
+        return {
+          message: `${image ?? 'the kernel'} dies inside ${call.service}: ${error.message}`,
+          explanation: `No page table of this machine has a use for this address: the firmware’s own data led it there.`,
+        }
+      }
+      const descriptor = descriptorAt(Number(error.address))
+      const where = formatAddress(error.address)
+      const who = image ?? (error.access === 'execute' ? 'the call' : 'the kernel')
+      if (descriptor === undefined) {
+        return {
+          message: `${who} touches ${where} inside ${call.service}, which is not in the memory map at all`,
+          explanation:
+            'The firmware uses a device at a physical address that its own memory map does not list. Page tables that are built from the map have nothing there.',
+        }
+      }
+      const said = `${memoryTypeName(descriptor.type)} with ${formatMemoryAttribute(descriptor.attribute) || 'no attributes'}`
+      return {
+        message: `${who} touches ${where} inside ${call.service}, which the map calls ${said}`,
+        explanation: isRuntime(descriptor)
+          ? `The region has the RUNTIME attribute, yet the page tables of the call do not map it as the firmware needs it.`
+          : `Only regions with the RUNTIME attribute must be mapped for calls. The map calls this region ${said}, without RUNTIME, and the firmware uses it all the same.`,
+      }
+    })
+  },
+}

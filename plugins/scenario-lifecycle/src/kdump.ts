@@ -1,0 +1,57 @@
+import type { Scenario, ScenarioContext } from '@trapdoor/harness'
+import { KernelPanic } from '@trapdoor/kernel'
+import { Guid } from '@trapdoor/uefi'
+import { everydayCalls, KEPT } from './everyday-calls.ts'
+
+/** Accesses of the firmware after which the NMI comes: SetVariable is under way then, and has not written its record. */
+const ACCESSES_BEFORE_NMI = 12
+
+/** An NMI handler panics while the firmware is in the middle of SetVariable. */
+function crashInsideCall(context: ScenarioContext): void {
+  const data = new TextEncoder().encode('never finished')
+  const prepared = context
+    .services()
+    .setVariable('TrapdoorCrash', Guid.GLOBAL_VARIABLE, KEPT, data)
+  const { call } = prepared
+  if (call === undefined) return
+  call.enter()
+  call.interruptAfter(ACCESSES_BEFORE_NMI, ({ kernel, cpu }) => {
+    // The handler's frame goes on the stack of whoever was interrupted, through the page tables of the moment.
+    cpu.write64(cpu.rsp - 0x40n, BigInt(cpu.cr3))
+    kernel.print('Kernel panic - not syncing: NMI: hard LOCKUP')
+    throw new NmiPanic('NMI: hard LOCKUP inside SetVariable')
+  })
+  try {
+    call.execute()
+  } catch (error) {
+    if (!(error instanceof NmiPanic)) throw error
+    return
+  }
+  // The call was shorter than that: the panic comes right after it.
+  context.kernel.print('Kernel panic - not syncing: NMI: hard LOCKUP')
+}
+
+class NmiPanic extends KernelPanic {}
+
+/** A crash inside a runtime call, and the crash kernel that saves the dump. */
+export const kdump: Scenario = {
+  name: 'kdump',
+  title: 'boots, crashes inside SetVariable, boots the crash kernel, calls from there',
+  steps: [
+    {
+      name: 'boot with memory for a crash kernel',
+      run: (context) => {
+        context.boot({ commandLine: 'crashkernel=128M' })
+      },
+    },
+    { name: 'calls in the first kernel', run: everydayCalls },
+    { name: 'crash inside SetVariable', run: crashInsideCall },
+    {
+      name: 'boot the crash kernel',
+      run: (context) => {
+        context.crashKexec()
+      },
+    },
+    { name: 'calls in the crash kernel', run: everydayCalls },
+  ],
+}

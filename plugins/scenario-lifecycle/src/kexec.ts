@@ -1,0 +1,47 @@
+import type { Scenario } from '@trapdoor/harness'
+import { LAYOUT_2_6_26 } from '@trapdoor/kernel'
+import { everydayCalls } from './everyday-calls.ts'
+
+const firstKernel = [
+  {
+    name: 'boot the first kernel',
+    run: (context) => {
+      context.boot()
+    },
+  },
+  { name: 'calls in the first kernel', run: everydayCalls },
+] satisfies Scenario['steps']
+
+const secondCalls = { name: 'calls in the second kernel', run: everydayCalls }
+
+/** kexec to the same kernel with the same strategy. */
+export const kexec: Scenario = {
+  name: 'kexec',
+  title: 'boots, calls, kexecs into the same kernel, calls again',
+  steps: [
+    ...firstKernel,
+    {
+      name: 'kexec',
+      run: (context) => {
+        context.kexec()
+      },
+    },
+    secondCalls,
+  ],
+}
+
+/** kexec to a kernel whose direct map begins elsewhere, with `virtefi` on its command line. */
+export const kexecOther: Scenario = {
+  name: 'kexec-other',
+  title: 'as kexec, into a kernel with the layout of 2.6.26 that uses virtual mode',
+  steps: [
+    ...firstKernel,
+    {
+      name: 'kexec into another kernel',
+      run: (context) => {
+        context.kexec({ layout: LAYOUT_2_6_26, commandLine: 'virtefi' })
+      },
+    },
+    secondCalls,
+  ],
+}

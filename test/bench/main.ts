@@ -1,0 +1,3 @@
+import { benchPageWalk } from './page-walk.ts'
+
+await benchPageWalk()
