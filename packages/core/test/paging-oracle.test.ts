@@ -223,7 +223,6 @@ test('every access ends as the SDM says, and leaves the accessed and dirty flags
     }),
     { numRuns: 1500, seed: 20_100_813 },
   )
-  console.log(seen)
   // The property says little unless each outcome occurs often.
   expect(Math.min(seen.physical, seen['#PF'])).toBeGreaterThan(2000)
   expect(seen['#GP']).toBeGreaterThan(100)

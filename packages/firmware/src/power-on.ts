@@ -1,5 +1,12 @@
 import { type CpuFeatures, Efer, Machine, NEHALEM, PAGE_SIZE } from '@trapdoor/core'
-import { Guid, type MemoryDescriptor, MemoryType, RUNTIME_SERVICES, type RuntimeServiceName } from '@trapdoor/uefi'
+import {
+  BOOT_SERVICES_TABLE_SIZE,
+  Guid,
+  type MemoryDescriptor,
+  MemoryType,
+  RUNTIME_SERVICES,
+  type RuntimeServiceName,
+} from '@trapdoor/uefi'
 import { type ImagePlacement, RuntimeImage } from './layout/image.ts'
 import { buildIdentityMap, mtrrsOf, ownFrames } from './layout/machine-memory.ts'
 import { RegionAllocator } from './layout/region-allocator.ts'
@@ -9,7 +16,7 @@ import { addAddressChangeEvent } from './services/address-change-event.ts'
 import { addExitBootServicesEvent } from './services/at-runtime.ts'
 import { capsuleRuntimeDxe } from './services/capsule-runtime-dxe.ts'
 import type { RuntimeDriver } from './services/driver.ts'
-import { BOOT_SERVICES_TABLE_SIZE, installDxeCore } from './services/dxe-core.ts'
+import { installDxeCore } from './services/dxe-core.ts'
 import { COUNT_SLOT, monotonicCounterRuntimeDxe } from './services/monotonic-counter-runtime-dxe.ts'
 import { pcRtc } from './services/pc-rtc.ts'
 import { encodeReportedMap, reportedMapBytes } from './services/reported-map.ts'

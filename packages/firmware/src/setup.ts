@@ -19,13 +19,13 @@ export function createSetup(build: {
     const image = images.find((each) => each.name === name)
     if (image !== undefined) return image
     throw new FirmwareError('FIRMWARE_BAD_SETUP', {
-      expected: `an image of this firmware`,
+      expected: 'an image of this firmware',
       found: `"${name}"`,
       hint: `there are ${images.map((each) => each.name).join(', ')}`,
     })
   }
   return {
-    allocate: ({ type, pages, name, apart }) => allocator.allocate([type], pages, name, apart),
+    allocate: ({ type, pages, name }) => allocator.allocate([type], pages, name),
     allocateOutsideMap: ({ address, pages, name }) => {
       const end = address + pages * PAGE_SIZE
       const listed = reported.find(

@@ -15,7 +15,12 @@ import { createFirmware, type Firmware, type PoweredMachine, type Quirk } from '
 const WB = 0xfn
 const { RUNTIME } = MemoryAttribute
 
-function descriptor(type: number, start: number, pages: number, attribute: bigint): MemoryDescriptor {
+function descriptor(
+  type: number,
+  start: number,
+  pages: number,
+  attribute: bigint,
+): MemoryDescriptor {
   return { type, physicalStart: start, numberOfPages: pages, attribute, virtualStart: 0n }
 }
 
@@ -112,7 +117,12 @@ export class Caller {
     version: number
     map: Uint8Array
   } {
-    const [size, key, stride, version] = [this.number(BigInt(bytes)), this.room(8), this.room(8), this.room(8)]
+    const [size, key, stride, version] = [
+      this.number(BigInt(bytes)),
+      this.room(8),
+      this.room(8),
+      this.room(8),
+    ]
     const buffer = this.room(bytes)
     const status = this.bootService(0x38, size, buffer, key, stride, version)
     const written = this.cpu.read64(size)

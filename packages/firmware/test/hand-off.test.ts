@@ -14,12 +14,20 @@ describe('hand-off', () => {
       [caller.runtimeTable, 0x88],
       [bootTable, 0x178],
     ] as const
-    expect(sizes.map(([at, size]) => checkTable(caller.cpu.readBytes(at, size)))).toEqual([true, true, true])
+    expect(sizes.map(([at, size]) => checkTable(caller.cpu.readBytes(at, size)))).toEqual([
+      true,
+      true,
+      true,
+    ])
   })
 
   test('GetMemoryMap reports the map in its own order with a stride of 48', () => {
     const { status, stride, version, map } = boot(firmware).getMemoryMap()
-    expect({ status, stride, version }).toEqual({ status: EfiStatus.SUCCESS, stride: 48n, version: 1 })
+    expect({ status, stride, version }).toEqual({
+      status: EfiStatus.SUCCESS,
+      stride: 48n,
+      version: 1,
+    })
     expect(decodeMemoryMap(map, 48)).toEqual(SMALL_MAP)
   })
 

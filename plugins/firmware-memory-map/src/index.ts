@@ -1,1 +1,14 @@
-export {}
+import type { Quirk } from '@trapdoor/firmware'
+import { rtNoAttr } from './q20-rt-no-attr.ts'
+import { mmioMissing } from './q22-mmio-missing.ts'
+import { page0Write } from './q26-page0-write.ts'
+
+export { mmioMissing, page0Write, rtNoAttr }
+
+const plugin: { name: string; apiVersion: 1; quirks: readonly Quirk[] } = {
+  name: '@trapdoor/firmware-memory-map',
+  apiVersion: 1,
+  quirks: [rtNoAttr, mmioMissing, page0Write],
+}
+
+export default plugin

@@ -42,6 +42,8 @@ export class PhysicalMemory {
   #holder: symbol = Symbol('memory')
   #near: (Region | undefined)[] = []
   #far: Map<number, Region> = new Map()
+  /** Numbers of the regions that hold frames. */
+  #present: Set<number> = new Set()
   #fills: FillRange[] = []
   #patterns: Map<number, Int32Array> = new Map()
   #flat: Int32Array | undefined
@@ -74,6 +76,7 @@ export class PhysicalMemory {
     child.#frozen = this.#frozen
     child.#near = this.#near.slice()
     child.#far = new Map(this.#far)
+    child.#present = new Set(this.#present)
     child.#fills = this.#fills.slice()
     child.#patterns = this.#patterns
     child.owners = this.owners.fork()
@@ -149,9 +152,7 @@ export class PhysicalMemory {
     const range = { start: Math.max(first, this.#flatFrames), end: last, word: word | 0 }
     if (range.end <= range.start) return
     this.#fills.push(range)
-    for (const number of this.#writtenRegions()) {
-      this.#dropFrames(number, range)
-    }
+    for (const number of this.#present) this.#dropFrames(number, range)
   }
 
   read8(address: number): number {
@@ -278,6 +279,7 @@ export class PhysicalMemory {
       owned: new Uint8Array(FRAMES_PER_REGION),
       holder: this.#holder,
     }
+    this.#present.add(number)
     if (near) {
       // Filling the gap keeps the array packed, which is what makes reading it fast.
       while (this.#near.length < number) this.#near.push(undefined)
@@ -286,13 +288,6 @@ export class PhysicalMemory {
       this.#far.set(number, region)
     }
     return region
-  }
-
-  *#writtenRegions(): IterableIterator<number> {
-    for (const [number, region] of this.#near.entries()) {
-      if (region !== undefined) yield number
-    }
-    yield* this.#far.keys()
   }
 
   #dropFrames(regionNumber: number, range: FillRange): void {

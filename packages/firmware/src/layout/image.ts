@@ -67,7 +67,8 @@ export class RuntimeImage implements ImageLayout {
     const gate = this.#machine.gates.bind({
       name,
       image: this.name,
-      run: ({ cpu, rip, args }) => body(new FirmwareCall(service, this, { cpu, rip, args, offset })),
+      run: ({ cpu, rip, args }) =>
+        body(new FirmwareCall(service, this, { cpu, rip, args, offset })),
     })
     this.#machine.memory.write(this.base + offset, gate)
     this.#gates.set(name, offset)

@@ -46,7 +46,7 @@ export function frameOwner(type: number): FrameOwner | undefined {
     case MemoryType.LoaderData:
     case MemoryType.ConventionalMemory:
     case MemoryType.PersistentMemory:
-    case MemoryType.Unaccepted:
+    case MemoryType.UnacceptedMemoryType:
       return undefined
     case MemoryType.BootServicesCode:
     case MemoryType.BootServicesData:

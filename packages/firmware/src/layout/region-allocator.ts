@@ -1,5 +1,11 @@
 import { formatAddress, PAGE_SIZE } from '@trapdoor/core'
-import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType, memoryTypeName } from '@trapdoor/uefi'
+import {
+  descriptorEnd,
+  isRuntime,
+  type MemoryDescriptor,
+  MemoryType,
+  memoryTypeName,
+} from '@trapdoor/uefi'
 import { FirmwareError } from '../error.ts'
 
 interface Region {
@@ -36,13 +42,10 @@ export class RegionAllocator {
     }
   }
 
-  /**
-   * The address of `pages` pages of one of `types`, tried in this order; see {@link FirmwareSetup.allocate} for `apart`. Throws
-   * FIRMWARE_NO_ROOM.
-   */
-  allocate(types: readonly number[], pages: number, purpose: string, apart?: number): number {
+  /** The address of `pages` pages of one of `types`, tried in this order. Throws FIRMWARE_NO_ROOM, naming `purpose`. */
+  allocate(types: readonly number[], pages: number, purpose: string): number {
     for (const type of types) {
-      const region = this.#find(type, pages, apart)
+      const region = this.#find(type, pages)
       if (region === undefined) continue
       const address = region.next
       region.next += pages * PAGE_SIZE
@@ -56,18 +59,14 @@ export class RegionAllocator {
     })
   }
 
-  #find(type: number, pages: number, apart: number | undefined): Region | undefined {
+  #find(type: number, pages: number): Region | undefined {
     const roomy = (this.#regions.get(type) ?? []).filter(
       (region) => region.end - region.next >= pages * PAGE_SIZE,
     )
-    const elsewhere = roomy.filter(
-      (region) => apart === undefined || apart < region.start || apart >= region.end,
-    )
-    const choice = elsewhere.length > 0 ? elsewhere : roomy
-    if (!isRuntimeType(type)) return choice[0]
+    if (!isRuntimeType(type)) return roomy[0]
     const turn = this.#turns.get(type) ?? 0
     this.#turns.set(type, turn + 1)
-    return choice[turn % choice.length]
+    return roomy[turn % roomy.length]
   }
 
   #describe(types: readonly number[]): string {

@@ -3,16 +3,10 @@ import type { FirmwareCall, FirmwareService } from './firmware-call.ts'
 /** What a quirk's driver may do while the machine is powered on. Addresses are physical, in bytes. */
 export interface FirmwareSetup {
   /**
-   * Takes zeroed pages out of a descriptor of `type` (boot services or runtime services), above 1 MiB where there is a choice. `apart`
-   * takes them from another descriptor than the one that holds that address, where there is another with room. Returns their address. Throws
-   * FIRMWARE_NO_ROOM.
+   * Takes zeroed pages out of a descriptor of `type` (boot services or runtime services), above 1 MiB where there is a choice.
+   * Returns their address. Throws FIRMWARE_NO_ROOM, naming `name`.
    */
-  readonly allocate: (request: {
-    type: number
-    pages: number
-    name: string
-    apart?: number
-  }) => number
+  readonly allocate: (request: { type: number; pages: number; name: string }) => number
   /** Puts a device at pages that the reported map does not list. Throws FIRMWARE_BAD_SETUP where it does. Returns their address. */
   readonly allocateOutsideMap: (request: { address: number; pages: number; name: string }) => number
   /**

@@ -1,9 +1,9 @@
 import {
+  BOOT_SERVICES_TABLE_SIZE,
   EDK2_DESCRIPTOR_STRIDE,
   EfiStatus,
   MEMORY_DESCRIPTOR_VERSION,
   MemoryType,
-  sealTable,
   SYSTEM_TABLE_SIZE,
   SystemTable,
 } from '@trapdoor/uefi'
@@ -12,17 +12,8 @@ import { frameOwner } from '../layout/machine-memory.ts'
 import type { FirmwareCall } from '../quirk/firmware-call.ts'
 import type { FirmwareHooks } from '../quirk/hooks.ts'
 import { EXIT_BOOT_SERVICES_EVENT } from './at-runtime.ts'
+import { replaceTable } from './replace-table.ts'
 import { findFreePages, readReportedMap, retype } from './reported-map.ts'
-
-/** Offsets of the boot services that are modelled, on x64 (UEFI 2.10, 4.4). */
-export const BootServicesTable = {
-  AllocatePages: 0x28,
-  FreePages: 0x30,
-  GetMemoryMap: 0x38,
-  ExitBootServices: 0xe8,
-} as const
-/** Bytes of the boot services table of UEFI 2.x on x64. */
-export const BOOT_SERVICES_TABLE_SIZE = 0x178
 
 /** EFI_ALLOCATE_TYPE. */
 const AllocateType = { AnyPages: 0, MaxAddress: 1, Address: 2 } as const
@@ -85,15 +76,15 @@ function allocatePages(call: FirmwareCall): bigint {
   const type = Number(BigInt.asUintN(32, call.arg(1)))
   const pages = Number(call.arg(2))
   const memoryAt = call.arg(3)
-  if (memoryAt === 0n || kind > AllocateType.Address || pages === 0) return EfiStatus.INVALID_PARAMETER
+  if (memoryAt === 0n || kind > AllocateType.Address || pages === 0)
+    return EfiStatus.INVALID_PARAMETER
   if (type === MemoryType.ConventionalMemory || type === MemoryType.PersistentMemory) {
     return EfiStatus.INVALID_PARAMETER
   }
   const map = call.pointer(MAP_SLOT)
   const passed = Number(call.read64(memoryAt))
   const limit = kind === AllocateType.MaxAddress ? passed + 1 : Number.MAX_SAFE_INTEGER
-  const start =
-    kind === AllocateType.Address ? passed : findFreePages(call, map, pages, limit)
+  const start = kind === AllocateType.Address ? passed : findFreePages(call, map, pages, limit)
   if (start === undefined) return EfiStatus.OUT_OF_RESOURCES
   const free = (each: number): boolean => each === MemoryType.ConventionalMemory
   if (start % 4096 !== 0) return EfiStatus.NOT_FOUND
@@ -142,6 +133,5 @@ function clearBootPointers(call: FirmwareCall): void {
   const bytes = call.readBytes(address, SYSTEM_TABLE_SIZE)
   bytes.fill(0, SystemTable.ConsoleInHandle, SystemTable.RuntimeServices)
   bytes.fill(0, SystemTable.BootServices, SystemTable.NumberOfTableEntries)
-  sealTable(bytes)
-  call.writeBytes(address, bytes)
+  replaceTable(call, address, bytes)
 }

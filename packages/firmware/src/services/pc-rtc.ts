@@ -1,4 +1,11 @@
-import { decodeTime, type EfiTime, EfiStatus, encodeTime } from '@trapdoor/uefi'
+import {
+  decodeTime,
+  EFI_TIME_SIZE,
+  EfiStatus,
+  type EfiTime,
+  encodeTime,
+  UNSPECIFIED_TIMEZONE,
+} from '@trapdoor/uefi'
 import type { FirmwareCall } from '../quirk/firmware-call.ts'
 import type { DriverContext, RuntimeDriver } from './driver.ts'
 
@@ -24,8 +31,6 @@ const ALARM_FLAG = 0x20
 
 /** What the driver keeps in pool: zone and daylight of the clock, and the alarm's full time. */
 const Pool = { TimeZone: 0, Daylight: 2, Alarm: 16 } as const
-const UNSPECIFIED_TIMEZONE = 0x7ff
-const TIME_BYTES = 16
 const POOL_SLOT = 'mModuleGlobal'
 const DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] as const
 
@@ -47,7 +52,7 @@ export const pcRtc: RuntimeDriver = {
 function getTime(call: FirmwareCall): bigint {
   const [timeAt, capabilitiesAt] = [call.arg(0), call.arg(1)]
   if (timeAt === 0n) return EfiStatus.INVALID_PARAMETER
-  const pool = new DataView(call.readBytes(call.pointer(POOL_SLOT), TIME_BYTES).buffer)
+  const pool = new DataView(call.readBytes(call.pointer(POOL_SLOT), EFI_TIME_SIZE).buffer)
   const time: EfiTime = {
     year: readRegister(call, Register.Century) * 100 + readRegister(call, Register.Year),
     month: readRegister(call, Register.Month),
@@ -90,7 +95,10 @@ function getWakeupTime(call: FirmwareCall): bigint {
   const pending = (readRegister(call, Register.C) & ALARM_FLAG) !== 0
   call.write8(enabledAt, enabled ? 1 : 0)
   call.write8(pendingAt, pending ? 1 : 0)
-  call.writeBytes(timeAt, call.readBytes(call.pointer(POOL_SLOT) + BigInt(Pool.Alarm), TIME_BYTES))
+  call.writeBytes(
+    timeAt,
+    call.readBytes(call.pointer(POOL_SLOT) + BigInt(Pool.Alarm), EFI_TIME_SIZE),
+  )
   return EfiStatus.SUCCESS
 }
 
@@ -114,7 +122,7 @@ function setWakeupTime(call: FirmwareCall): bigint {
 /** A valid time that the caller passed, or undefined. */
 function readTime(call: FirmwareCall, address: bigint): EfiTime | undefined {
   if (address === 0n) return undefined
-  const time = decodeTime(call.readBytes(address, TIME_BYTES))
+  const time = decodeTime(call.readBytes(address, EFI_TIME_SIZE))
   return isValidTime(time) ? time : undefined
 }
 

@@ -18,7 +18,10 @@ export function reportedMapBytes(descriptors: readonly MemoryDescriptor[]): numb
 }
 
 /** A map as bytes. */
-export function encodeReportedMap(descriptors: readonly MemoryDescriptor[], key: bigint): Uint8Array {
+export function encodeReportedMap(
+  descriptors: readonly MemoryDescriptor[],
+  key: bigint,
+): Uint8Array {
   const map = encodeMemoryMap(descriptors, EDK2_DESCRIPTOR_STRIDE)
   const bytes = new Uint8Array(MapState.Descriptors + map.length)
   const view = new DataView(bytes.buffer)
@@ -37,10 +40,7 @@ export function readReportedMap(
   const count = Number(header.getBigUint64(MapState.Count, true))
   return {
     key: header.getBigUint64(MapState.Key, true),
-    bytes: call.readBytes(
-      address + BigInt(MapState.Descriptors),
-      count * EDK2_DESCRIPTOR_STRIDE,
-    ),
+    bytes: call.readBytes(address + BigInt(MapState.Descriptors), count * EDK2_DESCRIPTOR_STRIDE),
   }
 }
 
@@ -70,7 +70,10 @@ export function retype(
     part(end, endOf(whole), whole.type),
   ].filter(({ numberOfPages }) => numberOfPages > 0)
   descriptors.splice(index, 1, ...parts)
-  joinNeighbours(descriptors, descriptors.findIndex((each) => each.physicalStart === request.start))
+  joinNeighbours(
+    descriptors,
+    descriptors.findIndex((each) => each.physicalStart === request.start),
+  )
   call.writeBytes(address, encodeReportedMap(descriptors, key + 1n))
   return true
 }
@@ -85,7 +88,10 @@ export function findFreePages(
   const { bytes } = readReportedMap(call, address)
   const starts = decodeMemoryMap(bytes, EDK2_DESCRIPTOR_STRIDE)
     .filter(({ type }) => type === MemoryType.ConventionalMemory)
-    .map((each) => ({ low: each.physicalStart, start: pageFloor(Math.min(endOf(each), limit)) - pages * 4096 }))
+    .map((each) => ({
+      low: each.physicalStart,
+      start: pageFloor(Math.min(endOf(each), limit)) - pages * 4096,
+    }))
     .filter(({ low, start }) => start >= low && start > 0)
     .map(({ start }) => start)
   return starts.length === 0 ? undefined : Math.max(...starts)

@@ -1,9 +1,16 @@
-import { EfiStatus, RUNTIME_SERVICES_TABLE_SIZE, RuntimeServicesTable, sealTable, SYSTEM_TABLE_SIZE, SystemTable } from '@trapdoor/uefi'
+import {
+  EfiStatus,
+  RUNTIME_SERVICES_TABLE_SIZE,
+  RuntimeServicesTable,
+  SYSTEM_TABLE_SIZE,
+  SystemTable,
+} from '@trapdoor/uefi'
 import { DATA_OFFSET } from '../layout/image-layout.ts'
 import type { RuntimeImage } from '../layout/image.ts'
 import type { FirmwareCall } from '../quirk/firmware-call.ts'
 import { ADDRESS_CHANGE_EVENT } from './address-change-event.ts'
 import type { DriverContext, RuntimeDriver } from './driver.ts'
+import { replaceTable } from './replace-table.ts'
 import { lookUp, type VirtualMap, virtualMapArgument } from './virtual-map.ts'
 
 /** RuntimeDxe's data words: the members of edk2's mRuntime and the mVirtualMap globals, by their offset. */
@@ -18,24 +25,30 @@ const Global = {
 /** The runtime table's pointers in the order in which edk2 converts them. Those of SetVirtualAddressMap and ConvertPointer are not among them. */
 const RUNTIME_TABLE = {
   bytes: RUNTIME_SERVICES_TABLE_SIZE,
-  pointers: ([
-  'GetTime',
-  'SetTime',
-  'GetWakeupTime',
-  'SetWakeupTime',
-  'ResetSystem',
-  'GetNextHighMonotonicCount',
-  'GetVariable',
-  'SetVariable',
-  'GetNextVariableName',
-  'QueryVariableInfo',
-  'UpdateCapsule',
-  'QueryCapsuleCapabilities',
-  ] as const).map((name) => RuntimeServicesTable[name]),
+  pointers: (
+    [
+      'GetTime',
+      'SetTime',
+      'GetWakeupTime',
+      'SetWakeupTime',
+      'ResetSystem',
+      'GetNextHighMonotonicCount',
+      'GetVariable',
+      'SetVariable',
+      'GetNextVariableName',
+      'QueryVariableInfo',
+      'UpdateCapsule',
+      'QueryCapsuleCapabilities',
+    ] as const
+  ).map((name) => RuntimeServicesTable[name]),
 }
 const SYSTEM_TABLE = {
   bytes: SYSTEM_TABLE_SIZE,
-  pointers: [SystemTable.FirmwareVendor, SystemTable.ConfigurationTable, SystemTable.RuntimeServices],
+  pointers: [
+    SystemTable.FirmwareVendor,
+    SystemTable.ConfigurationTable,
+    SystemTable.RuntimeServices,
+  ],
 }
 
 const IMAGE_RECORD_BYTES = 24
@@ -66,7 +79,10 @@ const EVENT_LIST_OFFSET = 0x800
  * they have now (edk2's RelocationData), and each image's event. Needs {@link runtimeDxe} installed.
  */
 export function registerImages(
-  memory: { write64: (address: number, value: bigint) => void; read64: (address: number) => bigint },
+  memory: {
+    write64: (address: number, value: bigint) => void
+    read64: (address: number) => bigint
+  },
   core: RuntimeImage,
   images: readonly RuntimeImage[],
 ): void {
@@ -172,8 +188,7 @@ function convertTable(
     const converted = pointer === 0n ? undefined : lookUp(call, map, pointer)
     if (converted !== undefined) view.setBigUint64(offset, converted, true)
   }
-  sealTable(bytes)
-  call.writeBytes(address, bytes)
+  replaceTable(call, address, bytes)
 }
 
 function pointerList(call: FirmwareCall, slot: string): BigUint64Array {

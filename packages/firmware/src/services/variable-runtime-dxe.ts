@@ -155,7 +155,8 @@ function getNextVariableName(call: FirmwareCall): bigint {
   let index = 0
   if (name.length > 2) {
     const vendor = call.readBytes(vendorAt, GUID_BYTES)
-    index = 1 + visible.findIndex((each) => sameBytes(each.name, name) && sameBytes(each.vendor, vendor))
+    index =
+      1 + visible.findIndex((each) => sameBytes(each.name, name) && sameBytes(each.vendor, vendor))
     if (index === 0) return EfiStatus.INVALID_PARAMETER
   }
   const next = visible[index]

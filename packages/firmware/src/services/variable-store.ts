@@ -86,7 +86,9 @@ export class VariableStore {
   }
 
   find(name: Uint8Array, vendor: Uint8Array): StoredVariable | undefined {
-    return this.variables.find((each) => sameBytes(each.vendor, vendor) && sameBytes(each.name, name))
+    return this.variables.find(
+      (each) => sameBytes(each.vendor, vendor) && sameBytes(each.name, name),
+    )
   }
 
   /** Bytes that are left once the deleted variables are reclaimed. */

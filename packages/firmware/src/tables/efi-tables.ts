@@ -1,5 +1,8 @@
 import type { PhysicalMemory } from '@trapdoor/core'
 import {
+  BOOT_SERVICES_TABLE_SIGNATURE,
+  BOOT_SERVICES_TABLE_SIZE,
+  BootServicesTable,
   encodeConfigTable,
   encodeTableHeader,
   encodeUcs2,
@@ -12,16 +15,20 @@ import {
   SYSTEM_TABLE_SIGNATURE,
   SYSTEM_TABLE_SIZE,
   SystemTable,
+  TABLE_HEADER_SIZE,
 } from '@trapdoor/uefi'
-import { BOOT_SERVICES_TABLE_SIZE, BootServicesTable } from '../services/dxe-core.ts'
 
 /** UEFI 2.31. */
 const REVISION = 0x0002_001f
-const BOOT_SERVICES_TABLE_SIGNATURE = 0x5652_4553_544f_4f42n
 const FIRMWARE_VENDOR = 'Trapdoor'
 
 /** Where the tables are in their page of runtime-services data. */
-const Place = { SystemTable: 0, RuntimeTable: 0x100, Vendor: 0x200, ConfigurationTable: 0x240 } as const
+const Place = {
+  SystemTable: 0,
+  RuntimeTable: 0x100,
+  Vendor: 0x200,
+  ConfigurationTable: 0x240,
+} as const
 
 /** Physical addresses of the tables, in bytes. */
 export interface TablePlaces {
@@ -69,7 +76,7 @@ export function writeTables(
   }
   memory.write(places.runtimeTable, sealTable(runtime.bytes))
   const boot = newTable(BOOT_SERVICES_TABLE_SIGNATURE, BOOT_SERVICES_TABLE_SIZE)
-  for (let offset = 24; offset < BOOT_SERVICES_TABLE_SIZE; offset += 8) {
+  for (let offset = TABLE_HEADER_SIZE; offset < BOOT_SERVICES_TABLE_SIZE; offset += 8) {
     boot.setPointer(offset, contents.otherBootService)
   }
   for (const [name, address] of Object.entries(contents.bootServices)) {

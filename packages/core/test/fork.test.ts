@@ -1,0 +1,136 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { Machine, PAGE_SIZE, PhysicalMemory, phys, virt } from '../src/index.ts'
+import { mappedMachine } from './mapped-machine.ts'
+
+/** Frames near and far, in the flat window and outside, two in one region. */
+const FRAMES = [0, 1, 15, 16, 511, 512, 0x1000, 2 ** 28, 2 ** 28 + 1, 2 ** 40 - 1]
+
+const step = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      write: fc.constantFrom(...FRAMES),
+      offset: fc.nat(PAGE_SIZE - 1),
+      value: fc.integer({ min: 1, max: 255 }),
+      who: fc.nat(7),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      fill: fc.constantFrom(...FRAMES),
+      frames: fc.integer({ min: 1, max: 20 }),
+      word: fc.integer(),
+      who: fc.nat(7),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ fork: fc.nat(7) }) },
+)
+
+/** One memory as a plain map of bytes, and the fills under it. */
+class Model {
+  readonly bytes: Map<number, number>
+
+  constructor(bytes: ReadonlyMap<number, number> = new Map()) {
+    this.bytes = new Map(bytes)
+  }
+
+  fill(start: number, frames: number, word: number): void {
+    for (let address = start; address < start + frames * PAGE_SIZE; address++) {
+      this.bytes.set(address, (word >>> ((address % 4) * 8)) & 0xff)
+    }
+  }
+}
+
+describe.each([
+  ['sparse memory', 0],
+  ['memory with a flat window', 16 * PAGE_SIZE],
+])('%s', (_, flatWindow) => {
+  test('what one fork writes never shows in its parent, its siblings or its children', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
+        const family = [{ memory: new PhysicalMemory({ flatWindow }), model: new Model() }]
+        for (const action of steps) {
+          if ('fork' in action) {
+            const parent = family[action.fork % family.length]!
+            family.push({ memory: parent.memory.fork(), model: new Model(parent.model.bytes) })
+            continue
+          }
+          const { memory, model } = family[action.who % family.length]!
+          if ('write' in action) {
+            const address = action.write * PAGE_SIZE + action.offset
+            memory.write8(address, action.value)
+            model.bytes.set(address, action.value)
+          } else {
+            const start = action.fill * PAGE_SIZE
+            const frames = Math.min(action.frames, 2 ** 40 - action.fill)
+            memory.fill(start, start + frames * PAGE_SIZE, action.word)
+            model.fill(start, frames, action.word)
+          }
+        }
+        for (const { memory, model } of family) {
+          for (const frame of FRAMES) {
+            const expected = new Uint8Array(PAGE_SIZE)
+            for (let offset = 0; offset < PAGE_SIZE; offset++) {
+              expected[offset] = model.bytes.get(frame * PAGE_SIZE + offset) ?? 0
+            }
+            const found = memory.read(frame * PAGE_SIZE, PAGE_SIZE)
+            if (Buffer.compare(found, expected) !== 0) expect(found).toEqual(expected)
+          }
+        }
+      }),
+      { numRuns: 60 },
+    )
+    expect.hasAssertions()
+  })
+})
+
+test('a fork of a machine starts with its registers and tables, and an empty TLB', () => {
+  const { machine, cpu, tables } = mappedMachine()
+  tables.mapRange(virt(0x40_0000n), phys(0x20_0000), PAGE_SIZE)
+  cpu.rsp = 0x40_0800n
+  cpu.interruptFlag = true
+  cpu.translate(0x40_0000n, 'read')
+  const fork = machine.fork()
+  expect(fork.bootCpu).toMatchObject({
+    cr0: cpu.cr0,
+    cr3: cpu.cr3,
+    cr4: cpu.cr4,
+    efer: cpu.efer,
+    rsp: 0x40_0800n,
+    interruptFlag: true,
+  })
+  expect(fork.bootCpu.tlb.size).toBe(0)
+  expect(fork.bootCpu.translate(0x40_0123n, 'read')).toBe(0x20_0123)
+})
+
+test('machines that were forked apart do not see each other’s writes, events, ports or owners', () => {
+  const parent = new Machine()
+  parent.memory.owners.set(0, 16, { kind: 'kernel', name: 'kernel' })
+  const [left, right] = [parent.fork(), parent.fork()]
+  left.memory.write32(0x1000, 1)
+  right.memory.write32(0x1000, 2)
+  left.log.emit({ kind: 'phase', name: 'left' })
+  left.ports.out8(0x70, 0x0a)
+  left.ports.out8(0x71, 0x55)
+  left.memory.owners.set(4, 5, { kind: 'firmware', name: 'image' })
+  expect([parent, left, right].map((machine) => machine.memory.read32(0x1000))).toEqual([0, 1, 2])
+  expect([parent, left, right].map((machine) => machine.log.events.length)).toEqual([0, 1, 0])
+  right.ports.out8(0x70, 0x0a)
+  expect(right.ports.in8(0x71)).toBe(0)
+  expect([parent, left, right].map((machine) => machine.memory.owners.get(4)?.name)).toEqual([
+    'kernel',
+    'image',
+    'kernel',
+  ])
+})
+
+test('what was in the flat window still counts as written after a fork', () => {
+  const memory = new PhysicalMemory({ flatWindow: 16 * PAGE_SIZE })
+  memory.write8(3 * PAGE_SIZE, 1)
+  const fork = memory.fork()
+  expect([memory.isWritten(3), fork.isWritten(3), fork.isWritten(16)]).toEqual([true, true, false])
+  fork.fill(0, 16 * PAGE_SIZE, 0)
+  expect([memory.isWritten(3), fork.isWritten(3)]).toEqual([true, false])
+})
