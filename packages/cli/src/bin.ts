@@ -4,6 +4,12 @@ import { runCli } from './run-cli.ts'
 const interrupt = new AbortController()
 process.once('SIGINT', () => interrupt.abort())
 
+// `trapdoor run | head` closes the pipe early, which is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit()
+})
+
 process.exitCode = await runCli(process.argv.slice(2), {
   stdout: process.stdout,
   stderr: process.stderr,

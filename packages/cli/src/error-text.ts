@@ -13,7 +13,7 @@ interface CodedError {
 }
 
 /** Whether an error says what was expected, so that its stack is of no use to the user. */
-export function isCodedError(error: unknown): error is Error & CodedError {
+function isCodedError(error: unknown): error is Error & CodedError {
   return (
     error instanceof Error &&
     'code' in error &&

@@ -24,20 +24,41 @@ export interface FilterOptions {
 export function withConfigOptions(command: Command): Command {
   return command
     .option('-c, --config <file>', 'configuration file (default: trapdoor.config.* here)')
-    .option(
-      '-m, --memory-map <file...>',
-      'kernel log or other text with a memory map, FILE or id=FILE; replaces those of the configuration',
+    .addOption(
+      listOption(
+        command,
+        '-m, --memory-map <file>',
+        'kernel log or other text with a memory map, FILE or id=FILE; replaces those of the configuration',
+      ),
     )
     .option('--command-line <text>', "the first kernel's command line, such as virtefi")
 }
 
 /** Adds --firmware, --strategy, --scenario and --memory-map-id. */
 export function withFilterOptions(command: Command): Command {
+  const filters = [
+    ['-f, --firmware <quirk>', 'only these: none, Q06, Q01+Q20, or *'],
+    ['-s, --strategy <name>', 'only these: name or name:option=value,…'],
+    ['--scenario <name>', 'only these scenarios'],
+    ['--memory-map-id <id>', 'only on these memory maps of the configuration'],
+  ] as const
+  for (const [flags, description] of filters) {
+    command.addOption(listOption(command, flags, description))
+  }
   return command
-    .option('-f, --firmware <quirk...>', 'only these: none, Q06, Q01+Q20, or *')
-    .option('-s, --strategy <name...>', 'only these: name or name:option=value,…')
-    .option('--scenario <name...>', 'only these scenarios')
-    .option('--memory-map-id <id...>', 'only on these memory maps of the configuration')
+}
+
+/**
+ * An option that may be repeated. Where the command has no arguments of its own it also takes several words (`-m logs/*.txt`);
+ * elsewhere it would swallow the arguments.
+ */
+function listOption(command: Command, flags: string, description: string): Option {
+  if (command.registeredArguments.length === 0) {
+    return new Option(flags.replace('>', '...>'), description)
+  }
+  return new Option(flags, description).argParser(
+    (value: string, previous: readonly string[] | undefined) => [...(previous ?? []), value],
+  )
 }
 
 /** `--seed`, a whole number from 0. */

@@ -31,8 +31,9 @@ describe('run', () => {
 
   test('prints the same bytes for the same seed', async () => {
     const args = ['run', '-m', 'machine.txt', ...FEW, '--output', '-', '--seed', '5']
-    const first = await trapdoor(args, { cwd: folderWithMap() })
-    const second = await trapdoor(args, { cwd: folderWithMap() })
+    const cwd = folderWithMap()
+    const first = await trapdoor(args, { cwd })
+    const second = await trapdoor(args, { cwd })
     expect(first.stdout).toBe(second.stdout)
     expect(parseResults(first.stdout).cases[0]!.id).toBe('machine/none/legacy-virtual/boot#5')
   })
@@ -95,7 +96,7 @@ describe('run', () => {
 describe('explain', () => {
   test('tells a case from what ran to the command that repeats it', async () => {
     const { code, stdout } = await trapdoor(
-      ['explain', 'machine/none/legacy-virtual/kexec', '-m', 'machine.txt'],
+      ['explain', '-m', 'machine.txt', 'machine/none/legacy-virtual/kexec'],
       { cwd: folderWithMap() },
     )
     expect(code).toBe(0)
@@ -106,7 +107,6 @@ describe('explain', () => {
       'What happened',
       expect.stringMatching(/^Finding/),
       'What the services answered',
-      'What it cost',
       'Again',
     ])
     expect(stdout).toContain('✗ fault: the machine is dead')
@@ -139,7 +139,8 @@ describe('explain', () => {
 })
 
 describe('compare', () => {
-  const STRATEGIES = ['legacy-virtual', 'private-efi-pgd', '-m', 'machine.txt', '-f', 'none']
+  const CELLS = ['-f', 'none', '--scenario', 'boot,kexec']
+  const STRATEGIES = ['legacy-virtual', 'private-efi-pgd', '-m', 'machine.txt', ...CELLS]
 
   test('says where outcomes, costs and ranges differ', async () => {
     const { code, stdout } = await trapdoor(['compare', ...STRATEGIES], { cwd: folderWithMap() })
@@ -157,9 +158,9 @@ describe('compare', () => {
   })
 
   test('finds no difference of a strategy to itself', async () => {
-    const args = ['compare', 'legacy-virtual', 'legacy-virtual', '-m', 'machine.txt', '-f', 'none']
+    const args = ['compare', 'legacy-virtual', 'legacy-virtual', '-m', 'machine.txt', ...CELLS]
     const { stdout } = await trapdoor([...args, '--fail-on-difference'], { cwd: folderWithMap() })
-    expect(stdout).toContain('the same in all 4 cells')
+    expect(stdout).toContain('the same in all 2 cells')
     expect(stdout).toContain('the same ranges with the same rights')
     expect(stdout).not.toContain('differs')
   })

@@ -22,18 +22,16 @@ test('a matrix shows maps of the same outcomes once, and groups what failed by i
     pc  20 descriptors, 5 of them runtime, 512 MiB of memory
     q35  20 descriptors, 5 of them runtime, 512 MiB of memory
     the same outcome in every cell:
-                               legacy-       private-efi-
-                               virtual       pgd
-                               b k           b k
-      none                     ✓ ✗ fault     ✓ ✓ ok
-      Q01 boot-services-later  ✓ ✗ fault     ≠ ≠ corrupt
+                               legacy-virtual   private-efi-pgd
+                               b k              b k
+      none                     ✓ ✗ fault        ✓ ✓ ok
+      Q01 boot-services-later  ✓ ✗ fault        ≠ ≠ corrupt
 
     server  20 descriptors, 5 of them runtime, 512 MiB of memory
-                               legacy-       private-efi-
-                               virtual       pgd
-                               b k           b k
-      none                     ✓ ✗ fault     ✓ ✓ ok
-      Q01 boot-services-later  ✓ ✗ fault     ✓ ✓ ok
+                               legacy-virtual   private-efi-pgd
+                               b k              b k
+      none                     ✓ ✗ fault        ✓ ✓ ok
+      Q01 boot-services-later  ✓ ✗ fault        ✓ ✓ ok
 
     10 cells not ok, for 2 reasons
       ✗ fault    6  the second kernel reads the system table at 0xffff88001f9ee018 [H9]

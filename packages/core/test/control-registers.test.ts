@@ -25,12 +25,15 @@ test('a root above MAXPHYADDR is a general protection fault, and CR3 keeps its v
   expect(cpu.cr3).toBe(2 ** 40 - 4096)
 })
 
-test.each([0x1_0008, -4096])('a root of %i, which is no page, is an error of the caller', (root) => {
-  const { cpu } = mappedMachine()
-  expect(() => {
-    cpu.writeCr3(root)
-  }).toThrow(CoreError)
-})
+test.each([0x1_0008, -4096])(
+  'a root of %i, which is no page, is an error of the caller',
+  (root) => {
+    const { cpu } = mappedMachine()
+    expect(() => {
+      cpu.writeCr3(root)
+    }).toThrow(CoreError)
+  },
+)
 
 test.each([
   ['SMEP', Cr4.SMEP],

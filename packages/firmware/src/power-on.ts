@@ -28,7 +28,7 @@ import {
   variableRuntimeDxe,
 } from './services/variable-runtime-dxe.ts'
 import { createSetup } from './setup.ts'
-import { ACPI_BYTES, encodeAcpi } from './tables/acpi.ts'
+import { encodeAcpi } from './tables/acpi.ts'
 import { placeTables, type TablePlaces, writeTables } from './tables/efi-tables.ts'
 import { encodeSmbios } from './tables/smbios.ts'
 

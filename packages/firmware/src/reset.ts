@@ -1,6 +1,6 @@
 import type { Machine } from '@trapdoor/core'
 import { MONOTONIC_COUNT_VARIABLE } from './services/monotonic-count-variable.ts'
-import { decodeVariables, sameBytes } from './services/variable-store.ts'
+import { decodeVariables } from './services/variable-store.ts'
 
 /** Physical places of what a reset keeps, and of what is computed from it. */
 export interface PersistentState {
@@ -31,9 +31,7 @@ export function keepOverReset(before: Machine, after: Machine, state: Persistent
 /** MonotonicCounterDriverInitialize: the high half is one more at each boot, and is written back. */
 function countBoot(machine: Machine, state: PersistentState, store: Uint8Array): void {
   const { name, vendor } = MONOTONIC_COUNT_VARIABLE
-  const variable = decodeVariables(store).find(
-    (each) => sameBytes(each.name, name) && sameBytes(each.vendor, vendor),
-  )
+  const variable = decodeVariables(store).find((each) => each.is(name, vendor))
   if (variable === undefined || variable.data.length < 4) return
   const dataAt = state.nvStore + variable.data.byteOffset
   const high = (machine.memory.read32(dataAt) + 1) >>> 0

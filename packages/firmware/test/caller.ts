@@ -153,7 +153,7 @@ export class Caller {
   ): readonly MemoryDescriptor[] {
     return map
       .filter(({ attribute }) => (attribute & RUNTIME) !== 0n)
-      .map((each) => ({ ...each, virtualStart: base + BigInt(each.physicalStart) }))
+      .map((each) => Object.assign({}, each, { virtualStart: base + BigInt(each.physicalStart) }))
   }
 
   /**

@@ -1,38 +1,123 @@
-import { checkTable, decodeMemoryMap, EfiStatus, memoryTypeName, SystemTable } from '@trapdoor/uefi'
+import { MemoryKind, mtrrKind } from '@trapdoor/core'
+import {
+  BOOT_SERVICES_TABLE_SIZE,
+  checkTable,
+  CONFIG_TABLE_ENTRY_SIZE,
+  decodeConfigTable,
+  decodeUcs2,
+  Guid,
+  MemoryType,
+  RUNTIME_SERVICES_TABLE_SIZE,
+  SYSTEM_TABLE_SIZE,
+  SystemTable,
+} from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { createFirmware, FirmwareError } from '../src/index.ts'
-import { boot, bootToRuntime, SMALL_MAP, smallFirmware } from './caller.ts'
+import { boot, SMALL_MAP, smallFirmware } from './caller.ts'
 
 const firmware = smallFirmware()
 
-describe('hand-off', () => {
-  test('all three tables have the right checksum', () => {
-    const caller = boot(firmware)
-    const bootTable = caller.cpu.read64(caller.systemTable + BigInt(SystemTable.BootServices))
-    const sizes = [
-      [caller.systemTable, 0x78],
-      [caller.runtimeTable, 0x88],
-      [bootTable, 0x178],
-    ] as const
-    expect(sizes.map(([at, size]) => checkTable(caller.cpu.readBytes(at, size)))).toEqual([
-      true,
-      true,
-      true,
-    ])
+function sumOf(bytes: Uint8Array): number {
+  return bytes.reduce((sum, byte) => (sum + byte) & 0xff, 0)
+}
+
+describe('the tables at hand-off', () => {
+  test('have the right checksums', () => {
+    const { cpu, systemTable, runtimeTable } = boot(firmware)
+    const bootTable = cpu.read64(systemTable + BigInt(SystemTable.BootServices))
+    expect(checkTable(cpu.readBytes(systemTable, SYSTEM_TABLE_SIZE))).toBe(true)
+    expect(checkTable(cpu.readBytes(runtimeTable, RUNTIME_SERVICES_TABLE_SIZE))).toBe(true)
+    expect(checkTable(cpu.readBytes(bootTable, BOOT_SERVICES_TABLE_SIZE))).toBe(true)
   })
 
-  test('GetMemoryMap reports the map in its own order with a stride of 48', () => {
-    const { status, stride, version, map } = boot(firmware).getMemoryMap()
-    expect({ status, stride, version }).toEqual({
-      status: EfiStatus.SUCCESS,
-      stride: 48n,
-      version: 1,
-    })
-    expect(decodeMemoryMap(map, 48)).toEqual(SMALL_MAP)
+  test('name the vendor and UEFI 2.31', () => {
+    const { cpu, systemTable } = boot(firmware)
+    const vendor = cpu.read64(systemTable + BigInt(SystemTable.FirmwareVendor))
+    expect(decodeUcs2(cpu.readBytes(vendor, 64))).toBe('Trapdoor')
+    expect(cpu.read32(systemTable + 8n)).toBe(0x0002_001f)
   })
 
-  test('GetMemoryMap says how large a buffer has to be', () => {
-    const { status, size } = boot(firmware).getMemoryMap(48)
-    expect([status, size]).toEqual([EfiStatus.BUFFER_TOO_SMALL, BigInt(SMALL_MAP.length * 48)])
+  test('lead to ACPI and SMBIOS with anchors whose bytes add up to zero', () => {
+    const { cpu, systemTable } = boot(firmware)
+    const count = Number(cpu.read64(systemTable + BigInt(SystemTable.NumberOfTableEntries)))
+    const at = cpu.read64(systemTable + BigInt(SystemTable.ConfigurationTable))
+    const entries = decodeConfigTable(cpu.readBytes(at, count * CONFIG_TABLE_ENTRY_SIZE))
+    const table = (guid: string): bigint => entries.find((each) => each.guid === guid)?.table ?? 0n
+    expect(entries.map(({ guid }) => guid)).toEqual([Guid.ACPI_20, Guid.ACPI_10, Guid.SMBIOS])
+    expect(Buffer.from(cpu.readBytes(table(Guid.ACPI_20), 8)).toString()).toBe('RSD PTR ')
+    expect(sumOf(cpu.readBytes(table(Guid.ACPI_20), 20))).toBe(0)
+    expect(sumOf(cpu.readBytes(table(Guid.ACPI_20), 36))).toBe(0)
+    expect(Buffer.from(cpu.readBytes(table(Guid.SMBIOS), 4)).toString()).toBe('_SM_')
+    expect(sumOf(cpu.readBytes(table(Guid.SMBIOS), 31))).toBe(0)
+    expect(sumOf(cpu.readBytes(table(Guid.SMBIOS) + 16n, 15))).toBe(0)
+  })
+})
+
+describe('the machine at hand-off', () => {
+  test('has images in every runtime-code region, tagged with their names', () => {
+    const { machine } = firmware.powerOn()
+    const regions = SMALL_MAP.filter(({ type }) => type === MemoryType.RuntimeServicesCode)
+    const perRegion = regions.map(
+      ({ physicalStart, numberOfPages }) =>
+        firmware.images.filter(
+          ({ base }) => base >= physicalStart && base < physicalStart + numberOfPages * 4096,
+        ).length,
+    )
+    expect(perRegion).toEqual([3, 3])
+    for (const { name, base } of firmware.images) {
+      expect(machine.memory.owners.get(base / 4096)).toEqual({ kind: 'firmware', name })
+    }
+  })
+
+  test('owns what is not for the operating system, and nothing else', () => {
+    const { owners } = firmware.powerOn().machine.memory
+    const owner = (address: number): string | undefined => owners.get(address / 4096)?.name
+    expect(owner(0x10_0000)).toBeUndefined()
+    expect(owner(0x3200_0000)).toBe('boot services')
+    expect(owner(0x3453_f000)).toBe('RuntimeServicesData')
+    expect(owners.get(0xffc0_0000 / 4096)).toEqual({ kind: 'device', name: 'MMIO' })
+  })
+
+  test('maps the first 4 GiB to themselves, writable and executable', () => {
+    const { cpu } = boot(firmware)
+    for (const address of [0n, 0x472n, 0x3450_0000n, 0xfed0_0000n, 0xffff_f000n]) {
+      expect(cpu.translate(address, 'write')).toBe(Number(address))
+      expect(cpu.translate(address, 'execute')).toBe(Number(address))
+    }
+  })
+
+  test('caches memory write-back and devices not at all', () => {
+    const { mtrrs } = firmware.powerOn().machine
+    expect(mtrrKind(mtrrs, 0x3450_0000)).toBe(MemoryKind.WB)
+    expect(mtrrKind(mtrrs, 0xffc0_0000)).toBe(MemoryKind.UC)
+    expect(mtrrKind(mtrrs, 0xfed0_0000)).toBe(MemoryKind.UC)
+  })
+
+  test('has a stack in boot-services data and interrupts on', () => {
+    const { cpu, machine } = boot(firmware)
+    expect(machine.memory.owners.get(Number(cpu.rsp - 8n) >> 12)?.name).toBe('boot services')
+    expect(cpu.interruptFlag).toBe(true)
+  })
+})
+
+describe('a firmware', () => {
+  test('says what is at a physical address', () => {
+    const { base } = firmware.images.find(({ name }) => name === 'VariableRuntimeDxe')!
+    expect(firmware.describePhysical(base)).toBe(
+      'descriptor 10: RuntimeServicesCode 0x0000000034620000-0x000000003463ffff RUNTIME|UC|WC|WT|WB, image VariableRuntimeDxe',
+    )
+    expect(firmware.describePhysical(0x20_0000)).toBe(
+      'descriptor 2: ConventionalMemory 0x0000000000100000-0x00000000300fffff UC|WC|WT|WB',
+    )
+    expect(firmware.describePhysical(0x5000_0000)).toBe('no descriptor')
+  })
+
+  test('refuses a map without runtime code that it could live in', () => {
+    const memoryMap = SMALL_MAP.filter(({ type }) => type !== MemoryType.RuntimeServicesCode)
+    const refused = (): unknown => createFirmware({ name: 'homeless', memoryMap })
+    expect(refused).toThrow(FirmwareError)
+    expect(refused).toThrow(
+      'expected 1 pages of RuntimeServicesCode for image RuntimeDxe, found no such region that can be used',
+    )
   })
 })

@@ -52,11 +52,24 @@ describe('without a configuration file', () => {
       overrides: { memoryMaps: ['logs/Lenovo X240.dmesg.txt', 'second=logs/x.txt'] },
     })
     expect(config.memoryMaps).toEqual([
-      { id: 'Lenovo-X240.dmesg', file: join(directory, 'logs/Lenovo X240.dmesg.txt') },
-      { id: 'second', file: join(directory, 'logs/x.txt') },
+      {
+        id: 'Lenovo-X240.dmesg',
+        file: join(directory, 'logs/Lenovo X240.dmesg.txt'),
+        label: 'logs/Lenovo X240.dmesg.txt',
+        argument: 'logs/Lenovo X240.dmesg.txt',
+      },
+      {
+        id: 'second',
+        file: join(directory, 'logs/x.txt'),
+        label: 'logs/x.txt',
+        argument: 'second=logs/x.txt',
+      },
     ])
     expect(explainCommand(config, 'second/none/plain/boot')).toBe(
-      "trapdoor explain second/none/plain/boot --memory-map 'logs/Lenovo X240.dmesg.txt' --memory-map second=logs/x.txt",
+      'trapdoor explain second/none/plain/boot --memory-map second=logs/x.txt',
+    )
+    expect(explainCommand(config, 'Lenovo-X240.dmesg/none/plain/boot#2')).toBe(
+      "trapdoor explain Lenovo-X240.dmesg/none/plain/boot#2 --memory-map 'logs/Lenovo X240.dmesg.txt'",
     )
   })
 })
@@ -75,7 +88,7 @@ describe('a configuration file', () => {
     write(name, text)
     const config = await load()
     expect(config.seed).toBe(7)
-    expect(config.memoryMaps).toEqual([{ id: 'a', file: join(directory, 'a.txt') }])
+    expect(config.memoryMaps).toEqual([{ id: 'a', file: join(directory, 'a.txt'), label: 'a.txt' }])
     expect(config.file).toBe(join(directory, name))
   })
 

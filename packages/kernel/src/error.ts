@@ -14,10 +14,7 @@ export class KernelError extends Error {
   readonly found: string
   readonly hint: string | undefined
 
-  constructor(
-    code: KernelErrorCode,
-    detail: { expected: string; found: string; hint?: string },
-  ) {
+  constructor(code: KernelErrorCode, detail: { expected: string; found: string; hint?: string }) {
     super(`expected ${detail.expected}, found ${detail.found}`)
     this.code = code
     this.expected = detail.expected

@@ -8,7 +8,7 @@ export {
 } from './boot/boot-params.ts'
 export { loadKernel, type HandOff } from './boot/loader.ts'
 export { bootKernel, type BootOptions } from './boot/start-kernel.ts'
-export { type CallPath, RuntimeCall, type Touch } from "./efi/runtime-call.ts"
+export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
 export {
   createStrategy,

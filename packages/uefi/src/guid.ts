@@ -30,10 +30,14 @@ export function parseGuid(text: string): Uint8Array {
     })
   }
   const [, first, second, third, fourth, fifth] = fields as unknown as string[]
-  const littleEndian = [first!, second!, third!].map(
-    (field) => field.match(/../g)!.toReversed().join(''),
+  const littleEndian = [first!, second!, third!].map((field) =>
+    field.match(/../g)!.toReversed().join(''),
   )
   return Uint8Array.from(Buffer.from([...littleEndian, fourth!, fifth!].join(''), 'hex'))
+}
+
+function hex(part: Uint8Array): string {
+  return Buffer.from(part).toString('hex')
 }
 
 /** The text of a GUID's 16 bytes, in lower case. Throws UEFI_BAD_GUID on another length. */
@@ -41,7 +45,6 @@ export function formatGuid(bytes: Uint8Array): string {
   if (bytes.length !== 16) {
     throw new UefiError('UEFI_BAD_GUID', { expected: '16 bytes', found: `${bytes.length} bytes` })
   }
-  const hex = (part: Uint8Array): string => Buffer.from(part).toString('hex')
   return [
     hex(bytes.slice(0, 4).toReversed()),
     hex(bytes.slice(4, 6).toReversed()),

@@ -92,7 +92,9 @@ export function checkTable(bytes: Uint8Array): boolean {
 
 function checksum(bytes: Uint8Array): number {
   const size =
-    bytes.length < TABLE_HEADER_SIZE ? Infinity : viewOf(bytes).getUint32(TableHeader.HeaderSize, true)
+    bytes.length < TABLE_HEADER_SIZE
+      ? Infinity
+      : viewOf(bytes).getUint32(TableHeader.HeaderSize, true)
   if (size < TABLE_HEADER_SIZE || size > bytes.length) {
     throw new UefiError('UEFI_BAD_TABLE', {
       expected: 'a whole table with a header',

@@ -26,7 +26,8 @@ export const h06PageZero: Rule = {
       })
     })
     diagnose(({ error, call, image }) => {
-      if (!(error instanceof PageFault) || call === undefined || image === undefined) return undefined
+      if (!(error instanceof PageFault) || call === undefined || image === undefined)
+        return undefined
       if (error.address > 0xfffn) return undefined
       return {
         message: `${image} touches page 0 inside ${call.service}, and page 0 is not mapped`,

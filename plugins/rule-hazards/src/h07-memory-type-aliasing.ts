@@ -28,7 +28,12 @@ export const h07MemoryTypeAliasing: Rule = {
         const aliases = surveys.flatMap((survey) =>
           survey.ranges
             .filter((range) => range.physical < end && range.physical + range.bytes > start)
-            .map((range) => ({ root: survey.root, name: survey.name, range, kind: kindOf(kernel, range, start) })),
+            .map((range) => ({
+              root: survey.root,
+              name: survey.name,
+              range,
+              kind: kindOf(kernel, range, start),
+            })),
         )
         const cached = aliases.find((alias) => alias.kind === MemoryKind.WB)
         const uncached = aliases.find(

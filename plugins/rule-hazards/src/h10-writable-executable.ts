@@ -31,14 +31,16 @@ export const h10WritableExecutable: Rule = {
       }
     })
     diagnose(({ error, call, kernel, cpu, descriptorAt }) => {
-      if (!(error instanceof PageFault) || call === undefined || kernel === undefined) return undefined
+      if (!(error instanceof PageFault) || call === undefined || kernel === undefined)
+        return undefined
       const executesData =
         (error.errorCode & PageFaultBit.Instruction) !== 0 &&
         (error.errorCode & PageFaultBit.Present) !== 0
       if (!executesData) return undefined
       const physical = physicalOf(error, cpu.cr3)
       const descriptor = physical === undefined ? undefined : descriptorAt(physical)
-      const type = descriptor === undefined ? 'memory outside the map' : memoryTypeName(descriptor.type)
+      const type =
+        descriptor === undefined ? 'memory outside the map' : memoryTypeName(descriptor.type)
       return {
         message: `firmware runs code in ${type} inside ${call.service}, which is mapped without execution rights`,
         explanation: `The page is there, but the walk ends at an entry with NX set: this strategy makes only RuntimeServicesCode executable, and the code lies in ${type}.`,

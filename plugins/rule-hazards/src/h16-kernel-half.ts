@@ -15,7 +15,8 @@ export const h16KernelHalf: Rule = {
   ],
   watch: ({ diagnose }) => {
     diagnose(({ error, call, kernel, cpu, image }) => {
-      if (!(error instanceof PageFault) || call === undefined || kernel === undefined) return undefined
+      if (!(error instanceof PageFault) || call === undefined || kernel === undefined)
+        return undefined
       if (error.address < KERNEL_HALF) return undefined
       const own = inspectAddress(cpu.translationContext(call.before.cr3), error.address)
       if (own.status !== 'mapped') return undefined

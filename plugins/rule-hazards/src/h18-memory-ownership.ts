@@ -3,7 +3,8 @@ import type { Rule } from '@trapdoor/harness'
 import { memoryTypeName, MemoryType } from '@trapdoor/uefi'
 
 /** What a kernel lends to the firmware for a call. */
-const LENT = /: (?:task stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map)$/
+const LENT =
+  /: (?:task stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map)$/
 
 /** Memory that firmware uses must not be anybody else's. */
 export const h18MemoryOwnership: Rule = {

@@ -14,7 +14,8 @@ const SUMMER: EfiTime = {
   timeZone: 2047,
   daylight: 0,
 }
-/** A capsule that nobody knows: firmware answers for the flags alone. */
+/** CAPSULE_FLAGS_PERSIST_ACROSS_RESET: the capsule waits in memory for a reset, the one kind that works at run time. */
+const PERSIST_ACROSS_RESET = 0x1_0000
 const CAPSULE = 'b122a262-3551-4f48-8892-55f6c0614290'
 
 function timeServices(context: ScenarioContext): void {
@@ -22,8 +23,7 @@ function timeServices(context: ScenarioContext): void {
   context.call(services.setTime(SUMMER))
   context.call(
     services.getTime(),
-    (time) =>
-      time.year === SUMMER.year && time.day === SUMMER.day && time.second === SUMMER.second,
+    (time) => time.year === SUMMER.year && time.day === SUMMER.day && time.second === SUMMER.second,
   )
   context.call(services.setWakeupTime({ ...SUMMER, hour: 10 }))
   context.call(
@@ -51,16 +51,14 @@ function variableServices(context: ScenarioContext): void {
 function otherServices(context: ScenarioContext): void {
   const services = context.services('stack')
   context.call(services.getNextHighMonotonicCount(), (count) => count > 0)
-  context.call(services.queryCapsuleCapabilities(CAPSULE, 0))
-  context.call(services.updateCapsule(CAPSULE, 0))
+  context.call(services.queryCapsuleCapabilities(CAPSULE, PERSIST_ACROSS_RESET))
+  context.call(services.updateCapsule(CAPSULE, PERSIST_ACROSS_RESET))
 }
 
 /** Two CPUs are inside the firmware at once: in, in, out, out. */
 function interleavedCalls(context: ScenarioContext): void {
   const first = context.services('stack', 0).getTime()
-  const second = context
-    .services('stack', 1)
-    .getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE)
+  const second = context.services('stack', 1).getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE)
   for (const prepared of [first, second]) prepared.call?.enter()
   for (const prepared of [first, second]) prepared.call?.execute()
   for (const prepared of [first, second]) prepared.call?.leave()

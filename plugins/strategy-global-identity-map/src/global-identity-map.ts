@@ -1,5 +1,10 @@
 import { PAGE_SIZE_1G, PAGE_SIZE_2M, phys, type PageTableBuilder, virt } from '@trapdoor/core'
-import { type Kernel, ramRanges, type StrategyDefinition } from '@trapdoor/kernel'
+import {
+  type Kernel,
+  type KernelVariable,
+  ramRanges,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, MemoryAttribute } from '@trapdoor/uefi'
 
 const FIRST_MEGABYTE = 0x10_0000
@@ -44,20 +49,21 @@ export const globalIdentityMap: StrategyDefinition = {
   ],
   create: () => {
     let identity: PageTableBuilder | undefined
-    const interruptFlags = new Map<number, boolean>()
+    let savedFlag: KernelVariable | undefined
     return {
       setup: (kernel) => {
         identity = buildIdentityMap(kernel)
+        savedFlag = kernel.variable({ perCpu: true })
       },
       enter: ({ cpu }) => {
-        interruptFlags.set(cpu.id, cpu.interruptFlag)
+        savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
         cpu.interruptFlag = false
         cpu.writeCr3(identity!.root)
       },
       // "Restore cr3 from the local task structure as soon as is reasonable": nothing has to be saved.
       leave: ({ cpu, kernel }) => {
         cpu.writeCr3(kernel.tasks[cpu.id]?.tables.root ?? kernel.tables.swapper.root)
-        cpu.interruptFlag = interruptFlags.get(cpu.id) ?? false
+        cpu.interruptFlag = savedFlag!.read(cpu) !== 0n
       },
     }
   },

@@ -20,7 +20,8 @@ export function enterVirtualMode(kernel: Kernel): MemoryDescriptor[] {
 /** L1: SetVirtualAddressMap with addresses of the direct map, and calls on the current task's page tables. */
 export const legacyVirtual: StrategyDefinition = {
   name: 'legacy-virtual',
-  title: 'SetVirtualAddressMap into the direct map, calls on the current page tables (Linux up to 3.0)',
+  title:
+    'SetVirtualAddressMap into the direct map, calls on the current page tables (Linux up to 3.0)',
   mode: 'virtual',
   sources: [
     'Linux 2.6.35 arch/x86/kernel/efi.c: efi_enter_virtual_mode()',

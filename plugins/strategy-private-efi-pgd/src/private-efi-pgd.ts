@@ -1,5 +1,10 @@
 import { PAGE_SIZE, type PageTableBuilder, phys, virt } from '@trapdoor/core'
-import type { Kernel, KernelVariable, PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import type {
+  Kernel,
+  KernelVariable,
+  PageTableStrategy,
+  StrategyDefinition,
+} from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
 import { type LeafRights, PATCH_STATES, type PatchState } from './states.ts'
 
@@ -80,7 +85,8 @@ export const privateEfiPgd: StrategyDefinition = {
   ],
   options: {
     state: {
-      title: 'A: type bits, two kernel entries; B: type bits, whole kernel half; C: RUNTIME attribute',
+      title:
+        'A: type bits, two kernel entries; B: type bits, whole kernel half; C: RUNTIME attribute',
       values: ['A', 'B', 'C'],
       default: 'C',
     },

@@ -28,11 +28,17 @@ export interface ExplanationOptions {
 export function renderExplanation(trace: CaseTrace, options: ExplanationOptions): string {
   const { result, events } = trace
   const { paint, width, all } = options
+  const rootName = (kernel: string, root: number): string | undefined =>
+    trace.surveys.find((survey) => survey.kernel === kernel && survey.root === root)?.name
   const sections: string[][] = [
     [paint('bold', result.id)],
     [heading('What ran', paint), ...labelled(subject(result, options), width, paint)],
     [heading('How it ended', paint), ...ending(result, width, paint)],
-    [heading('What happened', paint), ...renderTimeline(events, { paint, all })],
+    [
+      heading('What happened', paint),
+      ...renderTimeline(events, { paint, all, rootName }),
+      ...end(result, width, paint),
+    ],
   ]
   for (const [index, finding] of result.findings.entries()) {
     const count = result.findings.length
@@ -85,6 +91,13 @@ function describeMap(map: MemoryMapSummary): string {
 function ending({ outcome, reason }: CaseResult, width: number, paint: Paint): string[] {
   const { glyph, style, meaning } = OUTCOME_MARKS[outcome]
   return [`  ${paint(style, `${glyph} ${outcome}`)}: ${meaning}`, ...wrap(reason, width, '  ')]
+}
+
+/** The last line of a timeline that broke off: a kernel that stops itself leaves no event. */
+function end({ outcome, reason }: CaseResult, width: number, paint: Paint): string[] {
+  if (outcome !== 'fault' && outcome !== 'hang') return []
+  const { glyph, style } = OUTCOME_MARKS[outcome]
+  return wrap(`${glyph} ${reason}`, width, '        ').map((line) => paint(style, line))
 }
 
 function servicesSection({ services }: CaseResult, all: boolean, paint: Paint): string[] {

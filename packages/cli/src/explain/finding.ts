@@ -43,7 +43,7 @@ export function renderWalk({ walk }: Pick<Finding, 'walk'>): string[] {
       const { flags, meaning } = decodeEntry(step)
       return [
         step.entry,
-        `table ${step.table}[${step.index}]`,
+        `table 0x${BigInt(step.table).toString(16)}[${step.index}]`,
         `= ${step.value}`,
         flags,
         `→ ${meaning}`,

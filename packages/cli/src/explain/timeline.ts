@@ -1,11 +1,13 @@
-import { formatAddress, type MachineEvent } from '@trapdoor/core'
+import { Cr4, formatAddress, type MachineEvent } from '@trapdoor/core'
 import { efiStatusName } from '@trapdoor/uefi'
-import { padStart } from '../text/layout.ts'
+import { padStart, plural } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
 
 /** How a timeline is told. */
 export interface TimelineOptions {
   readonly paint: Paint
+  /** The name of a root of page tables in a kernel, where it has one. */
+  readonly rootName: (kernel: string, root: number) => string | undefined
   /** Every event, rather than long stretches of the same in one line. */
   readonly all: boolean
 }
@@ -21,14 +23,24 @@ interface Item {
   readonly fold: string
 }
 
-const SHORTEST_FOLD = 4
+/** Lines of one kind that are not worth folding; mixed ones have to be more. */
+const SHORTEST_FOLD = { alike: 2, mixed: 4 }
+
+/** Calls that change everything after them: these are never folded. */
+const TURNING_POINTS: ReadonlySet<string> = new Set([
+  'ExitBootServices',
+  'SetVirtualAddressMap',
+  'ResetSystem',
+])
 
 /** The events of a case in order, under the program that ran. */
 export function renderTimeline(
   events: readonly MachineEvent[],
   options: TimelineOptions,
 ): string[] {
-  const items = options.all ? describeAll(events) : fold(dropNested(describeAll(events)))
+  const items = options.all
+    ? describeAll(events, options)
+    : fold(dropNested(describeAll(events, options)))
   const lines: string[] = []
   let era: string | undefined
   for (const item of items) {
@@ -50,7 +62,7 @@ function paintItem({ kind, text }: Item, paint: Paint): string {
     : text
 }
 
-function describeAll(events: readonly MachineEvent[]): Item[] {
+function describeAll(events: readonly MachineEvent[], { rootName }: TimelineOptions): Item[] {
   const items: Item[] = []
   const returns = matchReturns(events)
   let depth = 0
@@ -60,7 +72,7 @@ function describeAll(events: readonly MachineEvent[]): Item[] {
       continue
     }
     const { sequence, era, kind } = event
-    items.push({ sequence, era, depth, kind, ...describe(event, returns.get(index)) })
+    items.push({ sequence, era, depth, kind, ...describe(event, returns.get(index), rootName) })
     if (event.kind === 'call') depth++
     if (event.kind === 'phase') depth = 0
   }
@@ -83,6 +95,7 @@ function matchReturns(events: readonly MachineEvent[]): Map<number, MachineEvent
 function describe(
   event: Exclude<MachineEvent, { kind: 'return' }>,
   end: MachineEvent | undefined,
+  rootName: TimelineOptions['rootName'],
 ): { text: string; fold: string } {
   switch (event.kind) {
     case 'phase':
@@ -91,13 +104,13 @@ function describe(
       return { text: `${event.source} says: ${event.text}`, fold: '' }
     case 'cr3-write':
       return {
-        text: `cpu ${event.cpu}: CR3 ${short(event.from)} → ${short(event.to)}`,
-        fold: 'CR3 writes',
+        text: `cpu ${event.cpu}: CR3 ${[event.from, event.to].map((root) => rootName(event.era, root) ?? short(root)).join(' → ')}`,
+        fold: 'CR3 write',
       }
     case 'cr4-write':
       return {
-        text: `cpu ${event.cpu}: CR4 ${short(event.from)} → ${short(event.to)}`,
-        fold: 'CR4 writes',
+        text: `cpu ${event.cpu}: CR4 ${cr4Text(event.from)} → ${cr4Text(event.to)}`,
+        fold: 'CR4 write',
       }
     case 'invlpg':
       return { text: `cpu ${event.cpu}: INVLPG ${short(event.address)}`, fold: 'INVLPG' }
@@ -106,7 +119,7 @@ function describe(
       const result = status === undefined ? 'it never returned' : status
       return {
         text: `cpu ${event.cpu}: call ${event.name} (${event.image}) at ${formatAddress(event.rip)} → ${result}`,
-        fold: status === 'EFI_SUCCESS' ? 'calls that returned EFI_SUCCESS' : '',
+        fold: status === 'EFI_SUCCESS' && !TURNING_POINTS.has(event.name) ? event.name : '',
       }
     }
     case 'exception':
@@ -122,12 +135,14 @@ function dropNested(items: readonly Item[]): Item[] {
   return items.filter(({ depth, kind }) => depth === 0 || kind === 'exception' || kind === 'reset')
 }
 
-/** Long stretches of successful calls, with the switches around them, become one line each. */
+/** Stretches of successful calls, with the switches around them, become one line each. */
 function fold(items: readonly Item[]): Item[] {
   const folded: Item[] = []
   let stretch: Item[] = []
   const flush = (): void => {
-    if (stretch.length < SHORTEST_FOLD) folded.push(...stretch)
+    const isAlike = stretch.every((item) => item.fold === stretch[0]?.fold)
+    const shortest = isAlike ? SHORTEST_FOLD.alike : SHORTEST_FOLD.mixed
+    if (stretch.length < shortest) folded.push(...stretch)
     else folded.push(summary(stretch))
     stretch = []
   }
@@ -141,10 +156,27 @@ function fold(items: readonly Item[]): Item[] {
 }
 
 function summary(stretch: readonly Item[]): Item {
+  const calls = countFolds(stretch.filter(({ kind }) => kind === 'call'))
+  const others = countFolds(stretch.filter(({ kind }) => kind !== 'call'))
+  const parts = [...others].map(([what, count]) =>
+    what === 'INVLPG' ? `${count} INVLPG` : plural(count, what),
+  )
+  if (calls.size > 0) {
+    const names = [...calls].map(([name, count]) => (count === 1 ? name : `${name} ×${count}`))
+    parts.unshift(`${names.join(', ')} → EFI_SUCCESS`)
+  }
+  return { ...stretch[0]!, text: `… ${parts.join('; ')} (--all shows each)`, fold: '' }
+}
+
+function countFolds(items: readonly Item[]): Map<string, number> {
   const counts = new Map<string, number>()
-  for (const item of stretch) counts.set(item.fold, (counts.get(item.fold) ?? 0) + 1)
-  const parts = [...counts].map(([what, count]) => `${count} ${what}`)
-  return { ...stretch[0]!, text: `… ${parts.join(', ')} (--all shows each)`, fold: '' }
+  for (const item of items) counts.set(item.fold, (counts.get(item.fold) ?? 0) + 1)
+  return counts
+}
+
+function cr4Text(value: number): string {
+  const names = Object.entries(Cr4).filter(([, bit]) => (value & bit) !== 0)
+  return names.length === 0 ? '0' : names.map(([name]) => name).join('+')
 }
 
 function short(value: number | bigint): string {

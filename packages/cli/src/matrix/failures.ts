@@ -4,6 +4,8 @@ import type { Paint } from '../text/paint.ts'
 import { arrange, distinct, type Matrix } from './axes.ts'
 import { OUTCOME_MARKS } from './outcome.ts'
 
+const MOST_REASON_LINES = 2
+
 /** Cells that failed in the same way. */
 interface FailureGroup {
   readonly first: CaseResult
@@ -33,14 +35,27 @@ export function renderFailures(results: Results, options: FailureOptions): strin
   for (const { first, cases } of groups) {
     const { glyph, style } = OUTCOME_MARKS[first.outcome]
     const head = `  ${paint(style, `${glyph} ${padEnd(first.outcome, 8)}`)} ${padStart(String(cases.length), countWidth)}  `
-    const rules = distinct(cases.flatMap(({ findings }) => findings.map(({ rule }) => rule)))
+    const rules = sharedRules(cases)
     const tag = rules.length === 0 ? '' : ` [${rules.join(' ')}]`
-    const [reason, ...more] = wrap(first.reason + tag, width, indent)
+    const [reason, ...more] = clip(wrap(first.reason + tag, width, indent))
     lines.push(head + reason!.trimStart(), ...more)
     lines.push(...wrap(whereabouts(cases, matrix), width, indent).map((line) => paint('dim', line)))
     lines.push(`${indent}${paint('cyan', explain(first.id))}`)
   }
   return lines
+}
+
+/** The rules that every one of the cells broke: what only some broke is not why they failed. */
+function sharedRules(cases: readonly CaseResult[]): string[] {
+  const broken = cases.map(({ findings }) => distinct(findings.map(({ rule }) => rule)))
+  return broken[0]!.filter((rule) => broken.every((rules) => rules.includes(rule)))
+}
+
+/** The matrix is an overview: `explain` has the rest of a long reason. */
+function clip(lines: readonly string[]): string[] {
+  return lines.length <= MOST_REASON_LINES
+    ? [...lines]
+    : [...lines.slice(0, MOST_REASON_LINES - 1), `${lines[MOST_REASON_LINES - 1]} …`]
 }
 
 function groupFailures(cases: readonly CaseResult[]): FailureGroup[] {

@@ -65,16 +65,25 @@ function rowLabels(results: Results, matrix: Matrix): Map<string, string> {
   return new Map(matrix.firmware.map((label) => [label, names.get(label) ?? label]))
 }
 
-/** Spaces between the glyphs go first when the terminal is narrow; then the columns go into several blocks. */
+/** In a narrow terminal names are broken first, then the spaces between glyphs go, then the columns stand in several blocks. */
 function measure(matrix: Matrix, labels: readonly string[], width: number): Measures {
+  const { strategies, scenarios } = matrix
   const label = Math.max(...labels.map((each) => each.length)) + 4
-  const heading = Math.max(...matrix.strategies.flatMap(headingWords).map((word) => word.length))
-  const count = matrix.scenarios.length
   const columnWith = (gap: string): number =>
-    Math.max(heading, count + gap.length * (count - 1) + 1 + 'degraded'.length) + 2
-  const gap = label + columnWith(' ') * matrix.strategies.length - 2 <= width ? ' ' : ''
-  const column = columnWith(gap)
-  return { label, column, gap, perBlock: Math.max(1, Math.floor((width - label + 2) / column)) }
+    Math.max(
+      columnFor(strategies.flatMap(headingWords)),
+      scenarios.length + gap.length * (scenarios.length - 1) + ' degraded'.length + 2,
+    )
+  const room = width - label + 2
+  const gap = columnWith(' ') * strategies.length <= room ? ' ' : ''
+  const share = Math.floor(room / strategies.length)
+  const column = Math.max(columnWith(gap), Math.min(share, columnFor(strategies)))
+  return { label, column, gap, perBlock: Math.max(1, Math.floor(room / column)) }
+}
+
+/** Width of a column that these words fit into, with the space after it. */
+function columnFor(words: readonly string[]): number {
+  return Math.max(...words.map((word) => word.length)) + 2
 }
 
 /** A strategy's name in pieces that may stand below one another. */

@@ -86,13 +86,20 @@ function allocatePages(call: FirmwareCall): bigint {
   const limit = kind === AllocateType.MaxAddress ? passed + 1 : Number.MAX_SAFE_INTEGER
   const start = kind === AllocateType.Address ? passed : findFreePages(call, map, pages, limit)
   if (start === undefined) return EfiStatus.OUT_OF_RESOURCES
-  const free = (each: number): boolean => each === MemoryType.ConventionalMemory
   if (start % 4096 !== 0) return EfiStatus.NOT_FOUND
-  if (!retype(call, map, { start, pages, from: free, to: type })) return EfiStatus.NOT_FOUND
+  if (!retype(call, map, { start, pages, from: isFree, to: type })) return EfiStatus.NOT_FOUND
   const { owners } = call.cpu.machine.memory
   owners.set(start / 4096, start / 4096 + pages, frameOwner(type))
   call.write64(memoryAt, BigInt(start))
   return EfiStatus.SUCCESS
+}
+
+function isFree(type: number): boolean {
+  return type === MemoryType.ConventionalMemory
+}
+
+function isTaken(type: number): boolean {
+  return !isFree(type)
 }
 
 /** FreePages(Memory, Pages). */
@@ -100,9 +107,8 @@ function freePages(call: FirmwareCall): bigint {
   const start = Number(call.arg(0))
   const pages = Number(call.arg(1))
   if (start % 4096 !== 0 || pages === 0) return EfiStatus.INVALID_PARAMETER
-  const taken = (type: number): boolean => type !== MemoryType.ConventionalMemory
   const to = MemoryType.ConventionalMemory
-  if (!retype(call, call.pointer(MAP_SLOT), { start, pages, from: taken, to })) {
+  if (!retype(call, call.pointer(MAP_SLOT), { start, pages, from: isTaken, to })) {
     return EfiStatus.NOT_FOUND
   }
   call.cpu.machine.memory.owners.set(start / 4096, start / 4096 + pages, undefined)

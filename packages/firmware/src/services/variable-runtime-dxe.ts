@@ -155,8 +155,7 @@ function getNextVariableName(call: FirmwareCall): bigint {
   let index = 0
   if (name.length > 2) {
     const vendor = call.readBytes(vendorAt, GUID_BYTES)
-    index =
-      1 + visible.findIndex((each) => sameBytes(each.name, name) && sameBytes(each.vendor, vendor))
+    index = 1 + visible.findIndex((each) => each.is(name, vendor))
     if (index === 0) return EfiStatus.INVALID_PARAMETER
   }
   const next = visible[index]
@@ -203,7 +202,7 @@ function setVariable(call: FirmwareCall): bigint {
     const written = call.readBytes(dataAt, Number(size))
     const data = append ? Uint8Array.from([...old.data, ...written]) : written
     if (sameBytes(data, old.data)) return EfiStatus.SUCCESS
-    return write(store, old, { ...old, data })
+    return write(store, old, { name, vendor, attributes: old.attributes, data })
   }
   const persistent = (attributes & NON_VOLATILE) !== 0
   if (atRuntime && (!persistent || (attributes & RUNTIME_ACCESS) === 0)) {

@@ -35,9 +35,46 @@ export interface Variable {
   readonly data: Uint8Array
 }
 
-/** A variable that is in a store, with its offset in bytes. */
-export interface StoredVariable extends Variable {
+/** A variable that is in a store's bytes. */
+export class StoredVariable implements Variable {
+  /** Offset in the store, in bytes. */
   readonly offset: number
+  readonly attributes: number
+  readonly #store: Uint8Array
+  readonly #nameSize: number
+  readonly #dataSize: number
+
+  constructor(store: Uint8Array, view: DataView, offset: number) {
+    this.offset = offset
+    this.attributes = view.getUint32(offset + VariableHeader.Attributes, true)
+    this.#store = store
+    this.#nameSize = view.getUint32(offset + VariableHeader.NameSize, true)
+    this.#dataSize = view.getUint32(offset + VariableHeader.DataSize, true)
+  }
+
+  get name(): Uint8Array {
+    const start = this.offset + VariableHeader.Bytes
+    return this.#store.subarray(start, start + this.#nameSize)
+  }
+
+  get vendor(): Uint8Array {
+    const start = this.offset + VariableHeader.VendorGuid
+    return this.#store.subarray(start, start + 16)
+  }
+
+  get data(): Uint8Array {
+    return this.#store.subarray(this.end - this.#dataSize, this.end)
+  }
+
+  /** Offset in the store behind the last byte of data. */
+  get end(): number {
+    return this.offset + VariableHeader.Bytes + this.#nameSize + this.#dataSize
+  }
+
+  /** Whether it has this name and vendor. */
+  is(name: Uint8Array, vendor: Uint8Array): boolean {
+    return this.#nameSize === name.length && sameBytes(this.name, name) && sameBytes(this.vendor, vendor)
+  }
 }
 
 /** An empty store of `size` bytes with these variables. */
@@ -86,9 +123,7 @@ export class VariableStore {
   }
 
   find(name: Uint8Array, vendor: Uint8Array): StoredVariable | undefined {
-    return this.variables.find(
-      (each) => sameBytes(each.vendor, vendor) && sameBytes(each.name, name),
-    )
+    return this.variables.find((each) => each.is(name, vendor))
   }
 
   /** Bytes that are left once the deleted variables are reclaimed. */
@@ -127,29 +162,23 @@ export class VariableStore {
 
 /** Whether two byte strings are equal. */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index])
+  if (a.length !== b.length) return false
+  for (let index = 0; index < a.length; index++) {
+    if (a[index] !== b[index]) return false
+  }
+  return true
 }
 
 /** The valid variables of a store's bytes, up to the first that is not whole. */
 export function decodeVariables(bytes: Uint8Array): StoredVariable[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const variables: StoredVariable[] = []
-  for (let offset: number = StoreHeader.Bytes; offset + VariableHeader.Bytes <= bytes.length;) {
+  for (let offset: number = StoreHeader.Bytes; offset + VariableHeader.Bytes <= bytes.length; ) {
     if (view.getUint16(offset + VariableHeader.StartId, true) !== VARIABLE_START) break
-    const nameStart = offset + VariableHeader.Bytes
-    const dataStart = nameStart + view.getUint32(offset + VariableHeader.NameSize, true)
-    const dataEnd = dataStart + view.getUint32(offset + VariableHeader.DataSize, true)
-    if (dataEnd > bytes.length) break
-    if (view.getUint8(offset + VariableHeader.State) === STATE_ADDED) {
-      variables.push({
-        offset,
-        attributes: view.getUint32(offset + VariableHeader.Attributes, true),
-        vendor: bytes.subarray(offset + VariableHeader.VendorGuid, nameStart),
-        name: bytes.subarray(nameStart, dataStart),
-        data: bytes.subarray(dataStart, dataEnd),
-      })
-    }
-    offset = alignUp(dataEnd)
+    const variable = new StoredVariable(bytes, view, offset)
+    if (variable.end > bytes.length) break
+    if (view.getUint8(offset + VariableHeader.State) === STATE_ADDED) variables.push(variable)
+    offset = alignUp(variable.end)
   }
   return variables
 }

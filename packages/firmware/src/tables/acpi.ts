@@ -1,13 +1,11 @@
 const RSDP_BYTES = 36
 const XSDT_BYTES = 36
-/** Bytes of what {@link encodeAcpi} makes. */
-export const ACPI_BYTES: number = 64 + XSDT_BYTES
 
 /** An ACPI 2.0 root pointer, to be placed at `address` (multiple of 16), and behind it an XSDT that lists no tables (ACPI 6.5, 5.2.5). */
 export function encodeAcpi(address: number): Uint8Array {
-  const bytes = new Uint8Array(ACPI_BYTES)
-  const view = new DataView(bytes.buffer)
   const xsdt = 64
+  const bytes = new Uint8Array(xsdt + XSDT_BYTES)
+  const view = new DataView(bytes.buffer)
   putText(bytes, 0, 'RSD PTR ')
   putText(bytes, 9, 'TRPDR ')
   view.setUint8(15, 2)
@@ -30,7 +28,5 @@ export function checksum(bytes: Uint8Array): number {
 
 /** Writes ASCII. */
 export function putText(bytes: Uint8Array, offset: number, text: string): void {
-  for (const [index, character] of [...text].entries()) {
-    bytes[offset + index] = character.charCodeAt(0)
-  }
+  bytes.set(Buffer.from(text, 'latin1'), offset)
 }

@@ -3,8 +3,7 @@ import { checksum, putText } from './acpi.ts'
 const ANCHOR_BYTES = 31
 const INTERMEDIATE = 16
 const STRUCTURES = 32
-/** Bytes of what {@link encodeSmbios} makes. */
-export const SMBIOS_BYTES: number = STRUCTURES + 6
+const SMBIOS_BYTES = STRUCTURES + 6
 
 /** An SMBIOS 2.7 entry point, to be placed at `address` below 4 GiB, and behind it the end-of-table structure (DSP0134, 5.2.1). */
 export function encodeSmbios(address: number): Uint8Array {

@@ -132,7 +132,10 @@ export function createEnvironment(config: ResolvedConfig): CaseEnvironment {
 }
 
 function loadMap(source: MemoryMapFile): LoadedMap {
-  const read = readMemoryMaps({ file: source.file, bytes: source.bytes ?? readMapFile(source.file) })
+  const read = readMemoryMaps({
+    file: source.file,
+    bytes: source.bytes ?? readMapFile(source.file),
+  })
   const map = selectFirmwareMap(read.maps)
   const descriptors = toMemoryDescriptors(map)
   const warnings = [...read.warnings, ...map.warnings]

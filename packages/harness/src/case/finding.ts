@@ -31,7 +31,9 @@ export function completeFinding(rule: Rule, draft: FindingDraft, place: FindingP
   const fault = exception instanceof PageFault ? exception : undefined
   const address = draft.address ?? fault?.address
   const translated =
-    address === undefined ? undefined : translate(place, address, rootOf(draft, exception?.site, place))
+    address === undefined
+      ? undefined
+      : translate(place, address, rootOf(draft, exception?.site, place))
   const access = draft.access ?? fault?.access ?? 'read'
   const physical = draft.physical ?? translated?.physical
   return {

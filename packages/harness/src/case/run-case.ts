@@ -75,7 +75,11 @@ class CaseExecution {
   #convertedBy: Kernel | undefined
   #refusal: string | undefined
 
-  constructor(environment: CaseEnvironment, spec: CaseSpec, options: { keepTables?: boolean } = {}) {
+  constructor(
+    environment: CaseEnvironment,
+    spec: CaseSpec,
+    options: { keepTables?: boolean } = {},
+  ) {
     this.#environment = environment
     this.#spec = spec
     this.#keepTables = options.keepTables === true
@@ -133,7 +137,9 @@ class CaseExecution {
         : (worst?.finding.message ??
           (outcome === 'refused'
             ? `${this.#kernel?.name ?? 'the kernel'} goes without EFI runtime services: ${this.#refusal}`
-            : failed.map(({ name, status, kernel }) => `${name} in ${kernel}: ${status}`).join('; ')))
+            : failed
+                .map(({ name, status, kernel }) => `${name} in ${kernel}: ${status}`)
+                .join('; ')))
     return {
       id: spec.id,
       memoryMap: spec.memoryMapId,
@@ -151,9 +157,7 @@ class CaseExecution {
       findings: findings
         .toSorted((a, b) => OUTCOMES.indexOf(a.outcome) - OUTCOMES.indexOf(b.outcome))
         .map(({ finding, times }) =>
-          times === 1
-            ? finding
-            : { ...finding, message: `${finding.message} (${times} times)` },
+          times === 1 ? finding : { ...finding, message: `${finding.message} (${times} times)` },
         ),
       services: this.#run.answers,
       cost: this.#run.cost,

@@ -63,8 +63,11 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
   )
   const memoryMaps =
     overrides.memoryMaps === undefined
-      ? (config.memoryMaps ?? []).map((map) => memoryMapFile(map, base))
-      : overrides.memoryMaps.map((map) => memoryMapFile(splitId(map), directory))
+      ? (config.memoryMaps ?? []).map((map) => memoryMapFile(map, base, directory))
+      : overrides.memoryMaps.map((argument) => ({
+          ...memoryMapFile(splitId(argument), directory, directory),
+          argument,
+        }))
   refuseSharedIds(memoryMaps, found)
   return {
     file: found?.source.file,
@@ -83,7 +86,6 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
         : resolve(directory, overrides.output),
     commandArguments: [
       ...(named === undefined ? [] : ['--config', relative(directory, named)]),
-      ...(overrides.memoryMaps ?? []).flatMap((map) => ['--memory-map', map]),
       ...(overrides.commandLine === undefined ? [] : ['--command-line', overrides.commandLine]),
     ],
   }
@@ -141,10 +143,11 @@ function splitId(argument: string): MemoryMapReference {
 }
 
 /** The id of a file without one is its name, without extension, in letters that a case id can hold. */
-function memoryMapFile(map: MemoryMapReference, base: string): MemoryMapFile {
-  if (typeof map !== 'string') return { id: map.id, file: resolve(base, map.file) }
-  const id = basename(map, extname(map)).replaceAll(/[^\w.-]+/g, '-')
-  return { id, file: resolve(base, map) }
+function memoryMapFile(map: MemoryMapReference, base: string, directory: string): MemoryMapFile {
+  const file = resolve(base, typeof map === 'string' ? map : map.file)
+  const id =
+    typeof map === 'string' ? basename(map, extname(map)).replaceAll(/[^\w.-]+/g, '-') : map.id
+  return { id, file, label: relative(directory, file).replaceAll('\\', '/') }
 }
 
 function refuseSharedIds(maps: readonly MemoryMapFile[], found: FoundConfig | undefined): void {

@@ -1,8 +1,13 @@
+import { parseCaseId } from './case-spec.ts'
 import type { ResolvedConfig } from './resolved-config.ts'
 
 /** The command line that explains a case of this configuration, to be pasted into a POSIX shell. */
 export function explainCommand(config: ResolvedConfig, caseId: string): string {
-  return ['trapdoor', 'explain', caseId, ...config.commandArguments].map(quote).join(' ')
+  const { memoryMapId } = parseCaseId(caseId)
+  const map = config.memoryMaps.find(({ id }) => id === memoryMapId)
+  const words = ['trapdoor', 'explain', caseId, ...config.commandArguments]
+  if (map?.argument !== undefined) words.push('--memory-map', map.argument)
+  return words.map(quote).join(' ')
 }
 
 function quote(word: string): string {

@@ -13,6 +13,10 @@ export interface MemoryMapFile {
   readonly id: string
   /** Absolute path, or a name for bytes that come from nowhere on disk. */
   readonly file: string
+  /** What results call it: the path from the working directory, which does not depend on the machine. Default: `file`. */
+  readonly label?: string
+  /** What `--memory-map` was given, for a map that comes from the command line. */
+  readonly argument?: string
   /** The text, for a map that is not to be read from `file`. */
   readonly bytes?: Uint8Array
 }
@@ -36,6 +40,6 @@ export interface ResolvedConfig {
   readonly expect?: string
   /** Where the results go. */
   readonly output: string
-  /** Arguments of the command line that lead to this configuration from the same working directory. */
+  /** Arguments of the command line that lead to this configuration from the same working directory, but for the memory maps. */
   readonly commandArguments: readonly string[]
 }

@@ -19,7 +19,7 @@ const SHORT_NAME_PREFIXES = [
 ]
 
 /** The modules that a name may mean, in the order in which they are tried: `svam` → `@trapdoor/firmware-svam`, …. */
-export function moduleCandidates(name: string): string[] {
+function moduleCandidates(name: string): string[] {
   if (/^(?:\.{0,2}\/|@|file:|trapdoor-plugin-)/.test(name)) return [name]
   return SHORT_NAME_PREFIXES.map((prefix) => prefix + name)
 }

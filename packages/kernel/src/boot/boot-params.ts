@@ -41,10 +41,6 @@ export function encodeBootParams(params: BootParams, at: number): Uint8Array {
   const view = new DataView(bytes.buffer)
   if (params.efi !== undefined) {
     const { efi } = params
-    const halves = (value: number): readonly [low: number, high: number] => [
-      value % 2 ** 32,
-      Math.floor(value / 2 ** 32),
-    ]
     const [systab, systabHigh] = halves(efi.systab)
     const [memmap, memmapHigh] = halves(efi.memmap)
     const words = [
@@ -74,6 +70,11 @@ export function encodeBootParams(params: BootParams, at: number): Uint8Array {
   const text = new TextEncoder().encode(params.commandLine)
   bytes.set(text.subarray(0, COMMAND_LINE_SIZE - 1), BOOT_PARAMS_SIZE)
   return bytes
+}
+
+/** The low and the high 32 bits of an address. */
+function halves(value: number): readonly [low: number, high: number] {
+  return [value % 2 ** 32, Math.floor(value / 2 ** 32)]
 }
 
 /** Reads what {@link encodeBootParams} wrote. */

@@ -1,11 +1,4 @@
-import {
-  CpuException,
-  Cr0,
-  Cr4,
-  Efer,
-  PAGE_SIZE,
-  PAT_LINUX,
-} from '@trapdoor/core'
+import { CpuException, Cr0, Cr4, Efer, PAGE_SIZE, PAT_LINUX } from '@trapdoor/core'
 import { dmiScanMachine, efiInit } from '../efi/efi-init.ts'
 import { createStrategy, type StrategyChoice, StrategyRefusal } from '../efi/strategy.ts'
 import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-mode.ts'
@@ -193,9 +186,7 @@ function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
   }
   const ofMode = (mode: 'virtual' | 'physical'): StrategyChoice | undefined =>
     profile.strategies.find((choice) => choice.definition.mode === mode)
-  const choice = commandLine.virtefi
-    ? ofMode('virtual')
-    : (ofMode('physical') ?? ofMode('virtual'))
+  const choice = commandLine.virtefi ? ofMode('virtual') : (ofMode('physical') ?? ofMode('virtual'))
   if (choice === undefined) {
     throw new KernelError('KERNEL_NO_STRATEGY', {
       expected: commandLine.virtefi ? 'a strategy of mode "virtual"' : 'a strategy',
@@ -215,7 +206,9 @@ function reserveCrashKernel(kernel: Kernel): void {
     below: CRASH_LIMIT / PAGE_SIZE,
   })
   kernel.crashRegion = { start: frame * PAGE_SIZE, end: frame * PAGE_SIZE + bytes }
-  kernel.print(`Reserving ${bytes / 2 ** 20}MB of memory at ${(frame * PAGE_SIZE) / 2 ** 20}MB for crashkernel`)
+  kernel.print(
+    `Reserving ${bytes / 2 ** 20}MB of memory at ${(frame * PAGE_SIZE) / 2 ** 20}MB for crashkernel`,
+  )
 }
 
 /** mem_map: one struct page for each page of RAM, from the lowest free memory on. */

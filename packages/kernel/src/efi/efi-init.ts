@@ -48,10 +48,16 @@ export interface EfiState {
  * efi_init() of arch/x86/kernel/efi.c, 2.6.35: reads the system table, vendor, configuration tables, runtime table and memory map through early_ioremap(), in this order.
  * Whatever addresses the tables hold are taken for physical ones; those of `handOver`, where there is one, in their place.
  */
-export function efiInit(kernel: Kernel, info: EfiInfo, handOver: EfiHandOver | undefined): EfiState {
+export function efiInit(
+  kernel: Kernel,
+  info: EfiInfo,
+  handOver: EfiHandOver | undefined,
+): EfiState {
   const { bootCpu: cpu, tables } = kernel
   const read = (physical: bigint, bytes: number): DataView =>
-    tables.withEarlyIoremap(cpu, physical, bytes, (address) => viewOf(cpu.readBytes(address, bytes)))
+    tables.withEarlyIoremap(cpu, physical, bytes, (address) =>
+      viewOf(cpu.readBytes(address, bytes)),
+    )
 
   const systab = read(BigInt(info.systab), SYSTEM_TABLE_SIZE)
   if (systab.getBigUint64(0, true) !== SYSTEM_TABLE_SIGNATURE) {
@@ -110,9 +116,7 @@ export function dmiScanMachine(kernel: Kernel, efi: EfiState): void {
     return
   }
   const { bootCpu: cpu, tables } = kernel
-  const anchor = tables.withEarlyIoremap(cpu, smbios.table, 32, (address) =>
-    cpu.read32(address),
-  )
+  const anchor = tables.withEarlyIoremap(cpu, smbios.table, 32, (address) => cpu.read32(address))
   kernel.print(anchor === SMBIOS_ANCHOR ? 'SMBIOS present.' : 'DMI not present or invalid.')
 }
 
@@ -125,11 +129,7 @@ export function physicalFunction(efi: EfiState, cpu: Cpu, service: RuntimeServic
 }
 
 /** The address of a service by `efi.systab->runtime->service`, read anew through the page tables of `cpu`, as efi_call_virtN() does. */
-export function virtualFunction(
-  systab: bigint,
-  cpu: Cpu,
-  service: RuntimeServiceName,
-): bigint {
+export function virtualFunction(systab: bigint, cpu: Cpu, service: RuntimeServiceName): bigint {
   const runtime = cpu.read64(systab + BigInt(SystemTable.RuntimeServices))
   return cpu.read64(runtime + BigInt(RuntimeServicesTable[service]))
 }

@@ -157,11 +157,12 @@ export class EfiServices {
   }): PreparedCall<{ name: string; guid: string }> {
     const size = this.#take(8)
     const name = this.#take(NAME_BYTES)
-    const guid = this.#put(
-      previous === undefined ? new Uint8Array(16) : parseGuid(previous.guid),
-    )
+    const guid = this.#put(previous === undefined ? new Uint8Array(16) : parseGuid(previous.guid))
     this.#cpu.write64(size, BigInt(NAME_BYTES))
-    this.#cpu.writeBytes(name, previous === undefined ? new Uint8Array(2) : encodeUcs2(previous.name))
+    this.#cpu.writeBytes(
+      name,
+      previous === undefined ? new Uint8Array(2) : encodeUcs2(previous.name),
+    )
     return this.#prepare('GetNextVariableName', [size, name, guid], () => ({
       name: decodeUcs2(this.#cpu.readBytes(name, Number(this.#cpu.read64(size)))),
       guid: formatGuid(this.#cpu.readBytes(guid, 16)),
@@ -200,8 +201,14 @@ export class EfiServices {
     }))
   }
 
+  /** Hands a capsule of no payload over, with the scatter-gather list that one which waits for the reset needs. */
   updateCapsule(guid: string, flags: number): PreparedCall<undefined> {
-    return this.#prepare('UpdateCapsule', [this.#capsules(guid, flags), 1n, 0n], () => undefined)
+    const list = this.#capsules(guid, flags)
+    // EFI_CAPSULE_BLOCK_DESCRIPTORs hold physical addresses, and so does the argument: kmalloc memory has one.
+    const blocks = this.#area.take(this.#cpu, 'kmalloc', 32)
+    const physical = blocks - this.#kernel.tables.directMapAddress(0)
+    this.#cpu.writeBytes(blocks, new Uint8Array(32))
+    return this.#prepare('UpdateCapsule', [list, 1n, physical], () => undefined)
   }
 
   /** ResetSystem() with a type of `ResetType`. It does not return where it works: a MachineReset is thrown. */
@@ -247,7 +254,7 @@ export class EfiServices {
         ? undefined
         : strategyCall(kernel, this.#cpu, service, args)
     return new PreparedCall(service, call, read, () => {
-      this.#area.release(this.#place)
+      this.#area.release()
     })
   }
 }

@@ -6,7 +6,11 @@ import { KernelError } from '../error.ts'
 import type { KernelHooks } from '../hooks.ts'
 import type { Kernel, KernelProfile } from '../kernel.ts'
 import { type E820Entry, E820Type } from '../memory/e820.ts'
-import { HAND_OFF_BYTES, KERNEL_FOOTPRINT_BYTES, KERNEL_IMAGE_BYTES } from '../memory/kernel-image.ts'
+import {
+  HAND_OFF_BYTES,
+  KERNEL_FOOTPRINT_BYTES,
+  KERNEL_IMAGE_BYTES,
+} from '../memory/kernel-image.ts'
 import { encodeHandOver } from './setup-data.ts'
 
 /** The kernel that is to run next. */
@@ -29,10 +33,9 @@ export function kexec(kernel: Kernel, next: NextKernel): Kernel {
   const { image, machine, bootParams } = kernel
   const first = image.base + KERNEL_IMAGE_BYTES
   // Not where this kernel's own hand-off is: the EFI memory map may be in it.
-  const handOff =
-    kernel.bootParamsAddress === first ? first + HAND_OFF_BYTES : first
+  const handOff = kernel.bootParamsAddress === first ? first + HAND_OFF_BYTES : first
   leaveMachine(kernel)
-  for (const { start, end, owner } of [...machine.memory.owners.intervals()]) {
+  for (const { start, end, owner } of Array.from(machine.memory.owners.intervals())) {
     if (owner.kind === 'kernel') machine.memory.owners.set(start, end, undefined)
   }
   return bootNext(kernel, next, {

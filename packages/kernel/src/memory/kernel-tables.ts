@@ -35,7 +35,6 @@ interface DirectMapExtent {
 export class KernelTables {
   readonly swapper: PageTableBuilder
   readonly layout: AddressSpaceLayout
-  readonly #memory: PhysicalMemory
   readonly #pages1G: boolean
   readonly #onlineCpus: () => readonly Cpu[]
   #mapped: DirectMapExtent = { lowEnd: 0, highEnd: 0 }
@@ -52,7 +51,6 @@ export class KernelTables {
     readonly onlineCpus: () => readonly Cpu[]
   }) {
     this.layout = options.layout
-    this.#memory = options.memory
     this.#pages1G = options.pages1G
     this.#onlineCpus = options.onlineCpus
     this.#vmallocNext = options.layout.vmallocStart

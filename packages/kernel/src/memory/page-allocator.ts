@@ -35,7 +35,8 @@ export class PageAllocator {
     count = 1,
     { align = 1, below = Infinity }: { align?: number; below?: number } = {},
   ): number {
-    const start = this.#find(count, align, ZONE_DMA_END, below) ?? this.#find(count, align, 0, below)
+    const start =
+      this.#find(count, align, ZONE_DMA_END, below) ?? this.#find(count, align, 0, below)
     if (start === undefined) {
       throw new KernelPanic(`Out of memory: no ${count} contiguous page(s) for ${owner.name}`)
     }

@@ -1,7 +1,7 @@
 import {
   type Cpu,
   PAGE_SIZE,
-  PageTableBuilder,
+  type PageTableBuilder,
   phys,
   type PhysicalAddress,
   virt,
@@ -58,26 +58,40 @@ export class Task {
   }
 }
 
+/** Pages of an {@link ArgumentArea} in each place, vmalloc space apart. */
+const AREA_PAGES = 4
+/** Pages of vmalloc space that come round: lazily freed areas are not reused before a flush (mm/vmalloc.c). */
+const VMALLOC_PAGES = 64
+
 /** A CPU's memory for arguments, one area for each place. A call takes from it and gives all back when it ends. */
 export class ArgumentArea {
   readonly #starts: Readonly<Record<Exclude<ArgumentPlace, 'stack'>, VirtualAddress>>
   readonly #used: Map<ArgumentPlace, number> = new Map()
+  readonly #kernel: Kernel
+  #vmallocPage = 0
 
-  /** Allocates what the places need; 4 pages each. `index` is the CPU's number. */
+  /** Allocates what the places need. `index` is the CPU's number. */
   constructor(kernel: Kernel, index: number) {
+    this.#kernel = kernel
     const { tables } = kernel
-    const bytes = 4 * PAGE_SIZE
-    const pages = (owner: string): PhysicalAddress => kernel.allocatePages(owner, 4)
-    const vmalloc = tables.reserveVmalloc(bytes)
-    tables.swapper.mapRange(vmalloc, pages('vmalloc buffer'), bytes, { global: true })
+    const bytes = AREA_PAGES * PAGE_SIZE
+    const vmallocBytes = VMALLOC_PAGES * PAGE_SIZE
+    const vmalloc = tables.reserveVmalloc(vmallocBytes)
+    const buffer = kernel.allocatePages('vmalloc buffer', VMALLOC_PAGES)
+    tables.swapper.mapRange(vmalloc, buffer, vmallocBytes, { global: true })
     const module = virt(tables.layout.modulesStart + BigInt(index * bytes))
-    tables.swapper.mapRange(module, pages('module data'), bytes, { global: true })
-    const kmalloc = tables.directMapAddress(pages('kmalloc buffer'))
+    const data = kernel.allocatePages('module data', AREA_PAGES)
+    tables.swapper.mapRange(module, data, bytes, { global: true })
+    const kmalloc = tables.directMapAddress(kernel.allocatePages('kmalloc buffer', AREA_PAGES))
     this.#starts = { vmalloc, module, kmalloc }
   }
 
-  /** Address of `bytes` bytes, 16-byte aligned. Those on the stack lie below the stack pointer, room for the call left between. */
+  /**
+   * Address of `bytes` bytes, 16-byte aligned. On the stack they lie below the stack pointer, room for the call left between; in vmalloc space each has pages
+   * of its own, as every vmalloc() does.
+   */
   take(cpu: Cpu, place: ArgumentPlace, bytes: number): VirtualAddress {
+    if (place === 'vmalloc') return this.#takeVmalloc(Math.ceil(bytes / PAGE_SIZE))
     const used = this.#used.get(place) ?? 0
     const size = Math.ceil(bytes / 16) * 16
     this.#used.set(place, used + size)
@@ -90,7 +104,18 @@ export class ArgumentArea {
     return this.#starts[place]
   }
 
-  release(place: ArgumentPlace): void {
-    this.#used.delete(place)
+  /** Gives back all that was taken. */
+  release(): void {
+    this.#used.clear()
+  }
+
+  #takeVmalloc(pages: number): VirtualAddress {
+    if (this.#vmallocPage + pages > VMALLOC_PAGES) {
+      this.#kernel.tables.flushAll()
+      this.#vmallocPage = 0
+    }
+    const address = this.#starts.vmalloc + BigInt(this.#vmallocPage * PAGE_SIZE)
+    this.#vmallocPage += pages
+    return virt(address)
   }
 }

@@ -1,0 +1,52 @@
+import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
+import {
+  type CaseTrace,
+  createEnvironment,
+  DEFAULT_SEED,
+  findCase,
+  PluginRegistry,
+  type ResolvedConfig,
+  type Scenario,
+  traceCase,
+} from '@trapdoor/harness'
+
+/** The boot that the stories play on: OVMF on a q35 machine with the 4 MiB flash. */
+export const MACHINE = 'ovmf-q35-4m'
+const MAP_FILE = new URL('../../configs/demo/ovmf-q35-4m.txt', import.meta.url).pathname
+
+function configWith(scenarios: readonly Scenario[]): ResolvedConfig {
+  const registry = new PluginRegistry([
+    ...BUILT_IN_PLUGINS,
+    { name: 'story', apiVersion: 1, scenarios },
+  ])
+  return {
+    file: undefined,
+    memoryMaps: [{ id: MACHINE, file: MAP_FILE }],
+    registry,
+    quirkSets: [[]],
+    strategies: [],
+    scenarios: [],
+    commandLine: '',
+    cpu: 'nehalem',
+    seed: DEFAULT_SEED,
+    output: 'results.json',
+    commandArguments: [],
+  }
+}
+
+/** Runs `firmware/strategy/scenario` on {@link MACHINE}. A scenario of the story's own is passed along. */
+export function play(cell: string, scenario?: Scenario): CaseTrace {
+  const config = configWith(scenario === undefined ? [] : [scenario])
+  return traceCase(createEnvironment(config), findCase(config, `${MACHINE}/${cell}`))
+}
+
+/** The one finding of a rule; fails where there is none. */
+export function findingOf(trace: CaseTrace, rule: string): CaseTrace['result']['findings'][number] {
+  const finding = trace.result.findings.find((each) => each.rule === rule)
+  if (finding === undefined) {
+    throw new Error(
+      `no finding of ${rule} among ${trace.result.findings.map((each) => each.rule).join(', ')}`,
+    )
+  }
+  return finding
+}
