@@ -59,9 +59,9 @@ describe('the packed packages in an empty folder', () => {
     expect(await linesOfCode('acme-quirk.ts')).toBeLessThanOrEqual(25)
     expect(await linesOfCode('acme-strategy.ts')).toBeLessThanOrEqual(60)
     const run = await trapdoor('run')
-    const results = JSON.parse(
-      await readFile(join(folder, 'consumer/results.json'), 'utf8'),
-    ) as { cases: { id: string; outcome: string; reason: string }[] }
+    const results = JSON.parse(await readFile(join(folder, 'consumer/results.json'), 'utf8')) as {
+      cases: { id: string; outcome: string; reason: string }[]
+    }
     const outcomes = Object.fromEntries(results.cases.map(({ id, outcome }) => [id, outcome]))
     expect(outcomes).toEqual({
       'machine/none/acme-window/boot': 'ok',

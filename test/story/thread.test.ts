@@ -40,7 +40,10 @@ describe('legacy-virtual', () => {
       kernel: 'second kernel',
       phase: 'efi_init',
       actor: 'kernel',
-      access: { kind: 'read', errorCode: 'supervisor read, reserved bit set in a paging-structure entry' },
+      access: {
+        kind: 'read',
+        errorCode: 'supervisor read, reserved bit set in a paging-structure entry',
+      },
     })
     // The entry that killed it holds the upper half of a direct-map address where a physical address belongs.
     const leaf = finding.walk.at(-1)!
@@ -78,14 +81,18 @@ describe('private-efi-pgd', () => {
     const trace = play('none/private-efi-pgd/kexec-other')
     expect(answers(trace, 'second kernel')).toEqual(EVERYDAY)
     expect(
-      trace.events.filter((event) => event.kind === 'call' && event.name === 'SetVirtualAddressMap'),
+      trace.events.filter(
+        (event) => event.kind === 'call' && event.name === 'SetVirtualAddressMap',
+      ),
     ).toMatchObject([{ era: 'second kernel' }])
   })
 
   test('with one static save area and two CPUs inside calls the wrong cr3 comes back', () => {
     const trace = play('none/private-efi-pgd:saveArea=static/services')
     expect(trace.result.outcome).toBe('corrupt')
-    expect(findingOf(trace, 'H1').message).toMatch(/^after \w+ CPU 0 runs on .+ instead of mm of task 0$/)
+    expect(findingOf(trace, 'H1').message).toMatch(
+      /^after \w+ CPU 0 runs on .+ instead of mm of task 0$/,
+    )
   })
 
   test('with per-CPU save areas each CPU gets its own cr3 back', () => {
@@ -105,7 +112,9 @@ describe('private-efi-pgd', () => {
         context.call(prepared)
         // A process gets memory of its own at an address that the firmware has just used.
         const { touches } = prepared.call!
-        const touched = touches.find((touch) => touch.address < 2n ** 47n && touch.access === 'read')
+        const touched = touches.find(
+          (touch) => touch.address < 2n ** 47n && touch.access === 'read',
+        )
         const address = virt(touched!.address & ~0xfffn)
         task!.mapUserPage(address)
         // copy_from_user(): the process has this page, the TLB still has the firmware's.
@@ -192,22 +201,21 @@ describe('virtual-address-passing', () => {
 })
 
 test('noefi on the command line means that the firmware is never called', () => {
-  const trace = play(
-    'none/legacy-virtual/story',
-    {
-      name: 'story',
-      title: 'noefi',
-      steps: [
-        {
-          name: 'boot',
-          run: (context) => {
-            context.boot({ commandLine: 'noefi' })
-            context.call(context.services().getVariable('Boot0000', Guid.GLOBAL_VARIABLE, PAGE_SIZE / 4))
-          },
+  const trace = play('none/legacy-virtual/story', {
+    name: 'story',
+    title: 'noefi',
+    steps: [
+      {
+        name: 'boot',
+        run: (context) => {
+          context.boot({ commandLine: 'noefi' })
+          context.call(
+            context.services().getVariable('Boot0000', Guid.GLOBAL_VARIABLE, PAGE_SIZE / 4),
+          )
         },
-      ],
-    },
-  )
+      },
+    ],
+  })
   expect(trace.result.outcome).toBe('refused')
   expect(
     trace.events.filter((event) => event.kind === 'call' && event.era === 'first kernel'),

@@ -52,6 +52,7 @@ export { type FrameOwner, OwnerMap } from './memory/owner-map.ts'
 export { PhysicalMemory, type PhysicalMemoryOptions } from './memory/physical-memory.ts'
 export {
   type AllocateTable,
+  type ChangeLeaf,
   type MapOptions,
   PAGE_TABLE_FLAGS,
   PageTableBuilder,

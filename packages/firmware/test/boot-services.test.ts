@@ -50,7 +50,12 @@ describe('AllocatePages', () => {
     expect([status, address]).toEqual([EfiStatus.SUCCESS, 0x3fff_0000n])
     expect(after.key).not.toBe(before.key)
     const added = decodeMemoryMap(after.map, 48)[13]
-    expect(added).toEqual({ ...SMALL_MAP[12], type: 2, physicalStart: 0x3fff_0000, numberOfPages: 16 })
+    expect(added).toEqual({
+      ...SMALL_MAP[12],
+      type: 2,
+      physicalStart: 0x3fff_0000,
+      numberOfPages: 16,
+    })
   })
 
   test('stays below the address that it was given', () => {

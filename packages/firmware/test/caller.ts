@@ -44,6 +44,7 @@ export const SMALL_MAP: readonly MemoryDescriptor[] = [
 
 /** Conventional memory that {@link Caller} keeps its arguments in. */
 const SCRATCH = 0x20_0000n
+const SCRATCH_BYTES = 0x10_0000
 /** Where {@link Caller.enterVirtualMode} puts runtime memory. */
 export const VIRTUAL_BASE = 0xffff_8800_0000_0000n
 
@@ -157,26 +158,30 @@ export class Caller {
   }
 
   /**
-   * Loads tables that map `map`'s runtime memory at `base`, and this caller's own scratch memory, stack and the system table where they
+   * Loads tables that map `map`'s runtime memory at `base`, and this caller's scratch memory, its stack and the system table where they
    * are. `identity` maps runtime memory at its physical addresses too.
    */
   useOwnTables(
     map: readonly MemoryDescriptor[],
     { base = VIRTUAL_BASE, identity = false }: { base?: bigint; identity?: boolean } = {},
   ): void {
+    const flat = identity ? Caller.runtimeMap(map, 0n) : []
+    this.mapRuntime([...Caller.runtimeMap(map, base), ...flat])
+  }
+
+  /** Loads tables that map each descriptor at its virtual address, and what {@link useOwnTables} maps for the caller itself. */
+  mapRuntime(descriptors: readonly MemoryDescriptor[]): void {
     let frame = 0x4000
     const allocate = (): number => frame++
     const builder = new PageTableBuilder(this.machine.memory, phys(allocate() * 4096), allocate)
-    const options = { executable: true, replace: true }
-    const own = [SCRATCH, this.systemTable & ~0xfffn, (this.cpu.rsp - 0x2000n) & ~0xfffn]
-    for (const [index, start] of own.entries()) {
-      builder.mapRange(virt(start), phys(start), index === 0 ? 0x10_0000 : 0x2000, options)
+    const map = (start: bigint, physical: number, bytes: number): void =>
+      builder.mapRange(virt(start), phys(physical), bytes, { executable: true, replace: true })
+    map(SCRATCH, Number(SCRATCH), SCRATCH_BYTES)
+    for (const page of [this.systemTable & ~0xfffn, (this.cpu.rsp - 8n) & ~0xfffn]) {
+      map(page, Number(page), 4096)
     }
-    for (const each of Caller.runtimeMap(map, base)) {
-      const bytes = each.numberOfPages * 4096
-      builder.mapRange(virt(each.virtualStart), phys(each.physicalStart), bytes, options)
-      if (!identity) continue
-      builder.mapRange(virt(each.physicalStart), phys(each.physicalStart), bytes, options)
+    for (const { virtualStart, physicalStart, numberOfPages } of descriptors) {
+      map(virtualStart, physicalStart, numberOfPages * 4096)
     }
     this.cpu.writeCr3(builder.root)
   }

@@ -15,10 +15,10 @@ const firmware = smallFirmware()
 const VIRTUAL_MAP = Caller.runtimeMap(SMALL_MAP)
 const GLOBAL = '8be4df61-93ca-11d2-aa0d-00e098032b8c'
 
-/** The image that has a service, as [base, address of the service]. */
+/** Physical address of a service. */
 function gateOf(service: RuntimeServiceName): number {
-  const gates = firmware.images.flatMap(({ gates }) => gates)
-  return gates.find(({ name }) => name === service)?.address ?? 0
+  const all = firmware.images.flatMap(({ gates }) => gates)
+  return all.find(({ name }) => name === service)?.address ?? 0
 }
 
 function functionPointer(caller: Caller, service: RuntimeServiceName): bigint {
@@ -93,8 +93,8 @@ describe('SetVirtualAddressMap', () => {
 
   test('relocates every image but RuntimeDxe, and has their events convert the rest', () => {
     const caller = bootToRuntime(firmware)
-    const slots = firmware.images.flatMap(({ name, slots }) =>
-      slots.map((slot) => ({ ...slot, image: name })),
+    const slots = firmware.images.flatMap((image) =>
+      image.slots.map((slot) => ({ ...slot, image: image.name })),
     )
     const read = (): bigint[] => slots.map(({ address }) => caller.machine.memory.read64(address))
     const before = read()
@@ -142,7 +142,9 @@ describe('SetVirtualAddressMap', () => {
     const elsewhere = Caller.runtimeMap(SMALL_MAP, 0xffff_a000_0000_0000n)
     const table = caller.runtimeTable
     caller.setVirtualAddressMap([...elsewhere, ...VIRTUAL_MAP])
-    expect(caller.cpu.read64(table + 0x18n)).toBe(BigInt(gateOf('GetTime')) + 0xffff_a000_0000_0000n)
+    expect(caller.cpu.read64(table + 0x18n)).toBe(
+      BigInt(gateOf('GetTime')) + 0xffff_a000_0000_0000n,
+    )
   })
 })
 

@@ -1,6 +1,17 @@
-import { CpuException, formatAddress, PageFault, PageFaultBit } from '@trapdoor/core'
-import type { Rule } from '@trapdoor/harness'
-import { KernelPanic } from '@trapdoor/kernel'
+import {
+  CpuException,
+  formatAddress,
+  GeneralProtection,
+  PageFault,
+  PageFaultBit,
+} from '@trapdoor/core'
+import type { Death, FindingDraft, Rule } from '@trapdoor/harness'
+import { type Kernel, KernelPanic } from '@trapdoor/kernel'
+import { isRuntime } from '@trapdoor/uefi'
+
+type Draft = FindingDraft | undefined
+
+const LOW_HALF_END = 2n ** 47n
 
 /** SetVirtualAddressMap works once, and converts what the firmware remembers to convert. */
 export const h08OneWay: Rule = {
@@ -16,7 +27,7 @@ export const h08OneWay: Rule = {
   ],
   watch: ({ diagnose }) => {
     diagnose((death) => {
-      const { error, call, kernel, convertedBefore, image } = death
+      const { error, call, kernel, convertedBefore } = death
       if (error instanceof KernelPanic && convertedBefore) {
         return {
           message: `${kernel?.name ?? 'the kernel'} panics: ${error.message}`,
@@ -25,51 +36,68 @@ export const h08OneWay: Rule = {
         }
       }
       if (!(error instanceof CpuException)) return undefined
-      const fault = error instanceof PageFault ? error : undefined
       if (convertedBefore && call === undefined && kernel?.phase === 'efi_init') {
-        return readsConvertedTable(error, fault, kernel.name)
+        return readsConverted(error, kernel)
       }
-      if (call === undefined || fault === undefined) return undefined
-      const inVirtualMode = kernel?.efi?.virtualMode === true
-      if (inVirtualMode && fault.address < 2n ** 47n) {
-        return {
-          message: `${image ?? 'firmware'} uses the physical address ${formatAddress(fault.address)} inside ${call.service}, after SetVirtualAddressMap`,
-          explanation:
-            'The firmware was told its virtual addresses and has converted its pointers, but not this one. The page tables of the call map nothing at physical addresses, so the old pointer faults.',
-        }
-      }
-      const call0 = kernel?.efi
-      if (call0 !== undefined && !inVirtualMode && !convertedBefore && fault.address >= 2n ** 47n) {
-        return {
-          message: `${image ?? 'firmware'} follows ${formatAddress(fault.address)} inside ${call.service}, a pointer that only SetVirtualAddressMap would make valid`,
-          explanation:
-            'Nobody has called SetVirtualAddressMap on this machine: the firmware still runs at its physical addresses. Its code relies on the conversion having happened.',
-        }
-      }
-      if (convertedBefore) {
-        return {
-          message: `${image ?? 'firmware'} faults at ${formatAddress(fault.address)} inside ${call.service}, at an address that an earlier kernel gave it`,
-          explanation:
-            'An earlier kernel on this machine has told the firmware its virtual addresses, and nothing takes them back. This kernel does not map them.',
-        }
-      }
-      return undefined
+      if (call === undefined || kernel?.efi === undefined) return undefined
+      return kernel.efi.virtualMode
+        ? afterConversion(death, call.service)
+        : withoutConversion(death, call.service)
     })
   },
 }
 
-function readsConvertedTable(
-  error: CpuException,
-  fault: PageFault | undefined,
-  kernel: string,
-): { message: string; explanation: string } {
-  const reserved = fault !== undefined && (fault.errorCode & PageFaultBit.Reserved) !== 0
+/** Firmware that was told virtual addresses, and an access at a physical one. */
+function afterConversion({ error, image, descriptorAt }: Death, service: string): Draft {
+  if (!(error instanceof PageFault) || error.address >= LOW_HALF_END) return undefined
+  const descriptor = descriptorAt(Number(error.address))
+  // Elsewhere it is not the conversion that is missing: nobody announced the memory.
+  if (descriptor === undefined || !isRuntime(descriptor)) return undefined
   return {
-    message: `${kernel} dies in efi_init() reading the system table that SetVirtualAddressMap has converted`,
-    explanation: `efi_init() takes the pointers in the EFI system table and its configuration tables for physical addresses and maps them with early_ioremap(). The kernel before this one has called SetVirtualAddressMap, and the firmware replaced them by that kernel’s virtual addresses. ${
-      reserved
-        ? 'Such an address has bits that no physical address of this processor has: they end up in reserved bits of the page-table entry, which is a page fault long before there is a console.'
-        : `What is mapped in its place is not what it should be: ${error.message}.`
-    }`,
+    message: `${image ?? 'firmware'} uses the physical address ${formatAddress(error.address)} inside ${service}, after SetVirtualAddressMap`,
+    explanation:
+      'The firmware was told its virtual addresses and has converted its pointers, but not this one. The page tables of the call map nothing at physical addresses, so the old pointer faults.',
   }
+}
+
+/** Firmware that was never told virtual addresses, and a pointer that is no physical one. */
+function withoutConversion({ error, image, convertedBefore }: Death, service: string): Draft {
+  const address =
+    error instanceof PageFault
+      ? error.address
+      : error instanceof GeneralProtection
+        ? error.value
+        : 0n
+  if (address < LOW_HALF_END) return undefined
+  const who = image ?? 'firmware'
+  if (convertedBefore) {
+    return {
+      message: `${who} uses ${formatAddress(address)} inside ${service}, an address that an earlier kernel gave it`,
+      explanation:
+        'An earlier kernel on this machine has told the firmware its virtual addresses, and nothing takes them back. This kernel does not map them.',
+    }
+  }
+  return {
+    message: `${who} follows a pointer that holds ${formatAddress(address)} inside ${service}, where nobody has called SetVirtualAddressMap`,
+    explanation:
+      'No physical address looks like this: the pointer was never given a value. This strategy leaves firmware in physical mode, so that its address-change events have never run, and code that relies on them having set its pointers up works with what was in memory.',
+  }
+}
+
+/** What efi_init() or dmi_scan_machine() died of. */
+function readsConverted(error: CpuException, kernel: Kernel): Draft {
+  const reserved =
+    error instanceof PageFault && (error.errorCode & PageFaultBit.Reserved) !== 0
+      ? 'Such an address has bits that no physical address of this processor has: they end up in reserved bits of the page-table entry, which is a page fault long before there is a console.'
+      : `What is mapped in its place is not what it should be: ${error.message}.`
+  // The tables themselves were read: it is the address in one of them that leads astray.
+  return kernel.efi === undefined
+    ? {
+        message: `${kernel.name} dies in efi_init() reading the system table that SetVirtualAddressMap has converted`,
+        explanation: `efi_init() takes the pointers in the EFI system table for physical addresses and maps them with early_ioremap(). The kernel before this one has called SetVirtualAddressMap, and the firmware replaced them by that kernel’s virtual addresses. ${reserved}`,
+      }
+    : {
+        message: `${kernel.name} dies in dmi_scan_machine() at the address of a configuration table that SetVirtualAddressMap has converted`,
+        explanation: `The system table was read well, but the firmware has also converted a pointer in the configuration table, which the specification leaves to drivers. The kernel takes it for the physical address of the SMBIOS tables. ${reserved}`,
+      }
 }

@@ -37,7 +37,7 @@ export const h10WritableExecutable: Rule = {
         (error.errorCode & PageFaultBit.Instruction) !== 0 &&
         (error.errorCode & PageFaultBit.Present) !== 0
       if (!executesData) return undefined
-      const physical = physicalOf(error, cpu.cr3)
+      const physical = physicalOf(error)
       const descriptor = physical === undefined ? undefined : descriptorAt(physical)
       const type =
         descriptor === undefined ? 'memory outside the map' : memoryTypeName(descriptor.type)
@@ -51,7 +51,7 @@ export const h10WritableExecutable: Rule = {
 }
 
 /** The page that the last entry of a fault's walk maps. */
-function physicalOf(fault: PageFault, _root: number): number | undefined {
+function physicalOf(fault: PageFault): number | undefined {
   const leaf = fault.steps.at(-1)
   if (leaf === undefined) return undefined
   const size = leaf.entry === 'PTE' ? 0x1000n : leaf.entry === 'PDE' ? 0x20_0000n : 0x4000_0000n

@@ -20,23 +20,30 @@ export const h18MemoryOwnership: Rule = {
   watch: ({ hooks, report, diagnose }) => {
     hooks.callReturned.tap('H18', (call) => {
       const { owners } = call.kernel.machine.memory
-      for (const { frame, access, address } of call.touches) {
+      const stolen = call.touches.filter(({ frame }) => {
         const owner = owners.get(frame)
-        if (owner?.kind !== 'kernel' || LENT.test(owner.name)) continue
-        const written = access === 'write'
-        report(call.kernel, {
-          message: `firmware ${written ? 'writes to' : access === 'execute' ? 'runs code in' : 'reads'} ${formatAddress(frame * 4096)} inside ${call.service}, which is ${owner.name}`,
-          explanation: written
-            ? `The page was the firmware’s before ExitBootServices. Since then it belongs to the kernel, which keeps ${owner.name} there. No fault stops the write: somebody’s data is silently changed.`
-            : `The page was the firmware’s before ExitBootServices. Since then it belongs to the kernel, which keeps ${owner.name} there; the firmware takes what it finds for its own.`,
-          severity: written ? 'error' : 'warning',
-          outcome: written ? 'corrupt' : 'ok',
-          call,
-          address,
-          access,
-        })
-        if (written) return
-      }
+        return owner?.kind === 'kernel' && !LENT.test(owner.name)
+      })
+      const worst = stolen.find(({ access }) => access === 'write') ?? stolen[0]
+      if (worst === undefined) return
+      const { frame, access, address } = worst
+      const owner = owners.get(frame)?.name ?? ''
+      const written = access === 'write'
+      const verb = written ? 'writes to' : access === 'execute' ? 'runs code in' : 'reads'
+      report(call.kernel, {
+        message: `firmware ${verb} ${formatAddress(frame * 4096)} inside ${call.service}, memory that is ${owner} by now`,
+        explanation: `The page was the firmware’s before ExitBootServices. Since then it belongs to the kernel, which keeps ${owner} there; ${
+          written
+            ? 'no fault stops the write, and somebody’s data is silently changed.'
+            : 'the firmware takes what it finds for its own.'
+        }`,
+        severity: written ? 'error' : 'warning',
+        outcome: written ? 'corrupt' : 'ok',
+        call,
+        address,
+        access,
+        actor: 'firmware',
+      })
     })
     diagnose(({ error, call, kernel, descriptorAt, image }) => {
       if (!(error instanceof CpuException) || call === undefined || kernel === undefined) {

@@ -1,5 +1,6 @@
 import { CpuException, formatAddress, PageFault } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
+import { KernelPanic } from '@trapdoor/kernel'
 import { formatMemoryAttribute, isRuntime, memoryTypeName } from '@trapdoor/uefi'
 
 /** Whatever firmware touches must be in the tables that it runs under; the memory map may not say all of it. */
@@ -14,12 +15,23 @@ export const h19Unmapped: Rule = {
     'OpenCore Configuration.pdf, ProtectMemoryRegions',
   ],
   watch: ({ diagnose }) => {
-    diagnose(({ error, call, image, descriptorAt }) => {
+    diagnose(({ error, call, kernel, image, descriptorAt }) => {
+      if (error instanceof KernelPanic && kernel?.phase === 'efi' && kernel.efi !== undefined) {
+        const { systab } = kernel.efi.info
+        const holder = descriptorAt(systab)
+        if (holder === undefined || isRuntime(holder)) return undefined
+        return {
+          message: `${kernel.name} stops: no runtime region holds the EFI system table, which is in ${memoryTypeName(holder.type)} without the RUNTIME attribute`,
+          explanation: `efi_enter_virtual_mode() maps the regions that have the RUNTIME attribute and looks for the system table among them. The map says ${formatMemoryAttribute(holder.attribute)} of the region that holds it, and the kernel stops: ${error.message}.`,
+          physical: systab,
+        }
+      }
       if (!(error instanceof CpuException) || call === undefined) return undefined
       if (!(error instanceof PageFault) || error.address >= 2n ** 47n) {
         return {
           message: `${image ?? 'the kernel'} dies inside ${call.service}: ${error.message}`,
-          explanation: `No page table of this machine has a use for this address: the firmware’s own data led it there.`,
+          explanation:
+            'No page table of this machine has a use for this address: the firmware’s own data led it there.',
         }
       }
       const descriptor = descriptorAt(Number(error.address))

@@ -1,39 +1,67 @@
-import { PAGE_SIZE_1G, PAGE_SIZE_2M, phys, type PageTableBuilder, virt } from '@trapdoor/core'
+import { PAGE_SIZE_1G, PAGE_SIZE_2M, type PageTableBuilder, phys, virt } from '@trapdoor/core'
+import type { Kernel, KernelVariable, StrategyDefinition } from '@trapdoor/kernel'
 import {
-  type Kernel,
-  type KernelVariable,
-  ramRanges,
-  type StrategyDefinition,
-} from '@trapdoor/kernel'
-import { descriptorEnd, isRuntime, MemoryAttribute } from '@trapdoor/uefi'
+  descriptorEnd,
+  isRuntime,
+  MemoryAttribute,
+  type MemoryDescriptor,
+  MemoryType,
+} from '@trapdoor/uefi'
 
 const FIRST_MEGABYTE = 0x10_0000
 
-/** One table with all memory and all runtime regions 1:1 and executable, page 0 among them, for whoever needs an identity map. */
+/** Types that are memory, whoever has it. */
+const MEMORY_TYPES: readonly number[] = [
+  MemoryType.LoaderCode,
+  MemoryType.LoaderData,
+  MemoryType.BootServicesCode,
+  MemoryType.BootServicesData,
+  MemoryType.RuntimeServicesCode,
+  MemoryType.RuntimeServicesData,
+  MemoryType.ConventionalMemory,
+  MemoryType.ACPIReclaimMemory,
+  MemoryType.ACPIMemoryNVS,
+]
+
+/** Bytes with one cacheability; `end` is exclusive. */
+interface IdentityRange {
+  readonly start: number
+  readonly end: number
+  readonly cacheDisable: boolean
+}
+
+/** All memory and all runtime regions of the map, page 0 and the rest of the first megabyte among them, neighbours merged. */
+function identityRanges(map: readonly MemoryDescriptor[]): IdentityRange[] {
+  const ranges = map
+    .filter((descriptor) => MEMORY_TYPES.includes(descriptor.type) || isRuntime(descriptor))
+    .map((descriptor) => ({
+      start: descriptor.physicalStart,
+      end: descriptorEnd(descriptor),
+      cacheDisable: (descriptor.attribute & MemoryAttribute.WB) === 0n,
+    }))
+  const merged: IdentityRange[] = [{ start: 0, end: FIRST_MEGABYTE, cacheDisable: false }]
+  for (const range of ranges.toSorted((a, b) => a.start - b.start)) {
+    const last = merged.at(-1)!
+    if (range.end <= last.end) continue
+    if (range.start <= last.end && range.cacheDisable === last.cacheDisable) {
+      merged[merged.length - 1] = { ...last, end: range.end }
+    } else {
+      merged.push({ ...range, start: Math.max(range.start, last.end) })
+    }
+  }
+  return merged
+}
+
+/** The one table for whoever needs an identity map: everything executable, in step with the direct map about what is cached. */
 function buildIdentityMap(kernel: Kernel): PageTableBuilder {
   const { tables, machine } = kernel
   const identity = kernel.newPageTable('identity_pgd')
   const largestPage = machine.features.pages1G ? PAGE_SIZE_1G : PAGE_SIZE_2M
-  const map = (start: number, end: number, cacheDisable: boolean): void => {
-    identity.mapRange(virt(start), phys(start), end - start, {
-      executable: true,
-      cacheDisable,
-      largestPage,
-      replace: true,
-    })
-  }
-  map(0, FIRST_MEGABYTE, false)
-  for (const range of ramRanges(kernel.e820)) {
-    if (range.end > FIRST_MEGABYTE) map(Math.max(range.start, FIRST_MEGABYTE), range.end, false)
-  }
-  for (const descriptor of kernel.requireEfi.memoryMap) {
-    if (!isRuntime(descriptor)) continue
-    const start = descriptor.physicalStart
-    const end = descriptorEnd(descriptor)
-    const uncached = (descriptor.attribute & MemoryAttribute.WB) === 0n
-    map(start, end, uncached)
+  for (const { start, end, cacheDisable } of identityRanges(kernel.requireEfi.memoryMap)) {
+    const flags = { executable: true, cacheDisable, largestPage }
+    identity.mapRange(virt(start), phys(start), end - start, flags)
     // No page may be mapped cached here and uncached there.
-    if (uncached) tables.setMemoryUncached(tables.directMapAddress(start), end - start)
+    if (cacheDisable) tables.setMemoryUncached(tables.directMapAddress(start), end - start)
   }
   tables.copyRootEntries(identity, 256, 512)
   return identity

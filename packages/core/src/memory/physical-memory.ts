@@ -15,6 +15,8 @@ interface Region {
   readonly holder: symbol
 }
 
+const NO_FRAMES: readonly undefined[] = Array.from({ length: FRAMES_PER_REGION }, () => undefined)
+
 interface FillRange {
   readonly start: number
   readonly end: number
@@ -120,8 +122,13 @@ export class PhysicalMemory {
 
   /** Sets a whole frame to zeros, as a page-table allocator does. */
   clearFrame(frame: number): void {
-    const words = this.locateForWrite(frame)
-    words.fill(0, this.base, this.base + WORDS_PER_FRAME)
+    if (frame < this.#flatFrames) {
+      this.#flat?.fill(0, frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
+      return
+    }
+    const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
+    region.frames[frame % FRAMES_PER_REGION] = new Int32Array(WORDS_PER_FRAME)
+    region.owned[frame % FRAMES_PER_REGION] = 1
   }
 
   /** Whether a frame holds bytes of its own, rather than the background that {@link fill} gave it. */
@@ -272,10 +279,7 @@ export class PhysicalMemory {
     const present = near ? this.#near[number] : this.#far.get(number)
     if (present !== undefined && present.holder === this.#holder) return present
     const region: Region = {
-      frames:
-        present === undefined
-          ? Array.from({ length: FRAMES_PER_REGION }, () => undefined)
-          : present.frames.slice(),
+      frames: (present?.frames ?? NO_FRAMES).slice(),
       owned: new Uint8Array(FRAMES_PER_REGION),
       holder: this.#holder,
     }

@@ -16,6 +16,12 @@ import { FOUR_LEVEL, levelIndex } from './mode.ts'
 /** Hands out a frame for a new page table, and says why not by throwing. */
 export type AllocateTable = () => number
 
+/** Gets the halves of a leaf and returns those to put in its place, or undefined to clear it. */
+export type ChangeLeaf = (
+  low: number,
+  high: number,
+) => readonly [low: number, high: number] | undefined
+
 /** Flags that {@link PageTableBuilder.mapRange} takes; those left out are false, but `writable`, which is true. */
 export type MapOptions = Partial<PageFlags> & {
   /** The largest page to use, in bytes: 4096, 2^21 or 2^30. Default 4096. */
@@ -131,14 +137,9 @@ export class PageTableBuilder {
   }
 
   /**
-   * Changes the leaves of a range, splitting large pages where it ends inside them. `change` gets the halves of a leaf and returns those
-   * to put in its place, or undefined to clear it. Holes are passed over.
+   * Changes the leaves of a range, splitting large pages where it ends inside them. Holes are passed over.
    */
-  changeRange(
-    start: VirtualAddress,
-    bytes: number,
-    change: (low: number, high: number) => readonly [low: number, high: number] | undefined,
-  ): void {
+  changeRange(start: VirtualAddress, bytes: number, change: ChangeLeaf): void {
     checkRange(start, bytes)
     let address: bigint = start
     const end = start + BigInt(bytes)
@@ -146,16 +147,23 @@ export class PageTableBuilder {
       const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
       const low = Number(BigInt.asUintN(32, address)) | 0
       const leaf = this.#findLeaf(high, low, end - address)
-      if (leaf.present) {
-        const offset = leaf.table * PAGE_SIZE + leaf.index * 8
-        const words = this.#memory.locateForWrite(leaf.table)
-        const at = this.#memory.base + leaf.index * 2
-        const changed = change(words[at]!, words[at + 1]!)
-        this.#memory.write32(offset, changed?.[0] ?? 0)
-        this.#memory.write32(offset + 4, changed?.[1] ?? 0)
-      }
+      // The page-table entries that follow are changed without walking to their table again.
+      const pages = Number((end - address + 0xfffn) >> 12n)
+      const count = leaf.isLast ? Math.min(pages, 512 - leaf.index) : 1
+      this.#changeLeaves(leaf.table, leaf.index, count, change)
       const size = BigInt(leaf.frames) * 4096n
-      address = (address & ~(size - 1n)) + size
+      address = (address & ~(size - 1n)) + BigInt(count) * size
+    }
+  }
+
+  #changeLeaves(table: number, first: number, count: number, change: ChangeLeaf): void {
+    const own = this.#memory.locateForWrite(table)
+    const { base } = this.#memory
+    for (let at = base + first * 2; at < base + (first + count) * 2; at += 2) {
+      if ((own[at]! & Entry.Present) === 0) continue
+      const changed = change(own[at]!, own[at + 1]!)
+      own[at] = changed?.[0] ?? 0
+      own[at + 1] = changed?.[1] ?? 0
     }
   }
 
@@ -243,7 +251,7 @@ export class PageTableBuilder {
     high: number,
     low: number,
     room: bigint,
-  ): { present: boolean; table: number; index: number; frames: number } {
+  ): { isLast: boolean; table: number; index: number; frames: number } {
     let table = this.root / PAGE_SIZE
     for (let depth = 0; ; depth++) {
       const level = FOUR_LEVEL.levels[depth]!
@@ -252,13 +260,13 @@ export class PageTableBuilder {
       const entryLow = words[this.#memory.base + index * 2]!
       const entryHigh = words[this.#memory.base + index * 2 + 1]!
       if ((entryLow & Entry.Present) === 0) {
-        return { present: false, table, index, frames: level.frames }
+        return { isLast: depth === 3, table, index, frames: level.frames }
       }
-      if (depth === 3) return { present: true, table, index, frames: 1 }
+      if (depth === 3) return { isLast: true, table, index, frames: 1 }
       if (depth > 0 && (entryLow & Entry.PageSize) !== 0) {
         const within = ((high << 20) | (low >>> 12)) & (level.frames - 1)
         if (within === 0 && room >= BigInt(level.frames) * 4096n) {
-          return { present: true, table, index, frames: level.frames }
+          return { isLast: false, table, index, frames: level.frames }
         }
         table = this.#split(table, index, depth)
       } else {

@@ -55,34 +55,37 @@ export class PageWalker {
     let table = root
     let common = -1
     let noExecute = 0
-    for (let depth = 0; ; depth++) {
-      const level = masks[depth]!
+    let depth = 0
+    let level = masks[0]!
+    let entryLow: number
+    let entryHigh: number
+    for (;;) {
       const words = memory.locate(table)
       const at = memory.base + levelIndex(high, low, level.shift) * 2
-      const entryLow = words[at]!
-      const entryHigh = words[at + 1]!
-      common &= entryLow
-      noExecute |= entryHigh
+      entryLow = words[at]!
+      entryHigh = words[at + 1]!
       this.depth = depth
       if ((entryLow & Entry.Present) === 0) return WalkStatus.NotPresent
-      const isLeaf = (entryLow & level.leafBit) !== 0
-      const reservedLow = isLeaf ? level.leafReservedLow : level.reservedLow
-      if (((entryHigh & level.reservedHigh) | (entryLow & reservedLow)) !== 0) {
+      common &= entryLow
+      noExecute |= entryHigh
+      if ((entryLow & level.leafBit) !== 0) break
+      if (((entryHigh & level.reservedHigh) | (entryLow & level.reservedLow)) !== 0) {
         return WalkStatus.ReservedBit
       }
-      if (isLeaf) {
-        const within = level.frames - 1
-        this.leafLow = entryLow
-        this.#common = common
-        this.rights = ((common >>> 1) & 3) | ((noExecute >>> 31) << 2)
-        // Bit 12 of a large leaf is its PAT bit, not part of the address: the mask drops it.
-        this.frame =
-          (entryHigh & 0xf_ffff) * 0x10_0000 +
-          (((entryLow >>> 12) & ~within) | ((low >>> 12) & within))
-        return WalkStatus.Mapped
-      }
       table = entryFrame(entryLow, entryHigh)
+      level = masks[++depth]!
     }
+    if (((entryHigh & level.reservedHigh) | (entryLow & level.leafReservedLow)) !== 0) {
+      return WalkStatus.ReservedBit
+    }
+    const within = level.frames - 1
+    this.leafLow = entryLow
+    this.#common = common
+    this.rights = ((common >>> 1) & 3) | ((noExecute >>> 31) << 2)
+    // Bit 12 of a large leaf is its PAT bit, not part of the address: the mask drops it.
+    this.frame =
+      (entryHigh & 0xf_ffff) * 0x10_0000 + (((entryLow >>> 12) & ~within) | ((low >>> 12) & within))
+    return WalkStatus.Mapped
   }
 
   /** Pages of 4 KiB in the page that the last walk found. */

@@ -24,8 +24,16 @@ export function mtrrsOf(descriptors: readonly MemoryDescriptor[]): MtrrRanges {
   const memory = descriptors.filter((each) => !isDevice(each.type))
   const devices = descriptors.filter((each) => isDevice(each.type))
   return [
-    ...mergeRanges(memory.map(rangeOf)).map(({ start, end }) => ({ start, end, kind: MemoryKind.WB })),
-    ...mergeRanges(devices.map(rangeOf)).map(({ start, end }) => ({ start, end, kind: MemoryKind.UC })),
+    ...mergeRanges(memory.map(rangeOf)).map(({ start, end }) => ({
+      start,
+      end,
+      kind: MemoryKind.WB,
+    })),
+    ...mergeRanges(devices.map(rangeOf)).map(({ start, end }) => ({
+      start,
+      end,
+      kind: MemoryKind.UC,
+    })),
   ]
 }
 

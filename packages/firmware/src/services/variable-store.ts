@@ -73,7 +73,9 @@ export class StoredVariable implements Variable {
 
   /** Whether it has this name and vendor. */
   is(name: Uint8Array, vendor: Uint8Array): boolean {
-    return this.#nameSize === name.length && sameBytes(this.name, name) && sameBytes(this.vendor, vendor)
+    return (
+      this.#nameSize === name.length && sameBytes(this.name, name) && sameBytes(this.vendor, vendor)
+    )
   }
 }
 
@@ -173,7 +175,7 @@ export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 export function decodeVariables(bytes: Uint8Array): StoredVariable[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const variables: StoredVariable[] = []
-  for (let offset: number = StoreHeader.Bytes; offset + VariableHeader.Bytes <= bytes.length; ) {
+  for (let offset: number = StoreHeader.Bytes; offset + VariableHeader.Bytes <= bytes.length;) {
     if (view.getUint16(offset + VariableHeader.StartId, true) !== VARIABLE_START) break
     const variable = new StoredVariable(bytes, view, offset)
     if (variable.end > bytes.length) break

@@ -4,7 +4,13 @@ import { type Kernel, KernelPanic, type RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
 import { type CaseSpec, strategyLabel } from '../config/case-spec.ts'
 import { HarnessError } from '../error.ts'
-import { type CaseResult, type Finding, type Outcome, OUTCOMES } from '../results/results.ts'
+import {
+  type CaseResult,
+  type Finding,
+  type Outcome,
+  OUTCOMES,
+  type ServiceResult,
+} from '../results/results.ts'
 import type { Death, FindingDraft, Rule } from '../rules/rule.ts'
 import { CaseRun } from './case-run.ts'
 import type { CaseEnvironment } from './environment.ts'
@@ -93,7 +99,10 @@ class CaseExecution {
         this.#accept(rule, kernel, draft)
       },
       phase: (kernel) => {
-        if (this.#kernel !== kernel) this.#keepLeftTables()
+        if (this.#kernel === kernel) return
+        this.#keepLeftTables()
+        // What was under way in the kernel before will not come back.
+        this.#calls.clear()
         this.#kernel = kernel
       },
       entered: (call) => {
@@ -230,8 +239,10 @@ class CaseExecution {
 
   #accept(rule: Rule, kernel: Kernel, draft: FindingDraft): void {
     const key = `${rule.id}/${kernel.name}`
+    const outcome = draft.outcome ?? 'ok'
     const known = this.#findings.get(key)
-    if (known !== undefined) {
+    // Of what a rule says of one kernel the first stays, unless something worse comes.
+    if (known !== undefined && OUTCOMES.indexOf(known.outcome) <= OUTCOMES.indexOf(outcome)) {
       known.times++
       return
     }
@@ -241,7 +252,7 @@ class CaseExecution {
       kernel,
       reproduce: this.#environment.reproduce(this.#spec),
     })
-    this.#findings.set(key, { finding, outcome: draft.outcome ?? 'ok', times: 1 })
+    this.#findings.set(key, { finding, outcome, times: (known?.times ?? 0) + 1 })
   }
 
   #keepLeftTables(): void {
@@ -256,6 +267,17 @@ class CaseExecution {
     const rules = latent.map(({ finding }) => finding.rule)
     return `${works}; did no harm this time: ${[...new Set(rules)].join(', ')}`
   }
+}
+
+/** The services that failed, by what they answered. */
+function describeFailures(failed: readonly ServiceResult[]): string {
+  const byStatus = Map.groupBy(failed, ({ status }) => status)
+  return [...byStatus]
+    .map(([status, answers]) => {
+      const names = new Set(answers.map(({ name }) => name))
+      return `${[...names].join(', ')}: ${status}`
+    })
+    .join('; ')
 }
 
 /** Whether an error is what happens on a machine, rather than a mistake in a plugin or in Trapdoor. */
