@@ -1,10 +1,12 @@
-import { MemoryKind, mtrrKind } from '@trapdoor/core'
+import { BROADWELL, mappedRanges, MemoryKind, mtrrKind } from '@trapdoor/core'
 import {
   BOOT_SERVICES_TABLE_SIZE,
   checkTable,
   CONFIG_TABLE_ENTRY_SIZE,
   decodeConfigTable,
+  decodeMemoryMap,
   decodeUcs2,
+  EfiStatus,
   Guid,
   MemoryType,
   RUNTIME_SERVICES_TABLE_SIZE,
@@ -13,7 +15,7 @@ import {
 } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { createFirmware, FirmwareError } from '../src/index.ts'
-import { boot, SMALL_MAP, smallFirmware } from './caller.ts'
+import { boot, Caller, SMALL_MAP, smallFirmware } from './caller.ts'
 
 const firmware = smallFirmware()
 
@@ -110,6 +112,36 @@ describe('a firmware', () => {
       'descriptor 2: ConventionalMemory 0x0000000000100000-0x00000000300fffff UC|WC|WT|WB',
     )
     expect(firmware.describePhysical(0x5000_0000)).toBe('no descriptor')
+  })
+
+  test('keeps out of descriptors that are empty, overlap, or lie beyond what the CPU addresses', () => {
+    const code = SMALL_MAP.find(({ type }) => type === MemoryType.RuntimeServicesCode)!
+    const odd = [
+      { ...code, physicalStart: 0x5000_0000, numberOfPages: 0 },
+      { ...code, physicalStart: 0x6000_0000, numberOfPages: 8 },
+      { ...code, physicalStart: 0x6000_4000, numberOfPages: 8 },
+      { ...code, physicalStart: 2 ** 41, numberOfPages: 8 },
+      { ...code, physicalStart: 2 ** 52 - 4096, numberOfPages: 2 ** 52 },
+      { ...code, physicalStart: 0x7000_0000, attribute: 0xfn },
+    ]
+    const memoryMap = [...odd, ...SMALL_MAP.toReversed()]
+    const strange = createFirmware({ name: 'strange', memoryMap })
+    const caller = boot(strange)
+    expect(decodeMemoryMap(caller.getMemoryMap(0x2000).map, 48)).toEqual(memoryMap)
+    expect(strange.images.every(({ base }) => base < 0x4000_0000)).toBe(true)
+    expect(caller.exitBootServices()).toBe(EfiStatus.SUCCESS)
+    expect(caller.setVirtualAddressMap(Caller.runtimeMap(SMALL_MAP))).toBe(EfiStatus.SUCCESS)
+  })
+
+  test('uses 1 GiB pages where the CPU has them', () => {
+    const options = { name: 'broadwell', memoryMap: SMALL_MAP, features: BROADWELL, cpus: 2 }
+    const { machine } = createFirmware(options).powerOn()
+    const sizes = mappedRanges(machine.bootCpu.translationContext()).ranges.map(
+      ({ start, bytes }) => [start, bytes],
+    )
+    expect(sizes).toEqual([[0n, 2 ** 32]])
+    expect(machine.cpus.map(({ cr3 }) => cr3)).toEqual([machine.bootCpu.cr3, machine.bootCpu.cr3])
+    expect(machine.cpus[1]!.rsp).not.toBe(machine.bootCpu.rsp)
   })
 
   test('refuses a map without runtime code that it could live in', () => {

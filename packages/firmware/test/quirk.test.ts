@@ -62,6 +62,17 @@ describe('a broken quirk', () => {
     })
   })
 
+  test('is not blamed for what a kernel throws whose interrupt handler ran inside the firmware', () => {
+    class Panic extends Error {}
+    const reads = quirk({ beforeService: (call) => BigInt(call.read8(0n)) })
+    const caller = bootToRuntime(smallFirmware([reads]))
+    const time = caller.room(16)
+    caller.cpu.touchRecorder = (frame) => {
+      if (frame === 0) throw new Panic('Fatal exception in interrupt')
+    }
+    expect(() => caller.service('GetTime', time, 0n)).toThrow(Panic)
+  })
+
   test('that uses a slot nobody made is told which there are', () => {
     const caller = bootToRuntime(
       smallFirmware([quirk({ beforeService: (call) => call.pointer('mine') })]),

@@ -2,7 +2,7 @@ import { decodeUcs2, formatGuid, parseGuid } from '@trapdoor/uefi'
 import type { Caller } from './caller.ts'
 
 export const GLOBAL = '8be4df61-93ca-11d2-aa0d-00e098032b8c'
-export const VENDOR = '12345678-9abc-def0-1122-334455667788'
+const VENDOR = '12345678-9abc-def0-1122-334455667788'
 export const [NV, BS, RT, APPEND] = [1n, 2n, 4n, 0x40n]
 
 /** The variable services as a program sees them. */

@@ -1,4 +1,4 @@
-import type { Quirk } from '@trapdoor/firmware'
+import { definePlugin, type Plugin } from '@trapdoor/harness'
 import { bsTouchSvam } from './q01-bs-touch-svam.ts'
 import { bsTouchRuntime } from './q02-bs-touch-runtime.ts'
 import { physPointerStale } from './q03-phys-pointer-stale.ts'
@@ -19,7 +19,7 @@ export {
   tablePtrConverted,
 }
 
-const plugin: { name: string; apiVersion: 1; quirks: readonly Quirk[] } = {
+const plugin: Plugin = definePlugin({
   name: '@trapdoor/firmware-svam',
   apiVersion: 1,
   quirks: [
@@ -32,6 +32,6 @@ const plugin: { name: string; apiVersion: 1; quirks: readonly Quirk[] } = {
     svamTwice,
     tablePtrConverted,
   ],
-}
+})
 
 export default plugin

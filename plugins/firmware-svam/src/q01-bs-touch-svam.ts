@@ -19,8 +19,7 @@ export const bsTouchSvam: Quirk = {
         image: 'OemHookDxe',
         name: 'OnAddressChange',
         service: 'SetVirtualAddressMap',
-        run: (call) =>
-          useWorkArea(call, call.arg(0)) ? EfiStatus.SUCCESS : EfiStatus.DEVICE_ERROR,
+        run: (call) => useWorkArea(call, call.arg(0)) ?? EfiStatus.SUCCESS,
       })
       plantWorkArea(setup, data, code)
       setup.pointer('VariableRuntimeDxe', SLOT, data, { convert: false })

@@ -1,5 +1,5 @@
 import type { Quirk } from '@trapdoor/firmware'
-import { EfiStatus, MemoryType } from '@trapdoor/uefi'
+import { MemoryType } from '@trapdoor/uefi'
 import { plantWorkArea, useWorkArea } from './work-area.ts'
 
 const SLOT = 'Q03 unconverted pointer'
@@ -18,7 +18,7 @@ export const physPointerStale: Quirk = {
     },
     beforeService: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return undefined
-      return useWorkArea(call, call.pointer(SLOT)) ? undefined : EfiStatus.DEVICE_ERROR
+      return useWorkArea(call, call.pointer(SLOT))
     },
   },
 }

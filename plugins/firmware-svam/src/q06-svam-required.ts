@@ -1,5 +1,5 @@
 import type { Quirk } from '@trapdoor/firmware'
-import { EfiStatus, MemoryType } from '@trapdoor/uefi'
+import { MemoryType } from '@trapdoor/uefi'
 import { plantWorkArea, useWorkArea } from './work-area.ts'
 
 const POOL = 'Q06 runtime context'
@@ -26,7 +26,7 @@ export const svamRequired: Quirk = {
     },
     beforeService: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return undefined
-      return useWorkArea(call, call.pointer(SLOT)) ? undefined : EfiStatus.DEVICE_ERROR
+      return useWorkArea(call, call.pointer(SLOT))
     },
   },
 }

@@ -1,5 +1,5 @@
 import type { Quirk } from '@trapdoor/firmware'
-import { EfiStatus, MemoryType } from '@trapdoor/uefi'
+import { MemoryType } from '@trapdoor/uefi'
 import { plantWorkArea, useWorkArea } from './work-area.ts'
 
 const SLOT = 'Q09 displacement'
@@ -21,7 +21,7 @@ export const relativeOffset: Quirk = {
     beforeService: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return undefined
       const address = BigInt.asUintN(64, call.imageBase + call.pointer(SLOT))
-      return useWorkArea(call, address) ? undefined : EfiStatus.DEVICE_ERROR
+      return useWorkArea(call, address)
     },
   },
 }

@@ -1,4 +1,5 @@
 import type { FirmwareCall, FirmwareSetup } from '@trapdoor/firmware'
+import { EfiStatus } from '@trapdoor/uefi'
 
 /** What a quirk's driver leaves in memory and expects to find there later: a signature, a counter, a function's address. */
 const WorkArea = { Signature: 0n, Counter: 8n, Function: 16n } as const
@@ -11,13 +12,13 @@ export function plantWorkArea(setup: FirmwareSetup, address: number, code = 0): 
 }
 
 /**
- * Counts a use at `address`, whoever the memory belongs to by now. Returns whether the signature is still there: a driver that does not
- * find it gives up.
+ * Counts a use at `address`, whoever the memory belongs to by now. Returns undefined, or a device error where the signature is gone: a
+ * driver that does not find its data gives up.
  */
-export function useWorkArea(call: FirmwareCall, address: bigint): boolean {
+export function useWorkArea(call: FirmwareCall, address: bigint): bigint | undefined {
   const signature = call.read64(address + WorkArea.Signature)
   call.write64(address + WorkArea.Counter, call.read64(address + WorkArea.Counter) + 1n)
-  return signature === SIGNATURE
+  return signature === SIGNATURE ? undefined : EfiStatus.DEVICE_ERROR
 }
 
 /** Calls the function that a work area points to now, without a look at the signature. */

@@ -16,7 +16,11 @@ export const h09StaleTranslations: Rule = {
       const { cpu } = call
       if (cpu.cr3 !== call.before.cr3) return
       const context = cpu.translationContext()
+      const pages = new Set<bigint>()
       for (const { address } of call.touches) {
+        const page = address >> 12n
+        if (pages.has(page)) continue
+        pages.add(page)
         const held = cpu.tlb.peek(address)
         if (held === undefined) continue
         const said = inspectAddress(context, address)

@@ -18,11 +18,28 @@ export interface PermissionControls {
   readonly alignmentCheck: boolean
 }
 
+/** Tables that were computed before: there are as many as control bits combine. */
+const TABLES: Map<number, Uint8Array> = new Map()
+
 /**
- * For each kind of access a byte whose bit n says whether rights n (see {@link Rights}) allow it.
- * It is computed anew when a control bit changes, so that an access costs one lookup.
+ * For each kind of access a byte whose bit n says whether rights n (see {@link Rights}) allow it, so that an access costs one lookup. Not to be written to.
  */
 export function permissionTable(controls: PermissionControls): Uint8Array {
+  const key =
+    (controls.writeProtect ? 1 : 0) |
+    (controls.noExecute ? 2 : 0) |
+    (controls.smep ? 4 : 0) |
+    (controls.smap ? 8 : 0) |
+    (controls.alignmentCheck ? 16 : 0)
+  let table = TABLES.get(key)
+  if (table === undefined) {
+    table = computePermissions(controls)
+    TABLES.set(key, table)
+  }
+  return table
+}
+
+function computePermissions(controls: PermissionControls): Uint8Array {
   const table = new Uint8Array(6)
   for (let rights = 0; rights < 8; rights++) {
     const writable = (rights & Rights.Writable) !== 0

@@ -11,7 +11,7 @@ export interface TlbEntry {
   readonly patIndex: number
 }
 
-const SLOTS = 1024
+const SLOTS = 256
 /** How many translations are kept beside the front, far more than hardware has; the oldest go first. */
 const EVICTED_CAPACITY = 65_536
 const NO_TAG = -1

@@ -66,6 +66,12 @@ export class PageTableBuilder {
     this.#memory.write64(this.root + index * 8, value)
   }
 
+  /** Copies root entries `first` up to `end` (exclusive) of other tables in the same memory, as Linux's clone_pgd_range(). */
+  copyRootEntries(from: PageTableBuilder, first: number, end: number): void {
+    const entries = this.#memory.read(from.root + first * 8, (end - first) * 8)
+    this.#memory.write(this.root + first * 8, entries)
+  }
+
   /**
    * Maps `bytes` from `start` to the physical range from `physical`, with the largest pages that alignment and `largestPage` allow.
    * All three are page aligned, else CORE_MISALIGNED; the range lies in one half of the address space, else CORE_BAD_RANGE. Leaves are made accessed and dirty, as Linux makes them.

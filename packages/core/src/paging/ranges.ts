@@ -34,18 +34,22 @@ export function mappedRanges(
   endIndex = 512,
 ): MappingSurvey {
   const survey = new Survey(context)
-  survey.table(context.root / 4096, 0, 0n, true, true, true, firstIndex, endIndex)
+  survey.table(context.root / 4096, 0, 0, true, true, true, firstIndex, endIndex)
   return { ranges: survey.finish(), tables: [...survey.tables] }
 }
 
-/** A range under construction; halves of flags are compared as one number. */
+/** A range under construction; flags are compared as one number. */
 interface OpenRange {
-  start: bigint
+  /** Page number of the first address, bits 47 to 12: a number where a bigint would cost. */
+  startPage: number
   frame: number
   frames: number
   pageFrames: number
   flags: number
 }
+
+/** The first page of the upper half. The hole before it has no page numbers here, and no range runs across it. */
+const UPPER_HALF_PAGE = 2 ** 35
 
 const FLAG = { writable: 1, user: 2, executable: 4, global: 8, patShift: 4 } as const
 
@@ -64,7 +68,7 @@ class Survey {
   table(
     frame: number,
     depth: number,
-    prefix: bigint,
+    firstPage: number,
     writable: boolean,
     user: boolean,
     executable: boolean,
@@ -88,9 +92,8 @@ class Survey {
       const mayExecute = executable && high >= 0
       const target = entryFrame(low, high)
       if (!isLeaf) {
-        // The root's upper half is sign-extended, so that no range runs across the hole between the halves.
-        const address = truncateVirt(prefix | (BigInt(index) << BigInt(level.shift)))
-        this.table(target, depth + 1, address, mayWrite, mayUser, mayExecute, 0, 512)
+        const page = firstPage + index * level.frames
+        this.table(target, depth + 1, page, mayWrite, mayUser, mayExecute, 0, 512)
         continue
       }
       const flags =
@@ -99,7 +102,8 @@ class Survey {
         (mayExecute ? FLAG.executable : 0) |
         ((low & Entry.Global) !== 0 ? FLAG.global : 0) |
         (leafPatIndex(low, level.frames) << FLAG.patShift)
-      this.#leaf(prefix, index, level.shift, target - (target % level.frames), level.frames, flags)
+      const page = firstPage + index * level.frames
+      this.#leaf(page, target - (target % level.frames), level.frames, flags)
     }
   }
 
@@ -108,29 +112,21 @@ class Survey {
     return this.#ranges
   }
 
-  #leaf(
-    prefix: bigint,
-    index: number,
-    shift: number,
-    frame: number,
-    pageFrames: number,
-    flags: number,
-  ): void {
+  #leaf(page: number, frame: number, pageFrames: number, flags: number): void {
     const open = this.#open
     if (
       open !== undefined &&
       open.flags === flags &&
       open.pageFrames === pageFrames &&
       open.frame + open.frames === frame &&
-      // The frames follow one another; whether the addresses do is asked only then, as it costs a bigint.
-      open.start + BigInt(open.frames) * 4096n === (prefix | (BigInt(index) << BigInt(shift)))
+      open.startPage + open.frames === page &&
+      page !== UPPER_HALF_PAGE
     ) {
       open.frames += pageFrames
       return
     }
     this.#close()
-    const start = prefix | (BigInt(index) << BigInt(shift))
-    this.#open = { start, frame, frames: pageFrames, pageFrames, flags }
+    this.#open = { startPage: page, frame, frames: pageFrames, pageFrames, flags }
   }
 
   #close(): void {
@@ -138,7 +134,7 @@ class Survey {
     if (open === undefined) return
     this.#open = undefined
     this.#ranges.push({
-      start: open.start as VirtualAddress,
+      start: truncateVirt(BigInt(open.startPage) << 12n),
       physical: open.frame * 4096,
       bytes: open.frames * 4096,
       pageSize: open.pageFrames * 4096,

@@ -1,6 +1,7 @@
-import { CpuException, MachineReset } from '@trapdoor/core'
+import { CoreError } from '@trapdoor/core'
+import { UefiError } from '@trapdoor/uefi'
 import { closest } from 'fastest-levenshtein'
-import { FirmwareDeadLoop, FirmwareError } from '../error.ts'
+import { FirmwareError } from '../error.ts'
 import { createFirmwareHooks, type FirmwareHooks, QUIRK_HOOK_NAMES } from './hooks.ts'
 import type { Quirk } from './quirk.ts'
 
@@ -34,14 +35,22 @@ export function applyQuirks(quirks: readonly Quirk[]): FirmwareHooks {
   return hooks
 }
 
-/** Whether an error is what happens on a machine, rather than a fault in a quirk's own code. */
-function isMachineOutcome(error: unknown): boolean {
-  return (
-    error instanceof CpuException ||
-    error instanceof MachineReset ||
-    error instanceof FirmwareDeadLoop ||
-    error instanceof FirmwareError
-  )
+const BUILT_IN_ERRORS: ReadonlySet<unknown> = new Set([
+  Error,
+  TypeError,
+  RangeError,
+  ReferenceError,
+  SyntaxError,
+])
+
+/**
+ * Whether an error is a fault in a quirk's own code. Errors of other classes are what happens on a machine: exceptions, resets, and whatever
+ * a kernel throws whose NMI handler runs inside the firmware's accesses.
+ */
+function isQuirksFault(error: unknown): boolean {
+  if (!(error instanceof Error)) return true
+  if (error instanceof CoreError || error instanceof UefiError) return true
+  return BUILT_IN_ERRORS.has(error.constructor)
 }
 
 function nameWhatThrows(hook: FirmwareHooks[keyof FirmwareHooks]): void {
@@ -52,7 +61,7 @@ function nameWhatThrows(hook: FirmwareHooks[keyof FirmwareHooks]): void {
         try {
           return tap.fn(...args)
         } catch (error) {
-          if (isMachineOutcome(error)) throw error
+          if (!isQuirksFault(error)) throw error
           throw new FirmwareError('FIRMWARE_QUIRK_FAILED', {
             expected: `hook "${hook.name}" of quirk ${tap.name} to run`,
             found: error instanceof Error ? `${error.name}: ${error.message}` : String(error),

@@ -56,7 +56,7 @@ export const variableRuntimeDxe: RuntimeDriver = {
 }
 
 /** Owner of the pages that survive a reset. */
-export const NV_STORE = 'NV store'
+const NV_STORE = 'NV store'
 /** Slot that points to them. */
 export const NV_STORE_SLOT = 'mNvVariableCache'
 const VOLATILE_STORE_SLOT = 'VolatileVariableBase'

@@ -49,11 +49,12 @@ export function loadKernel(application: EfiApplication, commandLine: string): Ha
   machine.log.era = 'boot loader'
   const firmware = new BootServices(application)
   const stackBuffer = machine.bootCpu.rsp - 0x1_0000n
-  const place = placeKernel(firmware.memoryMap(stackBuffer, 0xf000).descriptors)
+  const first = firmware.memoryMap(stackBuffer, 0xf000)
+  const place = placeKernel(first.descriptors)
   loadImage(machine, place)
   const handOff = place + KERNEL_IMAGE_BYTES
   const mapAddress = handOff + 2 * 4096
-  const map = firmware.leave(BigInt(mapAddress), HAND_OFF_BYTES - 2 * 4096)
+  const map = firmware.leave(BigInt(mapAddress), HAND_OFF_BYTES - 2 * 4096, first)
   writeBootParams(machine, handOff, {
     efi: {
       systab: application.systemTable,
@@ -112,8 +113,8 @@ class BootServices {
     this.#table = this.#cpu.read64(BigInt(application.systemTable + SystemTable.BootServices))
   }
 
-  /** GetMemoryMap() into `capacity` bytes at `buffer`. */
-  memoryMap(buffer: bigint, capacity: number): LoadedMap {
+  /** GetMemoryMap() into `capacity` bytes at `buffer`. Where the key is that of `known`, so is the map. */
+  memoryMap(buffer: bigint, capacity: number, known?: LoadedMap): LoadedMap {
     const cpu = this.#cpu
     const size = cpu.rsp - 0x100n
     const [key, stride, version] = [size + 8n, size + 16n, size + 24n]
@@ -126,9 +127,13 @@ class BootServices {
     if (isEfiError(status)) throw refusedBy('GetMemoryMap', status)
     const bytes = Number(cpu.read64(size))
     const descriptorSize = Number(cpu.read64(stride))
+    const mapKey = cpu.read64(key)
     return {
-      descriptors: decodeMemoryMap(cpu.readBytes(buffer, bytes), descriptorSize),
-      key: cpu.read64(key),
+      descriptors:
+        known?.key === mapKey
+          ? known.descriptors
+          : decodeMemoryMap(cpu.readBytes(buffer, bytes), descriptorSize),
+      key: mapKey,
       bytes,
       stride: descriptorSize,
       version: cpu.read32(version),
@@ -136,13 +141,13 @@ class BootServices {
   }
 
   /** ExitBootServices() with the map at `buffer`; once more where the firmware changed the map meanwhile, as the kernel's stub does. */
-  leave(buffer: bigint, capacity: number): LoadedMap {
+  leave(buffer: bigint, capacity: number, known: LoadedMap): LoadedMap {
     const cpu = this.#cpu
     const exit = cpu.read64(this.#table + BigInt(BootServicesTable.ExitBootServices))
-    let map = this.memoryMap(buffer, capacity)
+    let map = this.memoryMap(buffer, capacity, known)
     let status = cpu.call(exit, this.#imageHandle, map.key)
     if (status === EfiStatus.INVALID_PARAMETER) {
-      map = this.memoryMap(buffer, capacity)
+      map = this.memoryMap(buffer, capacity, known)
       status = cpu.call(exit, this.#imageHandle, map.key)
     }
     if (isEfiError(status)) throw refusedBy('ExitBootServices', status)

@@ -80,7 +80,7 @@ export function sanitizeE820(entries: readonly E820Entry[]): E820Entry[] {
   return merged
 }
 
-/** Gives the bytes from `start` up to `end` another type where they have type `from` (e820_update_range()). */
+/** Gives the bytes from `start` up to `end` another type where they have type `from` (e820_update_range()). `entries` are sanitized. */
 export function updateE820(
   entries: readonly E820Entry[],
   start: number,
@@ -100,7 +100,21 @@ export function updateE820(
     pieces.push({ start: overlapStart, end: overlapEnd, type: to })
     if (overlapEnd < entry.end) pieces.push({ ...entry, start: overlapEnd })
   }
-  return sanitizeE820(pieces)
+  return mergeNeighbours(pieces)
+}
+
+/** Sorted entries without overlaps, those of one type that touch made one. */
+function mergeNeighbours(entries: readonly E820Entry[]): E820Entry[] {
+  const merged: E820Entry[] = []
+  for (const entry of entries) {
+    const last = merged.at(-1)
+    if (last !== undefined && last.end === entry.start && last.type === entry.type) {
+      merged[merged.length - 1] = { ...last, end: entry.end }
+    } else {
+      merged.push(entry)
+    }
+  }
+  return merged
 }
 
 /** RAM in whole pages, in ascending order. */

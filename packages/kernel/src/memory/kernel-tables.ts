@@ -184,9 +184,7 @@ export class KernelTables {
 
   /** Copies root entries `first` up to `end` (exclusive) of `swapper_pg_dir` to another root, as clone_pgd_range() does. */
   copyRootEntries(root: PageTableBuilder, first: number, end: number): void {
-    for (let index = first; index < end; index++) {
-      root.setRootEntry(index, this.swapper.rootEntry(index))
-    }
+    root.copyRootEntries(this.swapper, first, end)
   }
 
   #changeAttributes(

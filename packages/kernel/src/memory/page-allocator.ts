@@ -47,6 +47,7 @@ export class PageAllocator {
 
   /** Takes frames out of the free ranges, wherever they are in them. */
   reserve(start: number, end: number): void {
+    if (end <= start) return
     const index = this.#free.findIndex((range) => range.end > start)
     if (index < 0) return
     const range = this.#free[index]!
