@@ -6,6 +6,6 @@ export default defineConfig({
   firmware: ['*'],
   strategies: ['*'],
   scenarios: ['boot', 'services', 'kexec', 'kdump'],
-  kernel: { commandLine: 'crashkernel=64M' },
+  expect: 'demo.expected.json',
   output: '../results.json',
 })

@@ -137,9 +137,9 @@ describe('a firmware', () => {
     const options = { name: 'broadwell', memoryMap: SMALL_MAP, features: BROADWELL, cpus: 2 }
     const { machine } = createFirmware(options).powerOn()
     const sizes = mappedRanges(machine.bootCpu.translationContext()).ranges.map(
-      ({ start, bytes }) => [start, bytes],
+      ({ start, bytes, pageSize }) => [start, bytes, pageSize],
     )
-    expect(sizes).toEqual([[0n, 2 ** 32]])
+    expect(sizes).toEqual([[0n, 2 ** 32, 2 ** 30]])
     expect(machine.cpus.map(({ cr3 }) => cr3)).toEqual([machine.bootCpu.cr3, machine.bootCpu.cr3])
     expect(machine.cpus[1]!.rsp).not.toBe(machine.bootCpu.rsp)
   })

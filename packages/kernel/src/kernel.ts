@@ -236,7 +236,7 @@ export class Kernel {
   owner(use: string): FrameOwner {
     let owner = this.#owners.get(use)
     if (owner === undefined) {
-      owner = { kind: 'kernel', name: `${this.name}: ${use}` }
+      owner = { kind: 'kernel', name: `${use} of the ${this.name}` }
       this.#owners.set(use, owner)
     }
     return owner

@@ -4,7 +4,7 @@ import { memoryTypeName, MemoryType } from '@trapdoor/uefi'
 
 /** What a kernel lends to the firmware for a call. */
 const LENT =
-  /: (?:task stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map)$/
+  /^(?:task stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map) of /
 
 /** Memory that firmware uses must not be anybody else's. */
 export const h18MemoryOwnership: Rule = {
@@ -31,8 +31,8 @@ export const h18MemoryOwnership: Rule = {
       const written = access === 'write'
       const verb = written ? 'writes to' : access === 'execute' ? 'runs code in' : 'reads'
       report(call.kernel, {
-        message: `firmware ${verb} ${formatAddress(frame * 4096)} inside ${call.service}, memory that is ${owner} by now`,
-        explanation: `The page was the firmware’s before ExitBootServices. Since then it belongs to the kernel, which keeps ${owner} there; ${
+        message: `firmware ${verb} ${formatAddress(frame * 4096)} inside ${call.service}, now ${owner}`,
+        explanation: `The page was the firmware’s before ExitBootServices. Since then it belongs to the kernel, which has its ${owner} there; ${
           written
             ? 'no fault stops the write, and somebody’s data is silently changed.'
             : 'the firmware takes what it finds for its own.'
@@ -56,7 +56,7 @@ export const h18MemoryOwnership: Rule = {
       if (stolen !== undefined) {
         const owner = kernel.machine.memory.owners.get(stolen.frame)?.name ?? ''
         return {
-          message: `firmware follows what it found at ${formatAddress(stolen.frame * 4096)} inside ${call.service}, memory that is ${owner} by now`,
+          message: `firmware follows what it found at ${formatAddress(stolen.frame * 4096)} inside ${call.service}, now ${owner}`,
           explanation: `Just before the exception the firmware read ${formatAddress(stolen.address)}, which it used before ExitBootServices. The page has been the kernel’s since then and holds ${owner}; what it took for a pointer or for code is somebody else’s data: ${error.message}.`,
           physical: stolen.frame * 4096,
         }

@@ -27,8 +27,13 @@ export interface DecodedEntry {
   readonly meaning: string
 }
 
-/** Takes an entry apart (SDM Vol. 3, tables 4-15 to 4-20). */
-export function decodeEntry({ entry, value }: FindingWalkStep): DecodedEntry {
+/**
+ * Takes an entry apart (SDM Vol. 3, tables 4-15 to 4-20). `reserved` where the processor refused it for its reserved bits.
+ */
+export function decodeEntry(
+  { entry, value }: FindingWalkStep,
+  { reserved = false }: { readonly reserved?: boolean } = {},
+): DecodedEntry {
   const bits = BigInt(value)
   const low = Number(BigInt.asIntN(32, bits))
   const noExecute = bits >> 63n === 1n
@@ -41,6 +46,12 @@ export function decodeEntry({ entry, value }: FindingWalkStep): DecodedEntry {
   if ((low & Entry.Present) === 0) {
     const rest = bits === 0n ? 'empty' : 'not present'
     return { flags: flags.join(' ') || '-', meaning: `${rest} (P=0): the walk ends here` }
+  }
+  if (reserved) {
+    return {
+      flags: flags.join(' '),
+      meaning: `0x${(bits & 0xf_ffff_ffff_f000n).toString(16)} is more than a physical address of this CPU (reserved bits are set): the walk ends here`,
+    }
   }
   const page = isLarge ? pageSize : '4 KiB'
   const align = entry === 'PDPTE' ? 0x3fff_ffffn : entry === 'PDE' ? 0x1f_ffffn : 0xfffn

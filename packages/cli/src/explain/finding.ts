@@ -37,10 +37,15 @@ export function renderFinding(finding: Finding, width: number, paint: Paint): st
 }
 
 /** The entries that a walk read, decoded, below one another. */
-export function renderWalk({ walk }: Pick<Finding, 'walk'>): string[] {
+export function renderWalk({
+  walk,
+  access = null,
+}: Pick<Finding, 'walk'> & Partial<Pick<Finding, 'access'>>): string[] {
+  const refusedForReservedBits = access?.errorCode?.includes('reserved bit') === true
   return alignColumns(
-    walk.map((step) => {
-      const { flags, meaning } = decodeEntry(step)
+    walk.map((step, index) => {
+      const reserved = refusedForReservedBits && index === walk.length - 1
+      const { flags, meaning } = decodeEntry(step, { reserved })
       return [
         step.entry,
         `table 0x${BigInt(step.table).toString(16)}[${step.index}]`,

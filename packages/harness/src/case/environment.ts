@@ -132,10 +132,8 @@ export function createEnvironment(config: ResolvedConfig): CaseEnvironment {
 }
 
 function loadMap(source: MemoryMapFile): LoadedMap {
-  const read = readMemoryMaps({
-    file: source.file,
-    bytes: source.bytes ?? readMapFile(source.file),
-  })
+  const file = source.label ?? source.file
+  const read = readMemoryMaps({ file, bytes: source.bytes ?? readMapFile(source.file) })
   const map = selectFirmwareMap(read.maps)
   const descriptors = toMemoryDescriptors(map)
   const warnings = [...read.warnings, ...map.warnings]
@@ -143,7 +141,7 @@ function loadMap(source: MemoryMapFile): LoadedMap {
     descriptors,
     summary: {
       id: source.id,
-      file: source.bytes === undefined ? source.file : null,
+      file: source.bytes === undefined ? file : null,
       format: map.format,
       descriptors: descriptors.length,
       runtimeDescriptors: descriptors.filter(isRuntime).length,

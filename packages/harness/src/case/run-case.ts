@@ -112,6 +112,8 @@ class CaseExecution {
       },
       left: (call) => {
         this.#calls.delete(call.cpu.id)
+        // SetVirtualAddressMap is part of the boot: what a call costs is what it costs ever after.
+        if (call.kernel.phase !== 'running') return
         const { counters } = call
         const { calls } = this.#run
         calls.count++
