@@ -8,7 +8,7 @@ import {
   SystemTable,
 } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import { boot, bootToRuntime, type Caller, SMALL_MAP, smallFirmware } from './caller.ts'
+import { boot, bootToRuntime, type Caller, SMALL_MAP, smallFirmware } from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
 const { AllocatePages, FreePages, GetMemoryMap, ExitBootServices } = BootServicesTable

@@ -1,8 +1,8 @@
 import { MachineReset } from '@trapdoor/core'
 import { EfiStatus } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import { boot, bootToRuntime, type Caller, smallFirmware } from './caller.ts'
-import { Variables } from './variables.ts'
+import { boot, bootToRuntime, type Caller, smallFirmware } from '@trapdoor/plugin-kit'
+import { Variables } from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
 const [PERSIST, POPULATE, RESET] = [0x1_0000, 0x2_0000, 0x4_0000]

@@ -15,7 +15,7 @@ import {
 } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { createFirmware, FirmwareError } from '../src/index.ts'
-import { boot, Caller, SMALL_MAP, smallFirmware } from './caller.ts'
+import { boot, Caller, SMALL_MAP, smallFirmware } from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
 

@@ -2,7 +2,14 @@ import { CpuException } from '@trapdoor/core'
 import { decodeMemoryMap, EfiStatus, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { createFirmware, FirmwareDeadLoop, FirmwareError, type Quirk } from '../src/index.ts'
-import { boot, bootToRuntime, Caller, SMALL_MAP, smallFirmware, VIRTUAL_BASE } from './caller.ts'
+import {
+  boot,
+  bootToRuntime,
+  Caller,
+  SMALL_MAP,
+  smallFirmware,
+  VIRTUAL_BASE,
+} from '@trapdoor/plugin-kit'
 
 function quirk(hooks: Quirk['hooks'], id = 'Q99'): Quirk {
   return { id, name: 'made-up', title: 'made up', sources: [], hooks }

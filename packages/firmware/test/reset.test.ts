@@ -1,8 +1,8 @@
 import { MachineReset } from '@trapdoor/core'
 import { EfiStatus, ResetType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import { boot, bootToRuntime, Caller, smallFirmware } from './caller.ts'
-import { BS, GLOBAL, NV, RT, Variables } from './variables.ts'
+import { boot, bootToRuntime, Caller, smallFirmware } from '@trapdoor/plugin-kit'
+import { BS, GLOBAL, NV, RT, Variables } from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
 

@@ -9,7 +9,14 @@ import {
   SystemTable,
 } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import { boot, bootToRuntime, Caller, SMALL_MAP, smallFirmware, VIRTUAL_BASE } from './caller.ts'
+import {
+  boot,
+  bootToRuntime,
+  Caller,
+  SMALL_MAP,
+  smallFirmware,
+  VIRTUAL_BASE,
+} from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
 const VIRTUAL_MAP = Caller.runtimeMap(SMALL_MAP)

@@ -1,7 +1,7 @@
 import { decodeTime, EfiStatus, type EfiTime, encodeTime } from '@trapdoor/uefi'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { bootToRuntime, type Caller, smallFirmware } from './caller.ts'
+import { bootToRuntime, type Caller, smallFirmware } from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
 const TIME: EfiTime = {

@@ -2,8 +2,8 @@ import { PageFault } from '@trapdoor/core'
 import { EfiStatus } from '@trapdoor/uefi'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { boot, bootToRuntime, SMALL_MAP, smallFirmware } from './caller.ts'
-import { APPEND, BS, GLOBAL, NV, RT, Variables } from './variables.ts'
+import { boot, bootToRuntime, SMALL_MAP, smallFirmware } from '@trapdoor/plugin-kit'
+import { APPEND, BS, GLOBAL, NV, RT, Variables } from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
 const atBoot = (): Variables => new Variables(boot(firmware))

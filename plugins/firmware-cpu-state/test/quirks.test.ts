@@ -1,7 +1,7 @@
 import type { Quirk } from '@trapdoor/firmware'
 import { EfiStatus } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import { bootToRuntime, smallFirmware } from '../../../packages/firmware/test/caller.ts'
+import { bootToRuntime, smallFirmware } from '@trapdoor/plugin-kit'
 import { ifEnabled } from '../src/index.ts'
 
 /** RFLAGS.IF after GetTime was called with it clear. */

@@ -2,14 +2,8 @@ import { MachineReset, PageFault } from '@trapdoor/core'
 import type { Quirk } from '@trapdoor/firmware'
 import { decodeMemoryMap, EfiStatus, isRuntime, MemoryType, ResetType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import {
-  boot,
-  bootToRuntime,
-  Caller,
-  SMALL_MAP,
-  smallFirmware,
-} from '../../../packages/firmware/test/caller.ts'
-import { BS, GLOBAL, NV, RT, Variables } from '../../../packages/firmware/test/variables.ts'
+import { boot, bootToRuntime, Caller, SMALL_MAP, smallFirmware } from '@trapdoor/plugin-kit'
+import { BS, GLOBAL, NV, RT, Variables } from '@trapdoor/plugin-kit'
 import { mmioMissing, page0Write, rtNoAttr } from '../src/index.ts'
 
 const VIRTUAL_MAP = Caller.runtimeMap(SMALL_MAP)

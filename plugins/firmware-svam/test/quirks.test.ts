@@ -10,14 +10,8 @@ import {
   SystemTable,
 } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import {
-  bootToRuntime,
-  Caller,
-  SMALL_MAP,
-  smallFirmware,
-  VIRTUAL_BASE,
-} from '../../../packages/firmware/test/caller.ts'
-import { GLOBAL, Variables } from '../../../packages/firmware/test/variables.ts'
+import { bootToRuntime, Caller, SMALL_MAP, smallFirmware, VIRTUAL_BASE } from '@trapdoor/plugin-kit'
+import { GLOBAL, Variables } from '@trapdoor/plugin-kit'
 import {
   bsTouchRuntime,
   bsTouchSvam,

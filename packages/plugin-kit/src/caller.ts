@@ -10,7 +10,7 @@ import {
   RuntimeServicesTable,
   SystemTable,
 } from '@trapdoor/uefi'
-import { createFirmware, type Firmware, type PoweredMachine, type Quirk } from '../src/index.ts'
+import { createFirmware, type Firmware, type PoweredMachine, type Quirk } from '@trapdoor/firmware'
 
 const WB = 0xfn
 const { RUNTIME } = MemoryAttribute
@@ -48,6 +48,7 @@ const SCRATCH_BYTES = 0x10_0000
 /** Where {@link Caller.enterVirtualMode} puts runtime memory. */
 export const VIRTUAL_BASE = 0xffff_8800_0000_0000n
 
+/** A variant on {@link SMALL_MAP}. */
 export function smallFirmware(quirks: readonly Quirk[] = []): Firmware {
   return createFirmware({ name: 'small', memoryMap: SMALL_MAP, quirks })
 }
@@ -75,35 +76,42 @@ export class Caller {
     return at
   }
 
+  /** Scratch memory that holds `bytes`. */
   put(bytes: Uint8Array): bigint {
     const at = this.room(bytes.length)
     this.cpu.writeBytes(at, bytes)
     return at
   }
 
+  /** Scratch memory that holds a string in UCS-2, with its NUL. */
   text(text: string): bigint {
     return this.put(encodeUcs2(text))
   }
 
+  /** Scratch memory that holds a GUID. */
   guid(text: string): bigint {
     return this.put(parseGuid(text))
   }
 
+  /** Scratch memory that holds a 64-bit number. */
   number(value: bigint): bigint {
     const at = this.room(8)
     this.cpu.write64(at, value)
     return at
   }
 
+  /** Where the system table says that the runtime services table is. */
   get runtimeTable(): bigint {
     return this.cpu.read64(this.systemTable + BigInt(SystemTable.RuntimeServices))
   }
 
+  /** Calls a runtime service at the address that its table holds, and returns the status. */
   service(name: RuntimeServiceName, ...args: readonly bigint[]): bigint {
     const pointer = this.runtimeTable + BigInt(RuntimeServicesTable[name])
     return this.cpu.call(this.cpu.read64(pointer), ...args)
   }
 
+  /** Calls the boot service at an offset of its table, and returns the status. */
   bootService(offset: number, ...args: readonly bigint[]): bigint {
     const table = this.cpu.read64(this.systemTable + BigInt(SystemTable.BootServices))
     return this.cpu.call(this.cpu.read64(table + BigInt(offset)), ...args)
@@ -137,6 +145,7 @@ export class Caller {
     }
   }
 
+  /** ExitBootServices with the current map key. */
   exitBootServices(): bigint {
     return this.bootService(0xe8, this.imageHandle, this.getMemoryMap().key)
   }
@@ -192,7 +201,7 @@ export function boot(firmware: Firmware): Caller {
   return new Caller(firmware.powerOn())
 }
 
-/** A caller after ExitBootServices. */
+/** A caller after ExitBootServices. Throws where that fails. */
 export function bootToRuntime(firmware: Firmware): Caller {
   const caller = boot(firmware)
   const status = caller.exitBootServices()

@@ -1,9 +1,14 @@
 import { decodeUcs2, formatGuid, parseGuid } from '@trapdoor/uefi'
 import type { Caller } from './caller.ts'
 
+/** EFI_GLOBAL_VARIABLE. */
 export const GLOBAL = '8be4df61-93ca-11d2-aa0d-00e098032b8c'
 const VENDOR = '12345678-9abc-def0-1122-334455667788'
-export const [NV, BS, RT, APPEND] = [1n, 2n, 4n, 0x40n]
+/** Attributes of variables, as arguments. */
+export const NV = 1n
+export const BS = 2n
+export const RT = 4n
+export const APPEND = 0x40n
 
 /** The variable services as a program sees them. */
 export class Variables {
@@ -23,9 +28,10 @@ export class Variables {
     this.#data = caller.room(0x4000)
   }
 
+  /** GetVariable with a buffer of `room` bytes. */
   get(
     name: string,
-    vendor = VENDOR,
+    vendor: string = VENDOR,
     room = 0x4000,
   ): {
     status: bigint
@@ -43,7 +49,8 @@ export class Variables {
     return { status, size, attributes: cpu.read32(this.#attributes), data }
   }
 
-  set(name: string, attributes: bigint, data: readonly number[], vendor = VENDOR): bigint {
+  /** SetVariable. */
+  set(name: string, attributes: bigint, data: readonly number[], vendor: string = VENDOR): bigint {
     this.caller.cpu.writeBytes(this.#data, Uint8Array.from(data))
     const named = this.#named(name, vendor)
     return this.caller.service('SetVariable', ...named, attributes, BigInt(data.length), this.#data)
@@ -63,6 +70,7 @@ export class Variables {
     }
   }
 
+  /** QueryVariableInfo. */
   info(attributes: bigint): {
     status: bigint
     maximum: number
