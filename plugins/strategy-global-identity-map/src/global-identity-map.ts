@@ -11,7 +11,7 @@ import {
 const FIRST_MEGABYTE = 0x10_0000
 
 /** Types that are memory, whoever has it. */
-const MEMORY_TYPES: readonly number[] = [
+const MEMORY_TYPES: ReadonlySet<number> = new Set([
   MemoryType.LoaderCode,
   MemoryType.LoaderData,
   MemoryType.BootServicesCode,
@@ -21,7 +21,7 @@ const MEMORY_TYPES: readonly number[] = [
   MemoryType.ConventionalMemory,
   MemoryType.ACPIReclaimMemory,
   MemoryType.ACPIMemoryNVS,
-]
+])
 
 /** Bytes with one cacheability; `end` is exclusive. */
 interface IdentityRange {
@@ -33,7 +33,7 @@ interface IdentityRange {
 /** All memory and all runtime regions of the map, page 0 and the rest of the first megabyte among them, neighbours merged. */
 function identityRanges(map: readonly MemoryDescriptor[]): IdentityRange[] {
   const ranges = map
-    .filter((descriptor) => MEMORY_TYPES.includes(descriptor.type) || isRuntime(descriptor))
+    .filter((descriptor) => MEMORY_TYPES.has(descriptor.type) || isRuntime(descriptor))
     .map((descriptor) => ({
       start: descriptor.physicalStart,
       end: descriptorEnd(descriptor),

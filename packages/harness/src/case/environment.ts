@@ -164,14 +164,16 @@ function readMapFile(file: string): Uint8Array {
   }
 }
 
+/** Types that are no memory. */
+const DEVICE_TYPES: ReadonlySet<number> = new Set([
+  MemoryType.ReservedMemoryType,
+  MemoryType.MemoryMappedIO,
+  MemoryType.MemoryMappedIOPortSpace,
+])
+
 /** Bytes that are memory, whoever has them. */
 function bytesOfRam(descriptors: readonly MemoryDescriptor[]): number {
-  const device: readonly number[] = [
-    MemoryType.ReservedMemoryType,
-    MemoryType.MemoryMappedIO,
-    MemoryType.MemoryMappedIOPortSpace,
-  ]
   return descriptors
-    .filter((descriptor) => !device.includes(descriptor.type))
+    .filter((descriptor) => !DEVICE_TYPES.has(descriptor.type))
     .reduce((sum, each) => sum + descriptorEnd(each) - each.physicalStart, 0)
 }

@@ -67,6 +67,11 @@ interface CountedFinding {
   times: number
 }
 
+/** The finding as the results have it, with how often it was made. */
+function withCount({ finding, times }: CountedFinding): Finding {
+  return times === 1 ? finding : { ...finding, message: `${finding.message} (${times} times)` }
+}
+
 class CaseExecution {
   readonly machine: Machine
   readonly firmware: Firmware
@@ -134,13 +139,13 @@ class CaseExecution {
     const death = this.#play(registry.scenario(spec.scenario).steps)
     const findings = [...this.#findings.values()]
     const failed = this.#run.answers.filter((answer) => !answer.ok)
-    const outcomes: Outcome[] = [
+    const outcomes = new Set<Outcome>([
       death ?? 'ok',
       ...findings.map(({ outcome }) => outcome),
       failed.length > 0 ? 'degraded' : 'ok',
       this.#refusal === undefined ? 'ok' : 'refused',
-    ]
-    const outcome = OUTCOMES.find((each) => outcomes.includes(each)) ?? 'ok'
+    ])
+    const outcome = OUTCOMES.find((each) => outcomes.has(each)) ?? 'ok'
     const worst = findings.find((each) => each.outcome === outcome)
     const reason =
       outcome === 'ok'
@@ -148,9 +153,7 @@ class CaseExecution {
         : (worst?.finding.message ??
           (outcome === 'refused'
             ? `${this.#kernel?.name ?? 'the kernel'} goes without EFI runtime services: ${this.#refusal}`
-            : failed
-                .map(({ name, status, kernel }) => `${name} in ${kernel}: ${status}`)
-                .join('; ')))
+            : describeFailures(failed)))
     return {
       id: spec.id,
       memoryMap: spec.memoryMapId,
@@ -167,9 +170,7 @@ class CaseExecution {
       // The worst first, so that the reason is explained at the top.
       findings: findings
         .toSorted((a, b) => OUTCOMES.indexOf(a.outcome) - OUTCOMES.indexOf(b.outcome))
-        .map(({ finding, times }) =>
-          times === 1 ? finding : { ...finding, message: `${finding.message} (${times} times)` },
-        ),
+        .map(withCount),
       services: this.#run.answers,
       cost: this.#run.cost,
     }

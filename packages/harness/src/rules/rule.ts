@@ -60,9 +60,9 @@ export interface RuleHooks extends KernelHooks {
 export interface RuleContext {
   readonly hooks: RuleHooks
   /** Reports a finding of this rule. One rule reports a kernel once; what it says again is counted. */
-  report(kernel: Kernel, draft: FindingDraft): void
+  readonly report: (kernel: Kernel, draft: FindingDraft) => void
   /** Asked when something ended a machine: `explain` returns a draft where this rule knows the cause, else undefined. The first rule that knows it is believed. */
-  diagnose(explain: (death: Death) => FindingDraft | undefined): void
+  readonly diagnose: (explain: (death: Death) => FindingDraft | undefined) => void
 }
 
 /** Something that must never happen, and how to see that it did. */
