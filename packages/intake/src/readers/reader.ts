@@ -1,0 +1,61 @@
+import type { MapEntry, MapFormat, MapKind } from '../memory-map-text.ts'
+
+/** A descriptor that a line holds. */
+export interface ReadEntry {
+  readonly format: MapFormat
+  readonly kind?: MapKind
+  readonly entry: Omit<MapEntry, 'line'>
+  /** The number that the form gives it. */
+  readonly number?: number
+  /** What the printing program itself found wrong. */
+  readonly mark?: string
+}
+
+/** What a line says of the map that follows or that has just ended. */
+export interface ReadNote {
+  /** Such a line stands before the first entry: a new map begins. */
+  readonly begins?: true
+  /** The kind of the map that begins, where the line tells. */
+  readonly kind?: MapKind
+  /** Such a line stands after the last entry: the map ends here. */
+  readonly ends?: true
+  /** Bytes of the whole map, and from one descriptor to the next: together they say how many entries it has. */
+  readonly mapBytes?: number
+  readonly stride?: number
+  /** How many pages all entries of a type have together. */
+  readonly pages?: { readonly type: number; readonly pages: bigint }
+}
+
+/** How the end of a map shows in a form. */
+export type EndOfMap =
+  /** By a line after it that says so. */
+  | 'footer'
+  /** By any other line after it. */
+  | 'next-line'
+  /** Not at all: the form never holds the whole map. */
+  | 'partial'
+
+/** Knows one printed form, line by line. */
+export interface MapReader {
+  readonly formats: readonly MapFormat[]
+  readonly end: EndOfMap
+  /** Whether a whole map begins with a line that {@link MapReader.note} knows. */
+  readonly needsHeader: boolean
+  /** What a form that is `partial` leaves out. */
+  readonly leavesOut?: string
+  /** The descriptor in a line; undefined where the line is something else. */
+  readonly entry: (line: string) => ReadEntry | undefined
+  readonly note?: (line: string) => ReadNote | undefined
+  /** Whether a line begins as an entry does: one that {@link MapReader.entry} does not understand was torn. */
+  readonly torn: (line: string) => boolean
+}
+
+/** Pages of the range from `start` to `end`, which is exclusive. Zero where it is not after `start`. */
+export function pagesBetween(start: bigint, end: bigint): bigint {
+  return end > start ? (end - start + 0xfffn) >> 12n : 0n
+}
+
+/** Hex digits as a number. */
+export function hex(digits: string): bigint {
+  return BigInt(`0x${digits}`)
+}

@@ -1,0 +1,28 @@
+import { hex, type MapReader, pagesBetween } from './reader.ts'
+
+const ROW =
+  /^\(XEN\)(?: \[[^\]]+\])?\s+([0-9a-f]{13,16})-([0-9a-f]{13,16}) type=(\d+) attr=([0-9a-f]{16})/i
+
+/** The map after `(XEN) EFI memory map:`; ends are inclusive. */
+export const xen: MapReader = {
+  formats: ['xen'],
+  end: 'next-line',
+  needsHeader: true,
+  entry: (line) => {
+    const match = ROW.exec(line)
+    if (match === null) return undefined
+    const [, first, last, type, attribute] = match as unknown as string[]
+    const start = hex(first!)
+    return {
+      format: 'xen',
+      entry: {
+        type: Number(type),
+        start,
+        pages: pagesBetween(start, hex(last!) + 1n),
+        attribute: hex(attribute!),
+      },
+    }
+  },
+  note: (line) => (/^\(XEN\).*\bEFI memory map:/i.test(line) ? { begins: true } : undefined),
+  torn: (line) => /^\(XEN\)(?: \[[^\]]+\])?\s+[0-9a-f]{13,16}(?:-|$)/i.test(line),
+}
