@@ -1,10 +1,34 @@
-import { CpuException, formatAddress, InvalidOpcode, PageFault } from '@trapdoor/core'
+import {
+  CpuException,
+  formatAddress,
+  GeneralProtection,
+  InvalidOpcode,
+  PAGE_SIZE,
+  PageFault,
+  type PhysicalMemory,
+} from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import { memoryTypeName, MemoryType } from '@trapdoor/uefi'
 
 /** What a kernel lends to the firmware for a call. */
 const LENT =
   /^(?:task stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map) of /
+
+/** What is nobody's. */
+const FREE = 'free memory'
+
+/** Whose a page is that the firmware has lost; undefined for its own and for what it was lent. */
+function ownerNow(memory: PhysicalMemory, frame: number): string | undefined {
+  const owner = memory.owners.get(frame)
+  if (owner === undefined) return FREE
+  return owner.kind === 'kernel' && !LENT.test(owner.name) ? owner.name : undefined
+}
+
+/** Whether a page holds a 64-bit word, on an 8-byte boundary. */
+function holds(memory: PhysicalMemory, frame: number, word: bigint): boolean {
+  const page = new BigUint64Array(memory.read(frame * PAGE_SIZE, PAGE_SIZE).buffer)
+  return page.includes(word)
+}
 
 /** Memory that firmware uses must not be anybody else's. */
 export const h18MemoryOwnership: Rule = {
@@ -19,26 +43,23 @@ export const h18MemoryOwnership: Rule = {
   ],
   watch: ({ hooks, report, diagnose }) => {
     hooks.callReturned.tap('H18', (call) => {
-      const { owners } = call.kernel.machine.memory
-      const stolen = call.touches.filter(({ frame }) => {
-        const owner = owners.get(frame)
-        return owner?.kind === 'kernel' && !LENT.test(owner.name)
-      })
-      const worst = stolen.find(({ access }) => access === 'write') ?? stolen[0]
+      const { memory } = call.kernel.machine
+      const lost = call.touches.filter(({ frame }) => ownerNow(memory, frame) !== undefined)
+      const worst = lost.find(({ access }) => access === 'write') ?? lost[0]
       if (worst === undefined) return
       const { frame, access, address } = worst
-      const owner = owners.get(frame)?.name ?? ''
+      const owner = ownerNow(memory, frame)!
       const written = access === 'write'
       const verb = written ? 'writes to' : access === 'execute' ? 'runs code in' : 'reads'
       report(call.kernel, {
-        message: `firmware ${verb} ${formatAddress(frame * 4096)} inside ${call.service}, now ${owner}`,
-        explanation: `The page was the firmware’s before ExitBootServices. Since then it belongs to the kernel, which has its ${owner} there; ${
+        message: `firmware ${verb} ${formatAddress(frame * PAGE_SIZE)} inside ${call.service}, which is ${owner} now`,
+        explanation: `The page was the firmware’s before ExitBootServices. Since then it is the kernel’s to use, and is ${owner} now; ${
           written
             ? 'no fault stops the write, and somebody’s data is silently changed.'
             : 'the firmware takes what it finds for its own.'
         }`,
         severity: written ? 'error' : 'warning',
-        outcome: written ? 'corrupt' : 'ok',
+        outcome: written && owner !== FREE ? 'corrupt' : 'ok',
         call,
         address,
         access,
@@ -49,21 +70,30 @@ export const h18MemoryOwnership: Rule = {
       if (!(error instanceof CpuException) || call === undefined || kernel === undefined) {
         return undefined
       }
-      const stolen = call.touches.find(({ frame, access }) => {
-        const owner = kernel.machine.memory.owners.get(frame)
-        return access !== 'write' && owner?.kind === 'kernel' && !LENT.test(owner.name)
-      })
-      if (stolen !== undefined) {
-        const owner = kernel.machine.memory.owners.get(stolen.frame)?.name ?? ''
+      const address =
+        error instanceof PageFault || error instanceof InvalidOpcode
+          ? error.address
+          : error instanceof GeneralProtection
+            ? error.value
+            : undefined
+      if (address === undefined) return undefined
+      const { memory } = kernel.machine
+      const source = call.touches.find(
+        ({ frame, access }) =>
+          access !== 'write' &&
+          ownerNow(memory, frame) !== undefined &&
+          holds(memory, frame, address),
+      )
+      if (source !== undefined) {
+        const page = formatAddress(source.frame * PAGE_SIZE)
+        const owner = ownerNow(memory, source.frame)
         return {
-          message: `firmware follows what it found at ${formatAddress(stolen.frame * 4096)} inside ${call.service}, now ${owner}`,
-          explanation: `Just before the exception the firmware read ${formatAddress(stolen.address)}, which it used before ExitBootServices. The page has been the kernel’s since then and holds ${owner}; what it took for a pointer or for code is somebody else’s data: ${error.message}.`,
-          physical: stolen.frame * 4096,
+          message: `firmware follows a pointer that it found at ${page} inside ${call.service}, which is ${owner} now`,
+          explanation: `The firmware kept a pointer in this page before ExitBootServices. The page has been the kernel’s to use since then, and what stands there is somebody else’s data: ${formatAddress(address)}, which is no address of anything.`,
+          physical: source.frame * PAGE_SIZE,
         }
       }
-      const address =
-        error instanceof PageFault || error instanceof InvalidOpcode ? error.address : undefined
-      if (address === undefined || address >= 2n ** 47n) return undefined
+      if (address >= 2n ** 47n) return undefined
       const descriptor = descriptorAt(Number(address))
       const bootServices: readonly number[] = [
         MemoryType.BootServicesCode,
