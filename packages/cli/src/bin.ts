@@ -1,5 +1,13 @@
 #!/usr/bin/env node
-import { runCli } from './run-cli.ts'
+import { oldNodeMessage } from './node-version.ts'
+
+const tooOld = oldNodeMessage(process.versions.node)
+if (tooOld !== undefined) {
+  process.stderr.write(tooOld)
+  process.exit(2)
+}
+// What follows may not even load on a Node.js that is too old.
+const { runCli } = await import('./run-cli.ts')
 
 const interrupt = new AbortController()
 process.once('SIGINT', () => interrupt.abort())

@@ -101,10 +101,7 @@ export function boot(choice: BootChoice = {}): Booted {
 
 /** What `swapper_pg_dir` says of an address. */
 export function inSwapper(kernel: Kernel, address: bigint): Inspection {
-  return inspectAddress(
-    kernel.bootCpu.translationContext(kernel.tables.swapper.root),
-    address,
-  )
+  return inspectAddress(kernel.bootCpu.translationContext(kernel.tables.swapper.root), address)
 }
 
 /** What was printed, by whom ever, in order. */

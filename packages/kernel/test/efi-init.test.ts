@@ -44,8 +44,10 @@ describe('efi_init()', () => {
   test('goes on where the signature is wrong, after a line about it', () => {
     const small = smallMachine()
     small.machine.memory.write64(SYSTEM_TABLE, 0n)
-    expect(printed(small)[0]).toBe('EFI: system table signature incorrect!')
-    expect(printed(small)[1]).toBe('EFI v2.70 by Tiny Firmware')
+    expect(printed(small).slice(0, 2)).toEqual([
+      'EFI: system table signature incorrect!',
+      'EFI v2.70 by Tiny Firmware',
+    ])
   })
 
   test('prints at most 99 characters of the vendor', () => {
@@ -102,7 +104,7 @@ describe('efi_init()', () => {
     }
   })
 
-  test('runs before the direct map, and on it alone', () => {
+  test('runs before there is a direct map', () => {
     const hooks = createKernelHooks()
     let lowEnd: number | undefined
     hooks.phase.tap('test', ({ phase, tables }) => {

@@ -305,7 +305,11 @@ describe('layouts', () => {
   })
 
   test('have the image, modules and fixmap at the same place', () => {
-    const upper = ({ startKernelMap, modulesStart, fixmapStart }: typeof LAYOUT_2_6_35): unknown => ({
+    const upper = ({
+      startKernelMap,
+      modulesStart,
+      fixmapStart,
+    }: typeof LAYOUT_2_6_35): unknown => ({
       startKernelMap,
       modulesStart,
       fixmapStart,

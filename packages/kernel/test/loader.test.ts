@@ -114,9 +114,7 @@ describe('ExitBootServices', () => {
     const small = smallMachine({ staleKeys: 2 })
     const error = loadingFails(small)
     expect(error.code).toBe('KERNEL_BAD_HAND_OFF')
-    expect(error.message).toBe(
-      'expected ExitBootServices to succeed, found EFI_INVALID_PARAMETER',
-    )
+    expect(error.message).toBe('expected ExitBootServices to succeed, found EFI_INVALID_PARAMETER')
     expect(small.exits).toHaveLength(2)
   })
 })

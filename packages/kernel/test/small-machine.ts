@@ -160,7 +160,9 @@ const ok: Service = () => EfiStatus.SUCCESS
 /** What SetVirtualAddressMap does to the tables: twelve functions and three pointers become virtual. */
 export function convertTables({ cpu, args }: GateCall): bigint {
   const [size, stride, , address] = args as [bigint, bigint, bigint, bigint]
-  const map = decodeMemoryMap(cpu.readBytes(address, Number(size)), Number(stride)).filter(isRuntime)
+  const map = decodeMemoryMap(cpu.readBytes(address, Number(size)), Number(stride)).filter(
+    isRuntime,
+  )
   const convert = (at: number): void => {
     const pointer = cpu.read64(BigInt(at))
     const region = map.find(
@@ -215,7 +217,13 @@ function bindBootServices(machine: Machine, options: SmallMachineOptions, exits:
   let stale = options.staleKeys ?? 0
   const services: Partial<Record<keyof typeof BootServicesTable, Service>> = {
     GetMemoryMap: ({ cpu, args }) => {
-      const [size, buffer, mapKey, stride, version] = args as [bigint, bigint, bigint, bigint, bigint]
+      const [size, buffer, mapKey, stride, version] = args as [
+        bigint,
+        bigint,
+        bigint,
+        bigint,
+        bigint,
+      ]
       const room = cpu.read64(size)
       cpu.write64(size, BigInt(map.length))
       if (room < BigInt(map.length)) return EfiStatus.BUFFER_TOO_SMALL

@@ -1,12 +1,4 @@
-import {
-  BROADWELL,
-  Cr0,
-  Cr4,
-  Efer,
-  mappedRanges,
-  PageFault,
-  PAT_LINUX,
-} from '@trapdoor/core'
+import { BROADWELL, Cr0, Cr4, Efer, mappedRanges, PageFault, PAT_LINUX } from '@trapdoor/core'
 import { MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import {

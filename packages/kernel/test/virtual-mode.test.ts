@@ -8,7 +8,15 @@ import {
 } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { efiIoremap, EfiServices, type Kernel, KernelPanic } from '../src/index.ts'
-import { boot, type Booted, bootOn, converted, inSwapper, ioremapped, strategyOf } from './booted.ts'
+import {
+  boot,
+  type Booted,
+  bootOn,
+  converted,
+  inSwapper,
+  ioremapped,
+  strategyOf,
+} from './booted.ts'
 import {
   convertTables,
   descriptor,
@@ -252,12 +260,7 @@ describe('efi_ioremap()', () => {
   })
 
   test('extends the direct map for memory that it does not reach', () => {
-    const region = descriptor(
-      MemoryType.RuntimeServicesData,
-      0x2000_0000,
-      0x2001_0000,
-      RUNTIME_WB,
-    )
+    const region = descriptor(MemoryType.RuntimeServicesData, 0x2000_0000, 0x2001_0000, RUNTIME_WB)
     const { kernel, address } = remap(region, [region])
     expect(address).toBe(inDirectMap(0x2000_0000))
     expect(inSwapper(kernel, address + 0xffffn)).toMatchObject({

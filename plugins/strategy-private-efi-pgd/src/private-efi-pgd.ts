@@ -3,6 +3,7 @@ import type {
   Kernel,
   KernelVariable,
   PageTableStrategy,
+  RuntimeCall,
   StrategyDefinition,
 } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
@@ -40,7 +41,7 @@ class PrivateEfiPgd implements PageTableStrategy {
   }
 
   /** efi_call_phys_prelog_in_physmode(). */
-  enter: PageTableStrategy['enter'] = ({ cpu }) => {
+  enter({ cpu }: RuntimeCall): void {
     this.#efiFlags!.write(cpu, cpu.interruptFlag ? 1n : 0n)
     cpu.interruptFlag = false
     this.#saveCr3!.write(cpu, BigInt(cpu.cr3))
@@ -48,7 +49,7 @@ class PrivateEfiPgd implements PageTableStrategy {
   }
 
   /** efi_call_phys_epilog_in_physmode(): nothing but CR3 and IF; what the leaves' G bit keeps in the TLB stays there. */
-  leave: PageTableStrategy['leave'] = ({ cpu }) => {
+  leave({ cpu }: RuntimeCall): void {
     cpu.writeCr3(Number(this.#saveCr3!.read(cpu)))
     cpu.interruptFlag = this.#efiFlags!.read(cpu) !== 0n
   }
