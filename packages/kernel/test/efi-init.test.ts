@@ -15,6 +15,7 @@ import {
   SYSTEM_TABLE,
   VENDOR,
 } from './small-machine.ts'
+import { thrownBy } from './thrown.ts'
 
 /** What a boot on this machine prints about EFI and DMI. */
 function printed(small: SmallMachine): string[] {
@@ -22,15 +23,7 @@ function printed(small: SmallMachine): string[] {
   return messages(small.machine.log.events, 'kernel').filter((text) => !text.startsWith('Starting'))
 }
 
-function faultOf(small: SmallMachine): PageFault {
-  try {
-    bootOn(small)
-  } catch (error) {
-    expect(error).toBeInstanceOf(PageFault)
-    return error as PageFault
-  }
-  throw new Error('the kernel booted')
-}
+const faultOf = (small: SmallMachine): PageFault => thrownBy(PageFault, () => bootOn(small))
 
 describe('efi_init()', () => {
   test('prints the version and the vendor, then the tables, and then DMI has its turn', () => {

@@ -19,6 +19,7 @@ import {
 } from '../src/index.ts'
 import { boot, bootOn, inSwapper } from './booted.ts'
 import { descriptor, FLASH, MAP, RAM_END, RUNTIME_CODE, smallMachine } from './small-machine.ts'
+import { thrownBy } from './thrown.ts'
 
 const PAGE_OFFSET = 0xffff_8800_0000_0000n
 const VMALLOC_START = 0xffff_c900_0000_0000n
@@ -35,15 +36,7 @@ function during<T>(phase: Kernel['phase'], work: (kernel: Kernel) => T): T | und
   return result
 }
 
-function faultOf(work: () => unknown): PageFault {
-  try {
-    work()
-  } catch (error) {
-    expect(error).toBeInstanceOf(PageFault)
-    return error as PageFault
-  }
-  throw new Error('nothing faulted')
-}
+const faultOf = (work: () => unknown): PageFault => thrownBy(PageFault, work)
 
 describe('the direct map', () => {
   test('covers everything up to the end of RAM, firmware and holes included', () => {
@@ -101,11 +94,11 @@ describe('the direct map', () => {
       ...MAP.filter(({ type }) => type !== MemoryType.MemoryMappedIO),
       descriptor(MemoryType.ConventionalMemory, 0x1000_0000, 0xc000_0000),
     ]
-    const sizeOf = (kernel: Kernel): unknown => inSwapper(kernel, PAGE_OFFSET + 0x5000_0000n)
-    expect(sizeOf(boot({ map, features: BROADWELL }).kernel)).toMatchObject({
+    const address = PAGE_OFFSET + 0x5000_0000n
+    expect(inSwapper(boot({ map, features: BROADWELL }).kernel, address)).toMatchObject({
       pageSize: PAGE_SIZE_1G,
     })
-    expect(sizeOf(boot({ map }).kernel)).toMatchObject({ pageSize: PAGE_SIZE_2M })
+    expect(inSwapper(boot({ map }).kernel, address)).toMatchObject({ pageSize: PAGE_SIZE_2M })
   })
 })
 
@@ -262,15 +255,12 @@ describe('set_memory_*()', () => {
   })
 
   test('panics before the page allocator is up, as a split would need a page', () => {
-    const early = during('mm_init', ({ tables }) => {
-      try {
+    const early = during('mm_init', ({ tables }) =>
+      thrownBy(KernelPanic, () => {
         tables.setMemoryUncached(target, 4096)
-      } catch (error) {
-        return error
-      }
-      return undefined
-    })
-    expect(early).toBeInstanceOf(KernelPanic)
+      }),
+    )
+    expect(early?.message).toMatch(/before the page allocator is up/)
   })
 })
 
@@ -305,16 +295,8 @@ describe('layouts', () => {
   })
 
   test('have the image, modules and fixmap at the same place', () => {
-    const upper = ({
-      startKernelMap,
-      modulesStart,
-      fixmapStart,
-    }: typeof LAYOUT_2_6_35): unknown => ({
-      startKernelMap,
-      modulesStart,
-      fixmapStart,
-    })
-    expect(upper(LAYOUT_2_6_26)).toEqual(upper(LAYOUT_2_6_35))
+    const { startKernelMap, modulesStart, fixmapStart } = LAYOUT_2_6_35
+    expect(LAYOUT_2_6_26).toMatchObject({ startKernelMap, modulesStart, fixmapStart })
   })
 })
 

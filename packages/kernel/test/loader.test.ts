@@ -20,12 +20,16 @@ import {
   STRIDE,
   SYSTEM_TABLE,
 } from './small-machine.ts'
+import { thrownBy } from './thrown.ts'
+
+/** Whether a descriptor of {@link MAP} is free memory from 1 MiB on. */
+function isFree({ type, physicalStart }: MemoryDescriptor): boolean {
+  return type === MemoryType.ConventionalMemory && physicalStart >= 0x10_0000
+}
 
 /** {@link MAP} with other conventional memory between 1 MiB and the firmware's own. */
 function mapWith(...free: readonly MemoryDescriptor[]): MemoryDescriptor[] {
-  const isReplaced = ({ type, physicalStart }: MemoryDescriptor): boolean =>
-    type === MemoryType.ConventionalMemory && physicalStart >= 0x10_0000
-  return [...MAP.filter((each) => !isReplaced(each)), ...free]
+  return [...MAP.filter((each) => !isFree(each)), ...free]
 }
 
 const free = (start: number, end: number): MemoryDescriptor =>
@@ -35,15 +39,8 @@ function paramsOf({ machine, bootParams }: HandOff): ReturnType<typeof decodeBoo
   return decodeBootParams(machine.memory.read(bootParams, BOOT_PARAMS_BYTES))
 }
 
-function loadingFails(small: SmallMachine): KernelError {
-  try {
-    loadKernel(small, '')
-  } catch (error) {
-    expect(error).toBeInstanceOf(KernelError)
-    return error as KernelError
-  }
-  throw new Error('the kernel was loaded')
-}
+const loadingFails = (small: SmallMachine): KernelError =>
+  thrownBy(KernelError, () => loadKernel(small, ''))
 
 describe('placement', () => {
   test('is 16 MiB where that is free, whatever is free below', () => {

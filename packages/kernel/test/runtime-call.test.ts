@@ -1,13 +1,7 @@
 import { PageFault, phys, virt } from '@trapdoor/core'
 import { EfiStatus } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import {
-  createKernelHooks,
-  EfiServices,
-  KernelError,
-  type PageTableStrategy,
-  type RuntimeCall,
-} from '../src/index.ts'
+import { createKernelHooks, EfiServices, KernelError, type RuntimeCall } from '../src/index.ts'
 import { boot, type BootChoice, type Booted, flat, messages, strategyOf } from './booted.ts'
 import { gateOf, RUNTIME_DATA } from './small-machine.ts'
 
@@ -105,12 +99,10 @@ test('a call returns what the firmware put into RAX, and has no status before', 
 })
 
 test('a strategy may say where a service is called', () => {
-  const elsewhere = strategyOf('physical', () => {
-    const path = flat.create({})
-    const functionAddress: NonNullable<PageTableStrategy['functionAddress']> = () =>
-      BigInt(gateOf('SetTime'))
-    return { ...path, functionAddress }
-  })
+  const elsewhere = strategyOf('physical', () => ({
+    ...flat.create({}),
+    functionAddress: () => BigInt(gateOf('SetTime')),
+  }))
   const booted = boot({ strategies: [elsewhere] })
   prepared(booted).run()
   expect(booted.calls.map(({ service }) => service)).toEqual(['SetTime'])
@@ -231,18 +223,18 @@ describe('a NULL dereference inside a call', () => {
   })
 })
 
-describe('firmware that returns with interrupts on', () => {
-  const enabling = (choice: BootChoice = {}): Booted =>
-    boot({
-      ...choice,
-      services: {
-        GetTime: ({ cpu }) => {
-          cpu.interruptFlag = true
-          return EfiStatus.SUCCESS
-        },
+const enabling = (choice: BootChoice = {}): Booted =>
+  boot({
+    ...choice,
+    services: {
+      GetTime: ({ cpu }) => {
+        cpu.interruptFlag = true
+        return EfiStatus.SUCCESS
       },
-    })
+    },
+  })
 
+describe('firmware that returns with interrupts on', () => {
   test('has an interrupt handled on its page tables', () => {
     const hooks = createKernelHooks()
     const taken: string[] = []

@@ -121,16 +121,18 @@ describe('vmalloc memory', () => {
     const { kernel, machine } = boot()
     const services = servicesOf(kernel, 'vmalloc')
     const addresses: bigint[] = []
-    let flushes = machine.bootCpu.counters.globalFlushes
+    const before = machine.bootCpu.counters.globalFlushes
+    const flushes: number[] = []
+    // The time, and the capabilities: two pages a call.
     for (let call = 0; call < 33; call++) {
-      // The time, and the capabilities: two pages a call.
-      if (call === 32) expect(machine.bootCpu.counters.globalFlushes).toBe(flushes)
-      flushes = machine.bootCpu.counters.globalFlushes
       const prepared = services.getTime()
       addresses.push(...prepared.call!.args)
+      flushes.push(machine.bootCpu.counters.globalFlushes - before)
       prepared.finish()
     }
-    expect(machine.bootCpu.counters.globalFlushes).toBe(flushes + 2)
+    expect(flushes.slice(0, 32).every((count) => count === 0)).toBe(true)
+    // CR4.PGE off and on again.
+    expect(flushes[32]).toBe(2)
     expect(new Set(addresses.slice(0, 64)).size).toBe(64)
     expect(addresses.slice(64)).toEqual(addresses.slice(0, 2))
   })
@@ -288,15 +290,14 @@ describe('each service has its arguments in the specification’s order', () => 
   test('QueryVariableInfo: attributes, maximum, remaining, largest', () => {
     const services = withFirmware({
       QueryVariableInfo: ({ cpu, args }) => {
-        expect(args[0]).toBe(7n)
-        cpu.write64(args[1]!, 0x1_0000n)
+        cpu.write64(args[1]!, args[0]! << 8n)
         cpu.write64(args[2]!, 0x8000n)
         cpu.write64(args[3]!, 0x400n)
         return EfiStatus.SUCCESS
       },
     })
     expect(services.queryVariableInfo(7).run().value).toEqual({
-      maximumStorage: 0x1_0000n,
+      maximumStorage: 0x700n,
       remainingStorage: 0x8000n,
       maximumVariable: 0x400n,
     })

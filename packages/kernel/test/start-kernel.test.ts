@@ -19,6 +19,7 @@ import {
   RUNTIME_DATA,
   smallMachine,
 } from './small-machine.ts'
+import { thrownBy } from './thrown.ts'
 
 const PHASES: readonly BootPhase[] = [
   'head_64',
@@ -29,15 +30,6 @@ const PHASES: readonly BootPhase[] = [
   'efi',
   'running',
 ]
-
-function errorOf(work: () => unknown): unknown {
-  try {
-    work()
-  } catch (error) {
-    return error
-  }
-  return undefined
-}
 
 describe('the boot', () => {
   test('goes through its phases in order, each once', () => {
@@ -113,12 +105,13 @@ describe('the low half', () => {
 
   test('is empty already when the kernel looks for EFI', () => {
     const hooks = createKernelHooks()
-    let found: unknown
+    let found: PageFault | undefined
     hooks.phase.tap('test', ({ phase, bootCpu }) => {
-      if (phase === 'efi_init') found = errorOf(() => bootCpu.read8(BigInt(RUNTIME_DATA)))
+      if (phase !== 'efi_init') return
+      found = thrownBy(PageFault, () => bootCpu.read8(BigInt(RUNTIME_DATA)))
     })
     boot({ hooks })
-    expect(found).toBeInstanceOf(PageFault)
+    expect(found?.address).toBe(BigInt(RUNTIME_DATA))
   })
 
   test('of a task has the page of the process and nothing else', () => {
@@ -161,8 +154,7 @@ describe('the command line', () => {
   })
 
   test('with virtefi is an error where no strategy is virtual', () => {
-    const error = errorOf(() => boot({ commandLine: 'virtefi' })) as KernelError
-    expect(error).toBeInstanceOf(KernelError)
+    const error = thrownBy(KernelError, () => boot({ commandLine: 'virtefi' }))
     expect(error.code).toBe('KERNEL_NO_STRATEGY')
     expect(error.found).toBe('test-physical')
   })
@@ -183,7 +175,7 @@ describe('the command line', () => {
 
   test('with noefi leaves efi_init() undone for whoever asks', () => {
     const { kernel } = boot({ commandLine: 'noefi' })
-    const error = errorOf(() => kernel.requireEfi) as KernelError
+    const error = thrownBy(KernelError, () => kernel.requireEfi)
     expect(error.code).toBe('KERNEL_WRONG_PHASE')
     expect(error.expected).toBe('a kernel that has been through efi_init')
   })
@@ -305,8 +297,8 @@ describe('a strategy', () => {
 test('a CPU exception in the boot is printed as the kernel’s last words', () => {
   const small = smallMachine()
   small.machine.memory.write64(RUNTIME_DATA + 0x18, 0xffff_8800_0840_0200n)
-  const error = errorOf(() => bootOn(small))
-  expect(error).toBeInstanceOf(PageFault)
+  const { address } = thrownBy(PageFault, () => bootOn(small))
+  expect(address).toBe(0xffff_ffff_ff20_0200n)
   const last = messages(small.machine.log.events, 'kernel').at(-1)
   expect(last).toMatch(/^PANIC: early exception 0e cr2 ffffffffff200200: /)
 })

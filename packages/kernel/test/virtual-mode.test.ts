@@ -63,7 +63,7 @@ describe('SetVirtualAddressMap', () => {
     })
     const { memmap } = kernel.requireEfi.info
     expect(calls[0]!.args).toEqual([BigInt(MAP.length * STRIDE), 48n, 1n, BigInt(memmap)])
-    const withoutVirtual = passed.map((each) => ({ ...each, virtualStart: 0n }))
+    const withoutVirtual = passed.map((each) => Object.assign({}, each, { virtualStart: 0n }))
     expect(withoutVirtual).toEqual(MAP)
   })
 
@@ -100,7 +100,9 @@ describe('SetVirtualAddressMap', () => {
     const withoutSystab = strategyOf('virtual', () => ({
       virtualMap: (kernel: Kernel) =>
         ioremapped(kernel).map((each) =>
-          each.physicalStart === RUNTIME_DATA ? { ...each, virtualStart: 0n } : each,
+          each.physicalStart === RUNTIME_DATA
+            ? Object.assign({}, each, { virtualStart: 0n })
+            : each,
         ),
     }))
     const small = smallMachine()
@@ -132,6 +134,14 @@ describe('SetVirtualAddressMap', () => {
   })
 })
 
+/** Which pages around the runtime code the direct map makes executable: data, code, end and neighbours of their 2 MiB page. */
+function executablePages(kernel: Kernel): boolean[] {
+  return [RUNTIME_DATA, RUNTIME_CODE, 0x85f_f000, 0x860_0000, 0x83f_f000].map((physical) => {
+    const found = inSwapper(kernel, inDirectMap(physical))
+    return found.status === 'mapped' && found.executable
+  })
+}
+
 describe('the early physical mode', () => {
   test('borrows PML4 entry 0 of swapper_pg_dir from the direct map, and gives it back empty', () => {
     let inside: bigint[] = []
@@ -154,11 +164,6 @@ describe('the early physical mode', () => {
   })
 
   test('makes whole 2 MiB pages around runtime code executable, and takes that back', () => {
-    const executable = (kernel: { tables: Kernel['tables']; bootCpu: Cpu }): boolean[] =>
-      [RUNTIME_DATA, RUNTIME_CODE, 0x85f_f000, 0x860_0000, 0x83f_f000].map((physical) => {
-        const found = inSwapper(kernel as Kernel, inDirectMap(physical))
-        return found.status === 'mapped' && found.executable
-      })
     let inside: boolean[] = []
     let started: Kernel | undefined
     const watched = strategyOf('virtual', () => ({
@@ -171,14 +176,14 @@ describe('the early physical mode', () => {
       strategies: [watched],
       services: {
         SetVirtualAddressMap: (call) => {
-          inside = executable(started!)
+          inside = executablePages(started!)
           return convertTables(call)
         },
       },
     })
     expect(inside).toEqual([true, true, true, false, false])
     // What stays executable is what runtime_code_page_mkexec() makes so afterwards: the code itself.
-    expect(executable(kernel)).toEqual([false, true, false, false, false])
+    expect(executablePages(kernel)).toEqual([false, true, false, false, false])
   })
 
   test.each([true, false])(
@@ -223,22 +228,22 @@ describe('the early physical mode', () => {
   })
 })
 
-describe('efi_ioremap()', () => {
-  /** What {@link efiIoremap} does with a region in phase `efi`. */
-  function remap(
-    region: MemoryDescriptor,
-    more: readonly MemoryDescriptor[] = [],
-  ): { kernel: Kernel; address: bigint } {
-    let address = 0n
-    const asking = strategyOf('physical', () => ({
-      setup: (kernel: Kernel) => {
-        address = efiIoremap(kernel, region)
-      },
-    }))
-    const { kernel } = boot({ strategies: [asking], map: [...MAP, ...more] })
-    return { kernel, address }
-  }
+/** What {@link efiIoremap} does with a region in phase `efi`. */
+function remap(
+  region: MemoryDescriptor,
+  more: readonly MemoryDescriptor[] = [],
+): { kernel: Kernel; address: bigint } {
+  let address = 0n
+  const asking = strategyOf('physical', () => ({
+    setup: (kernel: Kernel) => {
+      address = efiIoremap(kernel, region)
+    },
+  }))
+  const { kernel } = boot({ strategies: [asking], map: [...MAP, ...more] })
+  return { kernel, address }
+}
 
+describe('efi_ioremap()', () => {
   test('leaves a region where the direct map has it', () => {
     const { kernel, address } = remap(
       descriptor(MemoryType.RuntimeServicesCode, RUNTIME_CODE, RUNTIME_CODE_END, RUNTIME_WB),

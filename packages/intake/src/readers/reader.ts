@@ -27,7 +27,7 @@ export interface ReadNote {
 }
 
 /** How the end of a map shows in a form. */
-export type EndOfMap =
+type EndOfMap =
   /** By a line after it that says so. */
   | 'footer'
   /** By any other line after it. */

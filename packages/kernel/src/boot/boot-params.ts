@@ -20,7 +20,7 @@ export interface BootParams {
 }
 
 /** Bytes of the zero page and of the command line that follows it. */
-export const BOOT_PARAMS_SIZE = 4096
+const BOOT_PARAMS_SIZE = 4096
 const COMMAND_LINE_SIZE = 2048
 export const BOOT_PARAMS_BYTES: number = BOOT_PARAMS_SIZE + COMMAND_LINE_SIZE
 

@@ -15,7 +15,7 @@ export type ArgumentPlace = 'stack' | 'kmalloc' | 'module' | 'vmalloc'
 /** THREAD_SIZE of x86-64, in pages. */
 const STACK_PAGES = 2
 /** Where every process has a page of its own, as an ELF binary's first page. */
-export const USER_PAGE: VirtualAddress = virt(0x40_0000n)
+const USER_PAGE: VirtualAddress = virt(0x40_0000n)
 
 /** A process that runs on a CPU: page tables with its own low half and the kernel's upper half, a kernel stack, a page of its own. */
 export class Task {
