@@ -1,5 +1,6 @@
 import { createEnvironment, explainCommand, findCase, traceCase } from '@trapdoor/harness'
 import type { Command } from 'commander'
+import { asTyped } from '../command-prefix.ts'
 import { ExitCode } from '../exit-code.ts'
 import { renderExplanation } from '../explain/explanation.ts'
 import type { CliIo } from '../io.ts'
@@ -28,7 +29,7 @@ export function addExplainCommand(
         all: options.all === true,
         registry: config.registry,
         memoryMap: environment.memoryMaps.find((map) => map.id === spec.memoryMapId),
-        reproduce: explainCommand(config, spec.id),
+        reproduce: asTyped(explainCommand(config, spec.id), io),
       })
       io.stdout.write(`${text}\n`)
       finish(ExitCode.Ok)

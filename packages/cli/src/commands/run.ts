@@ -20,6 +20,7 @@ import {
   writeFileAtomically,
 } from '@trapdoor/harness'
 import { type Command, Option } from 'commander'
+import { asTyped } from '../command-prefix.ts'
 import { ExitCode } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
 import {
@@ -82,13 +83,12 @@ async function run(
     await writeFileAtomically(config.expect, serializeExpected(results.cases))
   }
   if (!wantsText) {
-    const command = commandPrefix(io)
     io.stdout.write(
       renderReport(options.reporter, results, {
         io,
         surprises: unexpected,
         expected: expected === undefined ? undefined : relative(io.cwd, config.expect!),
-        explain: (id) => explainCommand(config, id).replace(/^trapdoor/, command),
+        explain: (id) => asTyped(explainCommand(config, id), io),
       }),
     )
     if (output !== false && options.reporter === 'tree') {
@@ -149,9 +149,4 @@ async function expectedOutcomes(
       cause,
     })
   }
-}
-
-/** In Trapdoor's own workspace the command is a script of pnpm. */
-function commandPrefix({ env }: CliIo): string {
-  return env['npm_package_name'] === 'trapdoor-monorepo' ? 'pnpm trapdoor' : 'trapdoor'
 }
