@@ -166,9 +166,11 @@ test('a registry tells its own gates from other bytes', () => {
   const gate = { name: 'GetTime', image: 'PcRtc', run: (): bigint => 0n }
   const bytes = registry.bind(gate)
   expect(bytes).toHaveLength(GATE_SIZE)
-  expect(registry.decode(bytes)).toBe(gate)
-  expect(registry.decode(new Uint8Array(GATE_SIZE))).toBeUndefined()
-  expect(new GateRegistry().decode(bytes)).toBeUndefined()
+  const view = new DataView(bytes.buffer, bytes.byteOffset, GATE_SIZE)
+  const words = [view.getInt32(0, true), view.getInt32(4, true)] as const
+  expect(registry.decode(...words)).toBe(gate)
+  expect(registry.decode(0, 0)).toBeUndefined()
+  expect(new GateRegistry().decode(...words)).toBeUndefined()
 })
 
 test('the recorder is told of each page that is touched, and how', () => {

@@ -25,9 +25,7 @@ export async function play(
 }
 
 /** The table of that name after a boot and a call. */
-export async function tablesAfterBoot(
-  options: string,
-): Promise<(name: string) => TableSurvey> {
+export async function tablesAfterBoot(options: string): Promise<(name: string) => TableSurvey> {
   const { surveys } = await play(options, {
     run: (context) => {
       context.boot()

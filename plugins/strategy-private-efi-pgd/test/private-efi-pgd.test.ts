@@ -70,10 +70,10 @@ describe('state C', () => {
   )
 
   test('maps UC- what cannot be cached, and the rest cached', () => {
-    const patIndex = (address: bigint): unknown => STATES.C.efi.inspect(address)
-    expect(patIndex(0x930_0000n)).toMatchObject({ patIndex: 2 })
-    expect(patIndex(0xffe0_0000n)).toMatchObject({ patIndex: 2 })
-    expect(patIndex(0x921_0000n)).toMatchObject({ patIndex: 0 })
+    const { efi } = STATES.C
+    expect(efi.inspect(0x930_0000n)).toMatchObject({ patIndex: 2 })
+    expect(efi.inspect(0xffe0_0000n)).toMatchObject({ patIndex: 2 })
+    expect(efi.inspect(0x921_0000n)).toMatchObject({ patIndex: 0 })
   })
 
   test('does not tell the direct map of it: the same memory is cached there', () => {
@@ -103,13 +103,16 @@ describe('the loop that runs to the last page inclusive', () => {
 })
 
 describe('every state', () => {
-  test.each(['A', 'B', 'C'] as const)('%s has global 4 KiB leaves that a user cannot reach', (state) => {
-    const low = STATES[state].efi.ranges.filter(({ start }) => start < 2n ** 47n)
-    expect(low.length).toBeGreaterThan(0)
-    for (const range of low) {
-      expect(range).toMatchObject({ pageSize: 4096, global: true, user: false, writable: true })
-    }
-  })
+  test.each(['A', 'B', 'C'] as const)(
+    '%s has global 4 KiB leaves that a user cannot reach',
+    (state) => {
+      const low = STATES[state].efi.ranges.filter(({ start }) => start < 2n ** 47n)
+      expect(low.length).toBeGreaterThan(0)
+      for (const range of low) {
+        expect(range).toMatchObject({ pageSize: 4096, global: true, user: false, writable: true })
+      }
+    },
+  )
 
   test.each(['A', 'B', 'C'] as const)('%s has the direct map and the kernel’s text', (state) => {
     for (const address of [0xffff_8800_0500_0000n, 0xffff_ffff_8100_0000n]) {
@@ -162,27 +165,27 @@ describe('page 0 in state C', () => {
   })
 })
 
-describe('the save area', () => {
-  /** The roots that two CPUs are on after calls that overlap: in, in, out, out. */
-  async function rootsAfterOverlap(options: string): Promise<{ own: number[]; after: number[] }> {
-    let own: number[] = []
-    let after: number[] = []
-    await play(options, {
-      cpus: 2,
-      run: (context) => {
-        context.boot()
-        const { cpus } = context.machine
-        own = cpus.map(({ cr3 }) => cr3)
-        const calls = [0, 1].map((cpu) => context.services('stack', cpu).getTime().call!)
-        for (const call of calls) call.enter()
-        for (const call of calls) call.execute()
-        for (const call of calls) call.leave()
-        after = cpus.map(({ cr3 }) => cr3)
-      },
-    })
-    return { own, after }
-  }
+/** The roots that two CPUs are on after calls that overlap: in, in, out, out. */
+async function rootsAfterOverlap(options: string): Promise<{ own: number[]; after: number[] }> {
+  let own: number[] = []
+  let after: number[] = []
+  await play(options, {
+    cpus: 2,
+    run: (context) => {
+      context.boot()
+      const { cpus } = context.machine
+      own = cpus.map(({ cr3 }) => cr3)
+      const calls = [0, 1].map((cpu) => context.services('stack', cpu).getTime().call!)
+      for (const call of calls) call.enter()
+      for (const call of calls) call.execute()
+      for (const call of calls) call.leave()
+      after = cpus.map(({ cr3 }) => cr3)
+    },
+  })
+  return { own, after }
+}
 
+describe('the save area', () => {
   test('that each CPU has gives it its own CR3 back', async () => {
     const { own, after } = await rootsAfterOverlap('saveArea=perCpu')
     expect(after).toEqual(own)

@@ -20,6 +20,7 @@ export interface GateFunction {
 /** Bytes of a gate: UD2, the letters "TD", and the number of the function. */
 export const GATE_SIZE = 8
 const SIGNATURE = [0x0f, 0x0b, 0x54, 0x44] as const
+const SIGNATURE_WORD = 0x4454_0b0f
 
 /** The functions that gates in memory can stand for. It only grows; forks of a machine share it. */
 export class GateRegistry {
@@ -34,10 +35,8 @@ export class GateRegistry {
     return bytes
   }
 
-  /** The function that these bytes stand for, or undefined where they are no gate. */
-  decode(bytes: Uint8Array): GateFunction | undefined {
-    if (SIGNATURE.some((byte, index) => bytes[index] !== byte)) return undefined
-    const number = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4, true)
-    return this.#functions[number]
+  /** The function that eight bytes stand for, given as two little-endian words, or undefined where they are no gate. */
+  decode(low: number, high: number): GateFunction | undefined {
+    return (low | 0) === SIGNATURE_WORD ? this.#functions[high >>> 0] : undefined
   }
 }

@@ -320,11 +320,7 @@ export class Cpu {
   call(address: bigint, ...args: readonly bigint[]): bigint {
     const returnSlot = BigInt.asUintN(64, this.rsp - 8n)
     this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n)
-    const bytes = this.#copyIn(address, GATE_SIZE, 'execute')
-    const gate = this.machine.gates.decode(bytes)
-    if (gate === undefined) {
-      throw this.#raise(new InvalidOpcode(address, bytes, this.#site()))
-    }
+    const gate = this.#fetchGate(address)
     const { log } = this.machine
     log.emit({ kind: 'call', cpu: this.id, rip: address, name: gate.name, image: gate.image })
     this.#calls.push({ gate, rip: address })
@@ -447,6 +443,22 @@ export class Cpu {
       done += count
     }
     return bytes
+  }
+
+  /** Fetches the gate at an address; other bytes are #UD. */
+  #fetchGate(address: bigint): GateFunction {
+    const memory = this.#memory
+    let gate: GateFunction | undefined
+    if (Number(address & 0xfffn) + GATE_SIZE <= PHYSICAL_PAGE) {
+      const physical = this.translate(address, 'execute')
+      gate = this.machine.gates.decode(memory.read32(physical), memory.read32(physical + 4))
+    } else {
+      const view = new DataView(this.#copyIn(address, GATE_SIZE, 'execute').buffer)
+      gate = this.machine.gates.decode(view.getInt32(0, true), view.getInt32(4, true))
+    }
+    if (gate !== undefined) return gate
+    const bytes = this.#copyIn(address, GATE_SIZE, 'execute')
+    throw this.#raise(new InvalidOpcode(address, bytes, this.#site()))
   }
 
   #newWalker(): PageWalker {

@@ -28,12 +28,14 @@ export class Tlb {
   dirty = false
 
   // A page number has 52 bits: the low 32 are the tag, the rest and the generation the second tag.
-  readonly #tagLow: Int32Array = new Int32Array(SLOTS)
-  readonly #tagHigh: Int32Array = new Int32Array(SLOTS).fill(NO_TAG)
-  readonly #generation: Int32Array = new Int32Array(SLOTS)
-  readonly #frame: Float64Array = new Float64Array(SLOTS)
+  // All five columns lie in one buffer: a fork makes a TLB for each CPU.
+  readonly #columns: ArrayBuffer = new ArrayBuffer(SLOTS * 24)
+  readonly #frame: Float64Array = new Float64Array(this.#columns, 0, SLOTS)
+  readonly #tagLow: Int32Array = new Int32Array(this.#columns, SLOTS * 8, SLOTS)
+  readonly #tagHigh: Int32Array = new Int32Array(this.#columns, SLOTS * 12, SLOTS).fill(NO_TAG)
+  readonly #generation: Int32Array = new Int32Array(this.#columns, SLOTS * 16, SLOTS)
   /** Bits 0 to 2 rights, 3 dirty, 4 global, 5 to 7 PAT index, 8 and up pageFrames. */
-  readonly #flags: Int32Array = new Int32Array(SLOTS)
+  readonly #flags: Int32Array = new Int32Array(this.#columns, SLOTS * 20, SLOTS)
   readonly #evicted: Map<number, TlbEntry> = new Map()
   /** Whether fragments of a large page may be held. */
   #holdsFragments = false

@@ -15,6 +15,8 @@ interface Region {
   readonly holder: symbol
 }
 
+/** Frames are cut from arrays of so many: one allocation a frame would cost more than the frame's use. */
+const FRAMES_PER_POOL = 32
 const NO_FRAMES: readonly undefined[] = Array.from({ length: FRAMES_PER_REGION }, () => undefined)
 
 interface FillRange {
@@ -48,6 +50,8 @@ export class PhysicalMemory {
   #present: Set<number> = new Set()
   #fills: FillRange[] = []
   #patterns: Map<number, Int32Array> = new Map()
+  #pool: Int32Array | undefined
+  #poolUsed = 0
   #flat: Int32Array | undefined
   #flatFrames = 0
   /** What was the flat window before the first fork: shared, never written again. */
@@ -114,7 +118,8 @@ export class PhysicalMemory {
     const index = frame % FRAMES_PER_REGION
     const present = region.frames[index]
     if (present !== undefined && region.owned[index] === 1) return present
-    const copy = (present ?? this.#absent(frame)).slice()
+    const copy = this.#newFrame()
+    copy.set(present ?? this.#absent(frame))
     region.frames[index] = copy
     region.owned[index] = 1
     return copy
@@ -127,7 +132,7 @@ export class PhysicalMemory {
       return
     }
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
-    region.frames[frame % FRAMES_PER_REGION] = new Int32Array(WORDS_PER_FRAME)
+    region.frames[frame % FRAMES_PER_REGION] = this.#newFrame()
     region.owned[frame % FRAMES_PER_REGION] = 1
   }
 
@@ -258,6 +263,16 @@ export class PhysicalMemory {
       return this.#frozen.subarray(frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
     }
     return this.#pattern(0)
+  }
+
+  /** The words of a frame that nobody has, all zero. */
+  #newFrame(): Int32Array {
+    if (this.#pool === undefined || this.#poolUsed === FRAMES_PER_POOL) {
+      this.#pool = new Int32Array(FRAMES_PER_POOL * WORDS_PER_FRAME)
+      this.#poolUsed = 0
+    }
+    const start = this.#poolUsed++ * WORDS_PER_FRAME
+    return this.#pool.subarray(start, start + WORDS_PER_FRAME)
   }
 
   #isFrozen(frame: number): boolean {
