@@ -37,6 +37,6 @@ export {
   sanitizeE820,
   updateE820,
 } from './memory/e820.ts'
-export { type FrameRange, PageAllocator } from './memory/page-allocator.ts'
+export { type FrameRange, PageAllocator, type Placement } from './memory/page-allocator.ts'
 export { KernelTables } from './memory/kernel-tables.ts'
 export { type ArgumentPlace, type Task } from './task/task.ts'

@@ -39,7 +39,7 @@ export const kdump: Scenario = {
     {
       name: 'boot with memory for a crash kernel',
       run: (context) => {
-        context.boot({ commandLine: 'crashkernel=128M' })
+        context.boot({ commandLine: 'crashkernel=64M' })
       },
     },
     { name: 'calls in the first kernel', run: everydayCalls },
@@ -47,6 +47,9 @@ export const kdump: Scenario = {
     {
       name: 'boot the crash kernel',
       run: (context) => {
+        if (context.kernel.crashRegion === undefined) {
+          throw new KernelPanic('no crash kernel is loaded: there was no memory to reserve for it')
+        }
         context.crashKexec()
       },
     },

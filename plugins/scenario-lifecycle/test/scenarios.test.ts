@@ -217,7 +217,7 @@ describe('kdump', () => {
   test('crashes inside SetVariable, and makes the everyday calls in the crash kernel', async () => {
     const trace = await play('none/low-alias/kdump')
     expect(answers(trace)).toEqual([...everyDay('first kernel'), ...everyDay('crash kernel')])
-    expect(messages(trace)).toContain('Reserving 128MB of memory at 160MB for crashkernel')
+    expect(messages(trace)).toContain('Reserving 64MB of memory at 160MB for crashkernel')
     const panic = trace.events.findIndex(
       (event) => event.kind === 'message' && event.text === PANIC,
     )

@@ -197,14 +197,18 @@ function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
   return { definition: choice.definition, instance: createStrategy(choice) }
 }
 
-/** reserve_crashkernel(): the lowest free range below 896 MiB. */
+/** reserve_crashkernel(): the lowest free range below 896 MiB; without one the kernel says so and boots on. */
 function reserveCrashKernel(kernel: Kernel): void {
-  const bytes = Math.ceil(kernel.commandLine.crashKernelBytes / PAGE_SIZE) * PAGE_SIZE
+  const bytes = kernel.commandLine.crashKernelBytes
   if (bytes === 0) return
-  const frame = kernel.allocator.allocate(kernel.owner('crash kernel'), bytes / PAGE_SIZE, {
+  const frame = kernel.allocator.tryAllocate(kernel.owner('crash kernel'), bytes / PAGE_SIZE, {
     align: CRASH_ALIGN / PAGE_SIZE,
     below: CRASH_LIMIT / PAGE_SIZE,
   })
+  if (frame === undefined) {
+    kernel.print('crashkernel reservation failed - No suitable area found.')
+    return
+  }
   kernel.crashRegion = { start: frame * PAGE_SIZE, end: frame * PAGE_SIZE + bytes }
   kernel.print(
     `Reserving ${bytes / 2 ** 20}MB of memory at ${(frame * PAGE_SIZE) / 2 ** 20}MB for crashkernel`,

@@ -7,6 +7,12 @@ export interface FrameRange {
   end: number
 }
 
+/** Where frames may be, in frames; `below` is exclusive. */
+export interface Placement {
+  readonly align?: number
+  readonly below?: number
+}
+
 /** Below this frame memory is kept for those who ask for it (ZONE_DMA: the first 16 MiB). */
 const ZONE_DMA_END = 0x1000
 
@@ -30,16 +36,21 @@ export class PageAllocator {
   }
 
   /** The first of `count` contiguous frames; panics where there are none left. `align` in frames; `below` is an exclusive end in frames. */
-  allocate(
+  allocate(owner: FrameOwner, count = 1, place: Placement = {}): number {
+    const start = this.tryAllocate(owner, count, place)
+    if (start !== undefined) return start
+    throw new KernelPanic(`Out of memory: no ${count} contiguous page(s) for ${owner.name}`)
+  }
+
+  /** As {@link allocate}, but undefined where there are none left. */
+  tryAllocate(
     owner: FrameOwner,
-    count = 1,
-    { align = 1, below = Infinity }: { align?: number; below?: number } = {},
-  ): number {
+    count: number,
+    { align = 1, below = Infinity }: Placement = {},
+  ): number | undefined {
     const start =
       this.#find(count, align, ZONE_DMA_END, below) ?? this.#find(count, align, 0, below)
-    if (start === undefined) {
-      throw new KernelPanic(`Out of memory: no ${count} contiguous page(s) for ${owner.name}`)
-    }
+    if (start === undefined) return undefined
     this.reserve(start, start + count)
     this.#memory.owners.set(start, start + count, owner)
     return start
