@@ -211,6 +211,15 @@ describe('crashkernel=', () => {
     expect(kernel.crashRegion).toEqual({ start: 0x300_0000, end: 0x300_2000 })
   })
 
+  test('without so much memory in one piece reserves nothing, and the kernel boots on', () => {
+    const { kernel, machine } = boot({ commandLine: 'crashkernel=128M' })
+    expect(kernel.phase).toBe('running')
+    expect(kernel.crashRegion).toBeUndefined()
+    expect(messages(machine.log.events, 'kernel')).toContain(
+      'crashkernel reservation failed - No suitable area found.',
+    )
+  })
+
   test('left out reserves nothing', () => {
     expect(boot().kernel.crashRegion).toBeUndefined()
   })

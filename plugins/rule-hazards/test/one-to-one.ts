@@ -1,4 +1,4 @@
-import { PageTableBuilder, phys, virt } from '@trapdoor/core'
+import { type PageTableBuilder, phys, virt } from '@trapdoor/core'
 import {
   efiIoremap,
   type Kernel,
@@ -57,8 +57,7 @@ export const oneToOne: StrategyDefinition = {
       leave: ({ cpu, before }) => {
         cpu.writeCr3(options['saved'] === 'shared' ? shared : before.cr3)
         cpu.interruptFlag =
-          options['saved'] === 'flag-on' ||
-          (options['saved'] !== 'no-flag' && before.interruptFlag)
+          options['saved'] === 'flag-on' || (options['saved'] !== 'no-flag' && before.interruptFlag)
       },
     } satisfies PageTableStrategy
   },
@@ -106,7 +105,9 @@ export const directMap: StrategyDefinition = {
   create: () => ({
     virtualMap: (kernel) =>
       kernel.requireEfi.memoryMap.map((each) =>
-        isRuntime(each) ? Object.assign({}, each, { virtualStart: efiIoremap(kernel, each) }) : each,
+        isRuntime(each)
+          ? Object.assign({}, each, { virtualStart: efiIoremap(kernel, each) })
+          : each,
       ),
   }),
 }

@@ -165,16 +165,17 @@ describe('H9', () => {
   })
 })
 
-describe('H10', () => {
-  const inspected = (strategy: string): ReturnType<typeof play> =>
-    play({
-      strategy,
-      run: (context) => {
-        bootAndCall(context)
-        context.inspectTables()
-      },
-    })
+/** A boot, a call and a look at the tables. */
+const inspected = (strategy: string): ReturnType<typeof play> =>
+  play({
+    strategy,
+    run: (context) => {
+      bootAndCall(context)
+      context.inspectTables()
+    },
+  })
 
+describe('H10', () => {
   test('counts what is writable and executable while firmware runs', async () => {
     const finding = findingOf(await inspected('one-to-one:rights=all'), 'H10')
     // 0x60 pages of data, 0x20 of code, 2 MiB of flash.
@@ -202,7 +203,8 @@ describe('H15', () => {
     })
     expect(findingOf(trace, 'H15')).toMatchObject({
       service: 'GetTime',
-      message: 'GetTime returned with interrupts on, and one was taken before the kernel had switched back',
+      message:
+        'GetTime returned with interrupts on, and one was taken before the kernel had switched back',
     })
     expect(rulesOf(trace)).toEqual(['H15'])
   })
@@ -230,7 +232,7 @@ describe('H18', () => {
     expect(findingOf(trace, 'H18')).toMatchObject({
       severity: 'error',
       message:
-        'firmware writes to 0x0000000008300000 inside GetTime, now page cache of the first kernel',
+        'firmware writes to 0x0000000008300000 inside GetTime, which is page cache of the first kernel now',
       access: { kind: 'write' },
       physical: { owner: 'page cache of the first kernel' },
     })
@@ -249,7 +251,8 @@ describe('H18', () => {
     expect(trace.result.outcome).toBe('ok')
     expect(findingOf(trace, 'H18')).toMatchObject({
       severity: 'warning',
-      message: 'firmware reads 0x0000000008300000 inside GetTime, now page cache of the first kernel',
+      message:
+        'firmware reads 0x0000000008300000 inside GetTime, which is page cache of the first kernel now',
     })
   })
 

@@ -7,21 +7,30 @@ import {
   traceCase,
 } from '@trapdoor/harness'
 import { efiIoremap, type Kernel, type StrategyDefinition } from '@trapdoor/kernel'
-import { EfiStatus, isRuntime } from '@trapdoor/uefi'
+import { EfiStatus, isRuntime, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import plugin from '../src/index.ts'
 
-/** The kernel's own tables, borrowed: PML4 entry 0 is the direct map's while firmware runs, made executable for it. */
+const RUNTIME_TYPES: readonly number[] = [
+  MemoryType.RuntimeServicesCode,
+  MemoryType.RuntimeServicesData,
+]
+
+/** The task's own tables: PML4 entry 0 is the direct map's while firmware runs, and runtime regions can be executed there. */
 const lowAlias: StrategyDefinition = {
   name: 'low-alias',
   title: 'the direct map at physical addresses',
   mode: 'physical',
   sources: ['this test'],
   create: () => ({
-    setup: ({ tables, requireEfi: efi }) => {
-      for (const { physicalStart, numberOfPages } of efi.memoryMap.filter(isRuntime)) {
-        const start = tables.directMapAddress(physicalStart)
-        tables.setMemoryExecutable(start, numberOfPages * 4096, true)
+    setup: (kernel) => {
+      for (const region of kernel.requireEfi.memoryMap) {
+        if (!RUNTIME_TYPES.includes(region.type)) continue
+        kernel.tables.setMemoryExecutable(
+          efiIoremap(kernel, region),
+          region.numberOfPages * 4096,
+          true,
+        )
       }
     },
     enter: ({ cpu, kernel }) => {
@@ -82,14 +91,14 @@ const QUIRKS: readonly Quirk[] = [
   }),
 ]
 
-async function play(cell: string): Promise<CaseTrace> {
+async function play(cell: string, map = 'small'): Promise<CaseTrace> {
   const strategies = [lowAlias, directMap]
   const config = await loadConfig({
     directory: import.meta.dirname,
     builtIn: [plugin, { name: 'test', apiVersion: 1, strategies, quirks: QUIRKS }],
-    overrides: { memoryMaps: ['small.txt'] },
+    overrides: { memoryMaps: [`${map}.txt`] },
   })
-  return traceCase(createEnvironment(config), findCase(config, `small/${cell}`))
+  return traceCase(createEnvironment(config), findCase(config, `${map}/${cell}`))
 }
 
 /** The answers of a case, as "kernel: service". Those that were not right say so. */
@@ -217,7 +226,7 @@ describe('kdump', () => {
   test('crashes inside SetVariable, and makes the everyday calls in the crash kernel', async () => {
     const trace = await play('none/low-alias/kdump')
     expect(answers(trace)).toEqual([...everyDay('first kernel'), ...everyDay('crash kernel')])
-    expect(messages(trace)).toContain('Reserving 64MB of memory at 160MB for crashkernel')
+    expect(messages(trace)).toContain('Reserving 64MB of memory at 48MB for crashkernel')
     const panic = trace.events.findIndex(
       (event) => event.kind === 'message' && event.text === PANIC,
     )
@@ -234,6 +243,14 @@ describe('kdump', () => {
     // One a kernel; the third never came back.
     expect(callsTo(trace, 'SetVariable')).toHaveLength(3)
     expect(returns).toHaveLength(2)
+  })
+
+  test('ends with the crash where there was no memory for a crash kernel', async () => {
+    const trace = await play('none/low-alias/kdump', 'crowded')
+    expect(messages(trace)).toContain('crashkernel reservation failed - No suitable area found.')
+    expect(answers(trace)).toEqual(everyDay('first kernel'))
+    expect(trace.result.outcome).toBe('fault')
+    expect(trace.result.reason).toMatch(/no crash kernel is loaded/)
   })
 
   test('crashes right after a call that was over too soon', async () => {

@@ -199,7 +199,7 @@ function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
 
 /** reserve_crashkernel(): the lowest free range below 896 MiB; without one the kernel says so and boots on. */
 function reserveCrashKernel(kernel: Kernel): void {
-  const bytes = kernel.commandLine.crashKernelBytes
+  const bytes = Math.ceil(kernel.commandLine.crashKernelBytes / PAGE_SIZE) * PAGE_SIZE
   if (bytes === 0) return
   const frame = kernel.allocator.tryAllocate(kernel.owner('crash kernel'), bytes / PAGE_SIZE, {
     align: CRASH_ALIGN / PAGE_SIZE,
