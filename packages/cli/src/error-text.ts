@@ -12,6 +12,9 @@ interface CodedError {
   readonly line?: number
 }
 
+/** Lines of a stack that are worth showing. */
+const MOST_FRAMES = 2
+
 /** Whether an error says what was expected, so that its stack is of no use to the user. */
 function isCodedError(error: unknown): error is Error & CodedError {
   return (
@@ -39,6 +42,17 @@ export function formatError(error: unknown, cwd: string, paint: Paint): string {
   }
   // Most messages are made of these two already.
   if (!message.includes(expected)) lines.push(`  expected: ${expected}`, `  found: ${found}`)
+  if (error.cause instanceof Error && !isCodedError(error.cause))
+    lines.push(...whereThrown(error.cause))
   if (hint !== undefined) lines.push(`  hint: ${hint}`)
   return `${lines.join('\n')}\n`
+}
+
+/** The first places in the stack of an error that are neither Node.js nor a library. */
+function whereThrown(cause: Error): string[] {
+  const frames = (cause.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line))
+  return frames
+    .filter((line) => !/node:|[/\\]node_modules[/\\]/.test(line))
+    .slice(0, MOST_FRAMES)
+    .map((line) => `  ${line.trim()}`)
 }

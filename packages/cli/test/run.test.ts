@@ -145,7 +145,7 @@ describe('compare', () => {
   test('says where outcomes, costs and ranges differ', async () => {
     const { code, stdout } = await trapdoor(['compare', ...STRATEGIES], { cwd: folderWithMap() })
     expect(code).toBe(0)
-    expect(stdout).toContain('kexec     legacy-virtual ✗ fault against private-efi-pgd ✓ ok')
+    expect(stdout).toContain('kexec  legacy-virtual ✗ fault against private-efi-pgd ✓ ok')
     expect(stdout).toMatch(/page tables +\d/)
     expect(stdout).toMatch(/only (?:legacy-virtual|private-efi-pgd): R[OW] N?X/)
   })

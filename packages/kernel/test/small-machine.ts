@@ -37,7 +37,7 @@ import {
 
 /** What this firmware's maps are apart: edk2's stride, not the structure's size. */
 export const STRIDE = 48
-export const WB = 0xfn
+const WB = 0xfn
 export const RUNTIME_WB: bigint = WB | MemoryAttribute.RUNTIME
 export const RUNTIME_UC: bigint = MemoryAttribute.UC | MemoryAttribute.RUNTIME
 
@@ -78,12 +78,12 @@ export const MAP: readonly MemoryDescriptor[] = [
 ]
 
 /** Where this firmware has what, in bytes. */
-export const SYSTEM_TABLE = RUNTIME_DATA
+export const SYSTEM_TABLE: number = RUNTIME_DATA + 0x80
 export const RUNTIME_TABLE: number = RUNTIME_DATA + 0x100
 export const VENDOR: number = RUNTIME_DATA + 0x200
 export const CONFIGURATION_TABLE: number = RUNTIME_DATA + 0x300
 export const SMBIOS: number = RUNTIME_DATA + 0x400
-export const IMAGE_HANDLE = 0x7ab1en
+const IMAGE_HANDLE = 0x7ab1en
 const BOOT_TABLE = BOOT_DATA
 const STACK_TOP = BOOT_DATA + 0x10_0000
 const PAGE_TABLES = BOOT_DATA + 0x20_0000
@@ -95,7 +95,7 @@ export function gateOf(service: RuntimeServiceName): number {
 }
 
 /** A call that arrived at a runtime service. */
-export interface ArrivedCall {
+interface ArrivedCall {
   readonly service: RuntimeServiceName
   readonly cpu: number
   readonly rip: bigint

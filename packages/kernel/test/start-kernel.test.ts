@@ -18,6 +18,7 @@ import {
   RUNTIME_CODE_END,
   RUNTIME_DATA,
   smallMachine,
+  SYSTEM_TABLE,
 } from './small-machine.ts'
 import { thrownBy } from './thrown.ts'
 
@@ -305,7 +306,7 @@ describe('a strategy', () => {
 
 test('a CPU exception in the boot is printed as the kernel’s last words', () => {
   const small = smallMachine()
-  small.machine.memory.write64(RUNTIME_DATA + 0x18, 0xffff_8800_0840_0200n)
+  small.machine.memory.write64(SYSTEM_TABLE + 0x18, 0xffff_8800_0840_0200n)
   const { address } = thrownBy(PageFault, () => bootOn(small))
   expect(address).toBe(0xffff_ffff_ff20_0200n)
   const last = messages(small.machine.log.events, 'kernel').at(-1)

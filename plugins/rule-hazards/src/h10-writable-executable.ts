@@ -21,8 +21,8 @@ export const h10WritableExecutable: Rule = {
         if (first === undefined || !survey.usedForCalls) continue
         const bytes = both.reduce((sum, range) => sum + range.bytes, 0)
         report(kernel, {
-          message: `${bytes / 1024} KiB are writable and executable in ${survey.name}`,
-          explanation: `Whatever can write there can run code there. The first of ${both.length} ranges is ${formatAddress(first.start)}.`,
+          message: `${Math.round(bytes / 2 ** 18) / 4} MiB are writable and executable in ${survey.name}`,
+          explanation: `Whatever can write there can run code there. ${both.length === 1 ? 'The range begins' : `The first of ${both.length} ranges begins`} at ${formatAddress(first.start)}.`,
           address: first.start,
           root: survey.root,
           access: 'execute',

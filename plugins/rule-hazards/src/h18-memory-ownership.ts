@@ -47,12 +47,12 @@ export const h18MemoryOwnership: Rule = {
       const lost = call.touches.filter(({ frame }) => ownerNow(memory, frame) !== undefined)
       const worst = lost.find(({ access }) => access === 'write') ?? lost[0]
       if (worst === undefined) return
-      const { frame, access, address } = worst
+      const { frame, access, address, image = 'firmware' } = worst
       const owner = ownerNow(memory, frame)!
       const written = access === 'write'
       const verb = written ? 'writes to' : access === 'execute' ? 'runs code in' : 'reads'
       report(call.kernel, {
-        message: `firmware ${verb} ${formatAddress(frame * PAGE_SIZE)} inside ${call.service}, which is ${owner} now`,
+        message: `${image} ${verb} ${formatAddress(frame * PAGE_SIZE)} inside ${call.service}, which is ${owner} now`,
         explanation: `The page was the firmware’s before ExitBootServices. Since then it is the kernel’s to use, and is ${owner} now; ${
           written
             ? 'no fault stops the write, and somebody’s data is silently changed.'
@@ -63,7 +63,7 @@ export const h18MemoryOwnership: Rule = {
         call,
         address,
         access,
-        actor: 'firmware',
+        actor: image,
       })
     })
     diagnose(({ error, call, kernel, descriptorAt, image }) => {
@@ -88,7 +88,7 @@ export const h18MemoryOwnership: Rule = {
         const page = formatAddress(source.frame * PAGE_SIZE)
         const owner = ownerNow(memory, source.frame)
         return {
-          message: `firmware follows a pointer that it found at ${page} inside ${call.service}, which is ${owner} now`,
+          message: `${source.image ?? 'firmware'} follows a pointer that it found at ${page} inside ${call.service}, which is ${owner} now`,
           explanation: `The firmware kept a pointer in this page before ExitBootServices. The page has been the kernel’s to use since then, and what stands there is somebody else’s data: ${formatAddress(address)}, which is no address of anything.`,
           physical: source.frame * PAGE_SIZE,
         }

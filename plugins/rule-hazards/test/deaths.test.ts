@@ -186,8 +186,9 @@ describe('H10', () => {
   test('knows code that cannot be executed, and what the map calls it', async () => {
     expect(await deathOf({ strategy: 'one-to-one:rights=data' })).toMatchObject({
       rule: 'H10',
-      message:
-        'firmware runs code in RuntimeServicesCode inside GetTime, which is mapped without execution rights',
+      message: expect.stringMatching(
+        /RuntimeServicesCode inside GetTime, which is mapped without execution rights/,
+      ),
     })
   })
 
@@ -243,8 +244,9 @@ describe('H18', () => {
     })
     expect(death).toMatchObject({
       rule: 'H18',
-      message:
-        'firmware follows a pointer that it found at 0x0000000008300000 inside GetTime, which is page cache of the first kernel now',
+      message: expect.stringMatching(
+        /follows a pointer that it found at 0x0000000008300000 inside GetTime.*page cache/,
+      ),
     })
   })
 })

@@ -181,7 +181,7 @@ describe('H10', () => {
     // 0x60 pages of data, 0x20 of code, 2 MiB of flash.
     expect(finding).toMatchObject({
       severity: 'info',
-      message: expect.stringMatching(/^2560 KiB are writable and executable in one_to_one/),
+      message: expect.stringMatching(/^2\.5 MiB are writable and executable in one_to_one/),
       access: { kind: 'execute', address: '0x0000000009100000' },
     })
   })
@@ -231,8 +231,9 @@ describe('H18', () => {
     expect(trace.result.outcome).toBe('corrupt')
     expect(findingOf(trace, 'H18')).toMatchObject({
       severity: 'error',
-      message:
-        'firmware writes to 0x0000000008300000 inside GetTime, which is page cache of the first kernel now',
+      message: expect.stringMatching(
+        /writes to 0x0000000008300000 inside GetTime.*page cache of the first kernel/,
+      ),
       access: { kind: 'write' },
       physical: { owner: 'page cache of the first kernel' },
     })
@@ -251,8 +252,9 @@ describe('H18', () => {
     expect(trace.result.outcome).toBe('ok')
     expect(findingOf(trace, 'H18')).toMatchObject({
       severity: 'warning',
-      message:
-        'firmware reads 0x0000000008300000 inside GetTime, which is page cache of the first kernel now',
+      message: expect.stringMatching(
+        /reads 0x0000000008300000 inside GetTime.*page cache of the first kernel/,
+      ),
     })
   })
 

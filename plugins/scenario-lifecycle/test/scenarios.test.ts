@@ -11,10 +11,10 @@ import { EfiStatus, isRuntime, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import plugin from '../src/index.ts'
 
-const RUNTIME_TYPES: readonly number[] = [
+const RUNTIME_TYPES: ReadonlySet<number> = new Set([
   MemoryType.RuntimeServicesCode,
   MemoryType.RuntimeServicesData,
-]
+])
 
 /** The task's own tables: PML4 entry 0 is the direct map's while firmware runs, and runtime regions can be executed there. */
 const lowAlias: StrategyDefinition = {
@@ -25,7 +25,7 @@ const lowAlias: StrategyDefinition = {
   create: () => ({
     setup: (kernel) => {
       for (const region of kernel.requireEfi.memoryMap) {
-        if (!RUNTIME_TYPES.includes(region.type)) continue
+        if (!RUNTIME_TYPES.has(region.type)) continue
         kernel.tables.setMemoryExecutable(
           efiIoremap(kernel, region),
           region.numberOfPages * 4096,

@@ -28,19 +28,21 @@ export function renderOutcomeDifferences(
   }
   if (groups.size === 0) return [`  the same in all ${plural(pairs.length, 'cell')}`]
   const lines: string[] = []
+  const longest = Math.max(...[...groups.values()].map(([pair]) => pair!.first.scenario.length))
+  const indent = ' '.repeat(longest + 4)
   for (const cells of groups.values()) {
     const { first, second } = cells[0]!
     const firmware = distinct(cells.map((cell) => firmwareLabel(cell.first.quirks)))
     const maps = distinct(cells.map((cell) => cell.first.memoryMap))
     lines.push(
-      `  ${padEnd(first.scenario, 10)}${mark(first, paint)} against ${mark(second, paint)} in ${plural(cells.length, 'cell')}`,
-      ...wrap(`${firmware.join(', ')} · ${maps.join(', ')}`, width, '            ').map((line) =>
+      `  ${padEnd(first.scenario, longest + 2)}${mark(first, paint)} against ${mark(second, paint)} in ${plural(cells.length, 'cell')}`,
+      ...wrap(`${firmware.join(', ')} · ${maps.join(', ')}`, width, indent).map((line) =>
         paint('dim', line),
       ),
     )
     for (const side of [first, second]) {
       if (side.outcome !== 'ok') {
-        lines.push(...wrap(`${side.strategy}: ${side.reason}`, width, '            '))
+        lines.push(...wrap(`${side.strategy}: ${side.reason}`, width, indent))
       }
     }
   }
@@ -98,8 +100,9 @@ function howOften(value: number): string {
   return value === 1 ? 'yes' : 'at times'
 }
 
+/** Bytes in a unit that still shows a difference of one page in small amounts. */
 function formatWhole(bytes: number): string {
-  return formatBytes(Math.round(bytes))
+  return bytes < 64 * 2 ** 20 ? `${Math.round(bytes / 1024)} KiB` : formatBytes(Math.round(bytes))
 }
 
 /** The addresses that only one of two maps, or that both map differently. */

@@ -18,6 +18,7 @@ interface Item {
   readonly era: string
   readonly depth: number
   readonly kind: MachineEvent['kind']
+  readonly cpu: number | undefined
   readonly text: string
   /** Lines with the same non-empty fold next to one another become one. */
   readonly fold: string
@@ -72,7 +73,9 @@ function describeAll(events: readonly MachineEvent[], { rootName }: TimelineOpti
       continue
     }
     const { sequence, era, kind } = event
-    items.push({ sequence, era, depth, kind, ...describe(event, returns.get(index), rootName) })
+    const cpu = 'cpu' in event ? event.cpu : undefined
+    const told = describe(event, returns.get(index), rootName)
+    items.push({ sequence, era, depth, kind, cpu, ...told })
     if (event.kind === 'call') depth++
     if (event.kind === 'phase') depth = 0
   }
@@ -147,7 +150,9 @@ function fold(items: readonly Item[]): Item[] {
     stretch = []
   }
   for (const item of items) {
-    if (item.fold === '' || (stretch[0] !== undefined && stretch[0].era !== item.era)) flush()
+    const last = stretch.at(-1)
+    // What two CPUs do in turn is told in turn.
+    if (item.fold === '' || last?.era !== item.era || last.cpu !== item.cpu) flush()
     if (item.fold === '') folded.push(item)
     else stretch.push(item)
   }

@@ -27,8 +27,8 @@ export function renderSummary(results: Results, options: SummaryOptions): string
     ...surprises
       .slice(0, MOST_SURPRISES)
       .map(
-        ({ result, expected: wanted }) =>
-          `  ${result.id}  expected ${wanted}, was ${result.outcome}`,
+        ({ result, expected: wanted, named }) =>
+          `  ${result.id}  ${named ? `expected ${wanted}` : 'not in that file'}, was ${result.outcome}`,
       ),
   )
   if (surprises.length > MOST_SURPRISES) {

@@ -61,6 +61,7 @@ function nameWhatThrows(hook: FirmwareHooks[keyof FirmwareHooks]): void {
         try {
           return tap.fn(...args)
         } catch (error) {
+          if (error instanceof FirmwareError) throw inQuirk(error, hook.name, tap.name)
           if (!isQuirksFault(error)) throw error
           throw new FirmwareError('FIRMWARE_QUIRK_FAILED', {
             expected: `hook "${hook.name}" of quirk ${tap.name} to run`,
@@ -70,6 +71,16 @@ function nameWhatThrows(hook: FirmwareHooks[keyof FirmwareHooks]): void {
         }
       },
     }),
+  })
+}
+
+/** An error that says itself what is wrong, with the quirk that caused it. */
+function inQuirk(error: FirmwareError, hook: string | undefined, quirk: string): FirmwareError {
+  return new FirmwareError(error.code, {
+    expected: error.expected,
+    found: `${error.found}, in hook "${hook}" of quirk ${quirk}`,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    cause: error.cause,
   })
 }
 

@@ -11,6 +11,7 @@ import type { MemoryMapFile, ResolvedConfig } from '../config/resolved-config.ts
 import { HarnessError } from '../error.ts'
 import type { MemoryMapSummary } from '../results/results.ts'
 import type { Death, FindingDraft, Rule, RuleHooks, TableInspection } from '../rules/rule.ts'
+import { GuardedTaps, guardOf } from './rule-guard.ts'
 
 /** A memory map that cases run on. */
 interface LoadedMap {
@@ -61,13 +62,17 @@ export class CaseEnvironment {
     this.hooks.phase.tap(name, (kernel) => listener(kernel)?.phase(kernel))
     this.hooks.callEntered.tap(name, (call) => listener(call.kernel)?.entered(call))
     this.hooks.refused.tap(name, (kernel, reason) => listener(kernel)?.refused(kernel, reason))
+    const taps = new GuardedTaps(this.hooks)
     for (const rule of config.registry.rules.values()) {
-      rule.watch({
-        hooks: this.hooks,
-        report: (kernel, draft) => listener(kernel)?.finding(rule, kernel, draft),
-        diagnose: (explain) => {
-          this.#diagnoses.push([rule, explain])
-        },
+      const guard = guardOf(rule, config.registry)
+      taps.during(guard, () => {
+        rule.watch({
+          hooks: this.hooks,
+          report: (kernel, draft) => listener(kernel)?.finding(rule, kernel, draft),
+          diagnose: (explain) => {
+            this.#diagnoses.push([rule, (death) => guard(() => explain(death))])
+          },
+        })
       })
     }
     this.hooks.callLeft.tap(name, (call) => listener(call.kernel)?.left(call))

@@ -1,6 +1,6 @@
-import { CpuException, type Machine, MachineReset, type MachineEvent } from '@trapdoor/core'
+import { CpuException, type Machine, type MachineEvent } from '@trapdoor/core'
 import { type Firmware, FirmwareDeadLoop } from '@trapdoor/firmware'
-import { type Kernel, KernelPanic, type RuntimeCall } from '@trapdoor/kernel'
+import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
 import { type CaseSpec, strategyLabel } from '../config/case-spec.ts'
 import { HarnessError } from '../error.ts'
@@ -15,6 +15,7 @@ import type { Death, FindingDraft, Rule } from '../rules/rule.ts'
 import { CaseRun } from './case-run.ts'
 import type { CaseEnvironment } from './environment.ts'
 import { completeFinding, describePhysical } from './finding.ts'
+import { explainsItself, isMachineOutcome } from './error-kind.ts'
 import { surveyTables, type TableSurvey } from './table-survey.ts'
 
 /** A case with everything that happened in it. */
@@ -106,8 +107,9 @@ class CaseExecution {
       phase: (kernel) => {
         if (this.#kernel === kernel) return
         this.#keepLeftTables()
-        // What was under way in the kernel before will not come back.
+        // What was under way in the kernel before will not come back, and its roots may be the next one's for something else.
         this.#calls.clear()
+        this.#run.rootsOfCalls.clear()
         this.#kernel = kernel
       },
       entered: (call) => {
@@ -283,19 +285,9 @@ function describeFailures(failed: readonly ServiceResult[]): string {
     .join('; ')
 }
 
-/** Whether an error is what happens on a machine, rather than a mistake in a plugin or in Trapdoor. */
-function isMachineOutcome(error: Error): boolean {
-  return (
-    error instanceof CpuException ||
-    error instanceof MachineReset ||
-    error instanceof KernelPanic ||
-    error instanceof FirmwareDeadLoop
-  )
-}
-
 /** Errors with a code explain themselves; any other is a plugin's mistake, and gets the case's name. */
 function named(error: Error, step: string, spec: CaseSpec): Error {
-  if ('code' in error && 'expected' in error) return error
+  if (explainsItself(error)) return error
   return new HarnessError('HARNESS_PLUGIN_THREW', {
     expected: `step "${step}" of case ${spec.id} to run`,
     found: `${error.name}: ${error.message}`,

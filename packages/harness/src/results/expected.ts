@@ -9,6 +9,8 @@ export type ExpectedOutcomes = ReadonlyMap<string, Outcome>
 export interface Surprise {
   readonly result: CaseResult
   readonly expected: Outcome
+  /** Whether the case was named among the expected ones. */
+  readonly named: boolean
 }
 
 const expectedSchema = z.record(z.string(), z.enum(OUTCOMES))
@@ -38,6 +40,10 @@ export function serializeExpected(cases: readonly CaseResult[]): string {
 /** The cases that did not end as expected, in their order. */
 export function surprises(cases: readonly CaseResult[], expected: ExpectedOutcomes): Surprise[] {
   return cases
-    .map((result) => ({ result, expected: expected.get(result.id) ?? 'ok' }))
+    .map((result) => ({
+      result,
+      expected: expected.get(result.id) ?? 'ok',
+      named: expected.has(result.id),
+    }))
     .filter(({ result, expected: outcome }) => result.outcome !== outcome)
 }

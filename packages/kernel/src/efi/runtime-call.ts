@@ -21,6 +21,8 @@ export interface Touch {
   readonly frame: number
   readonly access: 'read' | 'write' | 'execute'
   readonly address: bigint
+  /** Image whose code did it; undefined for the fetch of the first instruction. */
+  readonly image: string | undefined
 }
 
 type CallState = 'prepared' | 'entered' | 'returned' | 'left'
@@ -145,7 +147,7 @@ export class RuntimeCall {
   #touched(frame: number, access: Touch['access'], address: bigint): void {
     const last = this.touches.at(-1)
     if (last === undefined || last.frame !== frame || last.access !== access) {
-      this.touches.push({ frame, access, address })
+      this.touches.push({ frame, access, address, image: this.cpu.calls.at(-1)?.gate.image })
     }
     const nmi = this.#nmi
     if (nmi === undefined || --nmi.accesses > 0) return

@@ -7,6 +7,7 @@ import {
   virt,
   type VirtualAddress,
 } from '@trapdoor/core'
+import { KernelError } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
 
 /** Where a kernel keeps what it passes to the firmware. */
@@ -58,6 +59,14 @@ export class Task {
   }
 }
 
+function noRoom(place: ArgumentPlace, bytes: number): KernelError {
+  return new KernelError('KERNEL_NO_ROOM', {
+    expected: `arguments that fit the ${place} area of a CPU`,
+    found: `${bytes} bytes more`,
+    hint: 'ask for a smaller buffer, or end the call before',
+  })
+}
+
 /** Pages of an {@link ArgumentArea} in each place, vmalloc space apart. */
 const AREA_PAGES = 4
 /** Pages of vmalloc space that come round: lazily freed areas are not reused before a flush (mm/vmalloc.c). */
@@ -94,6 +103,7 @@ export class ArgumentArea {
     if (place === 'vmalloc') return this.#takeVmalloc(Math.ceil(bytes / PAGE_SIZE))
     const used = this.#used.get(place) ?? 0
     const size = Math.ceil(bytes / 16) * 16
+    if (place !== 'stack' && used + size > AREA_PAGES * PAGE_SIZE) throw noRoom(place, bytes)
     this.#used.set(place, used + size)
     if (place === 'stack') return virt(cpu.rsp - 1024n - BigInt(used + size))
     return virt(this.#starts[place] + BigInt(used))
@@ -110,6 +120,7 @@ export class ArgumentArea {
   }
 
   #takeVmalloc(pages: number): VirtualAddress {
+    if (pages > VMALLOC_PAGES) throw noRoom('vmalloc', pages * PAGE_SIZE)
     if (this.#vmallocPage + pages > VMALLOC_PAGES) {
       this.#kernel.tables.flushAll()
       this.#vmallocPage = 0
