@@ -359,3 +359,12 @@ describe('each service has its arguments in the specification’s order', () => 
     expect(calls[0]).toMatchObject({ service: 'ResetSystem', args: [2n, 0n, 0n, 0n] })
   })
 })
+
+describe('arguments that do not fit', () => {
+  test.each(['kmalloc', 'module', 'vmalloc'] as const)('are refused in %s memory', (place) => {
+    const services = servicesOf(boot().kernel, place)
+    expect(() => services.getVariable('Boot0000', Guid.GLOBAL_VARIABLE, 0x10_0000)).toThrow(
+      expect.objectContaining({ code: 'KERNEL_NO_ROOM' }),
+    )
+  })
+})
