@@ -5,7 +5,7 @@ import type { CliIo } from './io.ts'
  * How the user comes to this command, for lines to paste: by itself, or as a script of Trapdoor's own workspace, through the pnpm that npx
  * fetched where there is no other.
  */
-export function commandPrefix({ env }: CliIo): string {
+function commandPrefix({ env }: CliIo): string {
   if (env['npm_package_name'] !== 'trapdoor-monorepo') return 'trapdoor'
   const fetchedByNpx = (env['PATH'] ?? '')
     .split(delimiter)

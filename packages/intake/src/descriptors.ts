@@ -1,9 +1,16 @@
-import { type MemoryDescriptor } from '@trapdoor/uefi'
+import type { MemoryDescriptor } from '@trapdoor/uefi'
 import { IntakeError } from './error.ts'
-import type { MemoryMapText } from './memory-map-text.ts'
+import type { IntakeWarning, MemoryMapText } from './memory-map-text.ts'
 
 /** Physical addresses that a processor can have. */
 const PHYSICAL_LIMIT = 1n << 52n
+
+/** Warnings of entries that cannot be right as they were read. */
+const CONTRADICTIONS: ReadonlySet<IntakeWarning['code']> = new Set([
+  'INTAKE_RANGE',
+  'INTAKE_OVERSIZED',
+  'INTAKE_CONFLICT',
+])
 
 /** The first whole map of the firmware. Throws INTAKE_INCOMPLETE, saying what the maps there are lack. */
 export function selectFirmwareMap(maps: readonly MemoryMapText[]): MemoryMapText {
@@ -20,7 +27,7 @@ export function selectFirmwareMap(maps: readonly MemoryMapText[]): MemoryMapText
         : maps
             .map(
               (map) =>
-                `${map.format} with ${map.entries.length} entries, without ${map.missing ?? 'the rest'}`,
+                `${map.format}, line ${map.line}, ${map.entries.length} entries, which lacks ${map.missing ?? 'the rest'}`,
             )
             .join('; '),
     hint: 'take the log of a boot with efi=debug from its first line on',
@@ -29,7 +36,7 @@ export function selectFirmwareMap(maps: readonly MemoryMapText[]): MemoryMapText
 
 /**
  * The descriptors of a map, ready to run on, in its order; entries of no pages are kept. Throws INTAKE_INCOMPLETE on a map that is not whole, INTAKE_BAD_ENTRY on an
- * entry without attributes, off page boundaries or past 2^52, INTAKE_OVERLAP where two entries claim one page, unless `overlaps` is `keep`.
+ * entry without attributes, off page boundaries, past 2^52 or in contradiction with itself, INTAKE_OVERLAP where two entries claim one page, unless `overlaps` is `keep`.
  */
 export function toMemoryDescriptors(
   map: MemoryMapText,
@@ -40,7 +47,7 @@ export function toMemoryDescriptors(
       file: map.file,
       line: map.line,
       expected: 'a whole memory map',
-      found: `one without ${map.missing ?? 'the rest'}`,
+      found: `one that lacks ${map.missing ?? 'the rest'}`,
     })
   }
   const overlap = map.warnings.find((warning) => warning.code === 'INTAKE_OVERLAP')
@@ -51,6 +58,15 @@ export function toMemoryDescriptors(
       expected: 'entries that do not overlap',
       found: overlap.message,
       hint: 'pass overlaps: "keep" to run on it all the same',
+    })
+  }
+  const contradiction = map.warnings.find((warning) => CONTRADICTIONS.has(warning.code))
+  if (contradiction !== undefined) {
+    throw new IntakeError('INTAKE_BAD_ENTRY', {
+      file: map.file,
+      line: contradiction.line,
+      expected: 'entries whose numbers agree and fit their fields',
+      found: contradiction.message,
     })
   }
   return map.entries.map((entry) => {

@@ -12,7 +12,7 @@ export interface MapInspection {
     readonly complete: boolean
     readonly missing?: string
     readonly descriptors: readonly {
-      /** EFI_MEMORY_TYPE. */
+      /** EFI_MEMORY_TYPE as its number, since firmware uses values without a name. */
       readonly type: number
       /** Bytes. */
       readonly start: JsonNumber

@@ -32,13 +32,16 @@ export interface MapEntry {
   readonly line: number
 }
 
-/** Something odd that does not make a map useless. */
+/** Something odd in a text, or in one of its maps. */
 export interface IntakeWarning {
   readonly code:
     | 'INTAKE_CUT'
     | 'INTAKE_END_UNSEEN'
     | 'INTAKE_GAP'
+    | 'INTAKE_CONFLICT'
     | 'INTAKE_TORN_LINE'
+    | 'INTAKE_OVERSIZED'
+    | 'INTAKE_RANGE'
     | 'INTAKE_ZERO_LENGTH'
     | 'INTAKE_WRAPS'
     | 'INTAKE_OVERLAP'

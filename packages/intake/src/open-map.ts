@@ -1,4 +1,5 @@
 import { MemoryAttribute, MemoryType } from '@trapdoor/uefi'
+import { checkEntry, checkOverlaps } from './entry-checks.ts'
 import type {
   IntakeWarning,
   MapEntry,
@@ -35,7 +36,10 @@ export class OpenMap {
     this.#mapBytes = header?.mapBytes
     this.#stride = header?.stride
     if (first.number !== undefined && first.number > 0) {
-      this.#missing = `entries 0 to ${first.number - 1}, which are not in this text`
+      this.#missing =
+        first.number === 1
+          ? 'entry 0, which is not in this text'
+          : `entries 0 to ${first.number - 1}, which are not in this text`
     }
   }
 
@@ -47,12 +51,14 @@ export class OpenMap {
     )
   }
 
-  add({ entry, number, mark }: ReadEntry, line: number): void {
+  add({ entry: read, number, mark, printed }: ReadEntry, line: number): void {
+    const entry = { ...read, line }
     const last = this.entries.at(-1)
     if (number !== undefined && number === this.#lastNumber && last !== undefined) {
       // Boot loaders that log to two consoles print each line twice.
-      if (last.start === entry.start && last.pages === entry.pages) return
-      this.#warn('INTAKE_GAP', line, `entry ${number} comes twice and says two things`)
+      if (saysTheSame(last, entry)) return
+      this.#missing ??= `what entry ${number} is: lines ${last.line} and ${line} say two things`
+      this.#warn('INTAKE_CONFLICT', line, `entry ${number} comes twice and says two things`)
     }
     if (number !== undefined && this.#lastNumber !== undefined && number > this.#lastNumber + 1) {
       const gap =
@@ -63,9 +69,15 @@ export class OpenMap {
       this.#warn('INTAKE_GAP', line, `${gap} missing before this line`)
     }
     this.#lastNumber = number
-    this.entries.push({ ...entry, line })
+    this.entries.push(entry)
     if (mark !== undefined) this.#warn('INTAKE_MARKED', line, mark)
-    this.#checkRange(entry, line)
+    this.warnings.push(...checkEntry(this.#file, entry, printed))
+  }
+
+  /** The text breaks off in the line of the last entry, and a part of a number would look like a number. */
+  addCut(line: number): void {
+    this.#missing ??= `the end of line ${line}: the text breaks off in it`
+    this.#warn('INTAKE_CUT', line, 'the text breaks off in this line: what it says may be cut')
   }
 
   /** A line that looks like an entry and is none. */
@@ -89,7 +101,7 @@ export class OpenMap {
   /** The map as it is now. */
   finish(): MemoryMapText {
     this.#checkTotals()
-    this.#checkOverlaps()
+    this.warnings.push(...checkOverlaps(this.#file, this.entries))
     const missing = this.#missing ?? this.#missingAtTheEnd()
     return {
       format: this.format,
@@ -106,6 +118,7 @@ export class OpenMap {
   #missingAtTheEnd(): string | undefined {
     const { reader, entries } = this
     if (reader.end === 'partial') return reader.leavesOut ?? 'a part of the map'
+    if (this.#kind === 'runtime-copy') return 'everything but the runtime regions'
     const lastLine = entries.at(-1)?.line ?? 0
     const count =
       this.#mapBytes === undefined || this.#stride === undefined || this.#stride === 0
@@ -118,17 +131,21 @@ export class OpenMap {
         lastLine,
         `the head line says ${count} entries, here are ${entries.length}`,
       )
-      return `${count - entries.length} of ${count} entries`
+      return entries.length < count
+        ? `${count - entries.length} of ${count} entries`
+        : `nothing, but ${entries.length - count} of its entries are not of this map`
     }
     if (reader.needsHeader && !this.#hasHeader) return 'the beginning: its head line is not here'
     if (reader.end === 'footer' && !this.#sawEnd) {
-      this.#warn('INTAKE_CUT', lastLine, 'the text ends before the map does')
+      this.#warn(
+        'INTAKE_CUT',
+        lastLine,
+        'the text ends before the map does',
+        'keep what was printed after the map, up to the next prompt',
+      )
       return 'the end: its last lines are not here'
     }
-    if (
-      this.#kind === 'firmware' &&
-      !entries.some((each) => ((each.attribute ?? 0n) & MemoryAttribute.RUNTIME) !== 0n)
-    ) {
+    if (!entries.some((each) => ((each.attribute ?? 0n) & MemoryAttribute.RUNTIME) !== 0n)) {
       this.#warn(
         'INTAKE_CUT',
         lastLine,
@@ -136,10 +153,7 @@ export class OpenMap {
       )
       return 'the runtime regions: the map is cut'
     }
-    if (
-      this.#kind === 'firmware' &&
-      !entries.some((each) => each.type === MemoryType.ConventionalMemory)
-    ) {
+    if (!entries.some((each) => each.type === MemoryType.ConventionalMemory)) {
       this.#warn(
         'INTAKE_CUT',
         lastLine,
@@ -159,17 +173,6 @@ export class OpenMap {
     return undefined
   }
 
-  #checkRange(entry: Omit<MapEntry, 'line'>, line: number): void {
-    const { start, pages } = entry
-    if (pages === 0n) this.#warn('INTAKE_ZERO_LENGTH', line, 'an entry of no pages')
-    if (start % 0x1000n !== 0n) {
-      this.#warn('INTAKE_MISALIGNED', line, `0x${start.toString(16)} is not the start of a page`)
-    }
-    if (start + pages * 0x1000n > 1n << 64n) {
-      this.#warn('INTAKE_WRAPS', line, `${pages} pages from 0x${start.toString(16)} run past 2^64`)
-    }
-  }
-
   #checkTotals(): void {
     for (const total of this.#totals) {
       const sum = this.entries
@@ -185,17 +188,6 @@ export class OpenMap {
     }
   }
 
-  #checkOverlaps(): void {
-    const sorted = this.entries
-      .filter((entry) => entry.pages > 0n)
-      .toSorted((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
-    for (const [index, entry] of sorted.entries()) {
-      const before = sorted[index - 1]
-      if (before === undefined || before.start + before.pages * 0x1000n <= entry.start) continue
-      this.#warn('INTAKE_OVERLAP', entry.line, `it overlaps the entry of line ${before.line}`)
-    }
-  }
-
   #warn(code: IntakeWarning['code'], line: number, message: string, hint?: string): void {
     this.warnings.push({
       code,
@@ -205,6 +197,16 @@ export class OpenMap {
       ...(hint === undefined ? {} : { hint }),
     })
   }
+}
+
+function saysTheSame(a: MapEntry, b: MapEntry): boolean {
+  return (
+    a.type === b.type &&
+    a.start === b.start &&
+    a.pages === b.pages &&
+    a.attribute === b.attribute &&
+    a.virtualStart === b.virtualStart
+  )
 }
 
 /** No machine's map has fewer. */

@@ -49,20 +49,32 @@ class Scan {
     this.#file = file
   }
 
-  line({ text, number }: SourceLine): void {
+  line(line: SourceLine): void {
+    const { text, number } = line
     if (text === '') return
+    // What is left of a row of one form can look like a row of another: the form whose map is being read goes first.
     for (const reader of MAP_READERS) {
-      if (this.#offer(reader, text, number)) return
-    }
-    // A line that no form understands may be what is left of an entry of one.
-    for (const reader of MAP_READERS) {
-      if (!reader.torn(text)) continue
+      if (!this.#expects(reader) || reader.entry(text) !== undefined || !reader.torn(text)) continue
       this.#torn(reader, number)
       return
     }
-    // Another kernel boots: whatever it prints begins anew.
-    if (/^Linux version \d/.test(text)) this.#closeAll()
+    for (const reader of MAP_READERS) {
+      if (this.#offer(reader, line)) return
+    }
+    // A line that no form understands may be what is left of an entry of one.
+    for (const reader of MAP_READERS) {
+      if (reader.needsHeader || !reader.torn(text)) continue
+      this.#torn(reader, number)
+      return
+    }
+    // Half a line may be the beginning of one more entry.
+    if (line.unterminated) return
     for (const map of this.#open.values()) map.sawOtherLine()
+    // Another kernel boots: whatever it prints begins anew.
+    if (/^Linux version \d/.test(text)) {
+      this.#closeAll()
+      this.#headers.clear()
+    }
   }
 
   finish(): MemoryMapText[] {
@@ -70,8 +82,13 @@ class Scan {
     return this.#closed.map((map) => map.finish()).toSorted((a, b) => a.line - b.line)
   }
 
+  /** Whether the next line may well be an entry of this form. */
+  #expects(reader: MapReader): boolean {
+    return this.#open.has(reader) || this.#headers.has(reader)
+  }
+
   /** Whether the line is one of this form. */
-  #offer(reader: MapReader, text: string, number: number): boolean {
+  #offer(reader: MapReader, { text, number, unterminated }: SourceLine): boolean {
     const found = reader.entry(text)
     if (found !== undefined) {
       let map = this.#open.get(reader)
@@ -82,6 +99,7 @@ class Scan {
         this.#open.set(reader, map)
       }
       map.add(found, number)
+      if (unterminated && reader.openEnded === true) map.addCut(number)
       for (const [other, open] of this.#open) if (other !== reader) open.sawOtherLine()
       return true
     }
@@ -106,7 +124,7 @@ class Scan {
   }
 
   #note(reader: MapReader, note: ReadNote, number: number): void {
-    if (note.begins === true) this.#close(reader)
+    if (note.begins === true) for (const open of this.#open.keys()) this.#close(open)
     const map = this.#open.get(reader)
     if (map === undefined) {
       if (note.ends !== true) {

@@ -7,6 +7,8 @@ export interface SourceLine {
   readonly text: string
   /** From 1. */
   readonly number: number
+  /** Whether the text breaks off here, without the end of the line. */
+  readonly unterminated: boolean
 }
 
 /** A file or stream as it came. */
@@ -46,7 +48,7 @@ export function readLines(file: string, bytes: Uint8Array): SourceLine[] {
       file,
       expected: 'text',
       found: 'a binary file',
-      hint: 'of binary forms only FreeBSD’s `sysctl -b machdep.efi_map` is known',
+      hint: 'of binary forms only FreeBSD’s `sysctl -b machdep.efi_map` is known; UTF-16 needs its byte-order mark',
     })
   }
   if (text.trim() === '') {
@@ -56,7 +58,12 @@ export function readLines(file: string, bytes: Uint8Array): SourceLine[] {
       found: 'nothing but blanks',
     })
   }
-  return text.split(/\r\n|\n|\r/).map((line, index) => ({ text: bare(line), number: index + 1 }))
+  const lines = text.split(/\r\n|\n|\r/)
+  return lines.map((line, index) => ({
+    text: bare(line),
+    number: index + 1,
+    unterminated: index === lines.length - 1,
+  }))
 }
 
 function decode(bytes: Uint8Array): string {
@@ -69,8 +76,11 @@ function decode(bytes: Uint8Array): string {
   return new TextDecoder(encoding).decode(bytes)
 }
 
-/** `dmesg` stamps, with and without the caller's: "[    0.000000] ", "[    8.71][    T0] ". */
-const STAMP = /^(?:\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?\s?)/
+/** `dmesg` stamps, with and without the caller's: "[    0.000000] ", "[    8.71][    T0] ", with -T "[Thu Nov 21 20:40:28 2019] ". */
+const STAMP =
+  /^\[(?:\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?|[A-Z][a-z]{2} [A-Z][a-z]{2}\s+\d+ [\d:]{8} \d{4}\])\s?/
+/** What `dmesg -x` puts first: "kern  :info  : ". */
+const FACILITY = /^[a-z]+\d?\s*:[a-z]+\s*: /
 /** A syslog head: "Nov 11 14:48:39 host kernel: ", "2024-01-01T00:00:00+00:00 host kernel: ". */
 const SYSLOG =
   /^(?:[A-Z][a-z]{2}\s+\d+\s[\d:]{8}|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-][\d:]+)?)\s\S+\s(?:kernel:|\S+\[\d+\]:)\s?/
@@ -87,6 +97,7 @@ function bare(line: string): string {
       .replace(/^\s*"(.*)",?\s*$/, '$1')
       .replace(SYSLOG, '')
       .replace(/^<\d{1,2}>/, '')
+      .replace(FACILITY, '')
       .replace(STAMP, '')
   }
   return text.trimEnd()

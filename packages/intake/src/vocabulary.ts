@@ -95,7 +95,7 @@ const NAMES: readonly (readonly string[])[] = [
     'PAL',
     'PERSISTENT',
   ],
-  // U-Boot, new, and FreeBSD: the specification's names.
+  // U-Boot, new, and FreeBSD, which has "Reserved": the specification's names.
   [
     'ReservedMemory',
     'LoaderCode',
@@ -124,8 +124,8 @@ const TYPES: ReadonlyMap<string, number> = new Map(
 export function memoryTypeOf(name: string): number | undefined {
   const known = TYPES.get(name.trim().toLowerCase())
   if (known !== undefined) return known
-  // Linux prints unknown types as "type=NUMBER", GRUB as "Unknown HEX", the UEFI shell as eight hex digits.
-  const number = /^(?:type=(\d+)|unknown ([0-9a-f]+)|([0-9a-f]{8}))$/i.exec(name.trim())
+  // Linux prints unknown types as "type=NUMBER", GRUB as "Unknown HEX" or "Unk HEX", the UEFI shell as eight hex digits.
+  const number = /^(?:type=(\d+)|unk(?:nown)? ([0-9a-f]+)|([0-9a-f]{8}))$/i.exec(name.trim())
   if (number === null) return undefined
   return number[1] === undefined ? parseInt(number[2] ?? number[3]!, 16) : Number(number[1])
 }
@@ -133,23 +133,33 @@ export function memoryTypeOf(name: string): number | undefined {
 const ATTRIBUTES: ReadonlyMap<string, bigint> = new Map<string, bigint>([
   ['RUN', MemoryAttribute.RUNTIME],
   ['RT', MemoryAttribute.RUNTIME],
-  ['RUNTIME', MemoryAttribute.RUNTIME],
   ['MR', MemoryAttribute.MORE_RELIABLE],
+  ['REL', MemoryAttribute.MORE_RELIABLE],
   ['CC', MemoryAttribute.CPU_CRYPTO],
+  ['CRYPT', MemoryAttribute.CPU_CRYPTO],
   ['HP', MemoryAttribute.HOT_PLUGGABLE],
-  ...(['UC', 'WC', 'WT', 'WB', 'UCE', 'WP', 'RP', 'XP', 'NV', 'RO', 'SP'] as const).map(
-    (name) => [name, MemoryAttribute[name]] as const,
-  ),
+  ['HOTPL', MemoryAttribute.HOT_PLUGGABLE],
+  ...Object.entries(MemoryAttribute).filter(([name]) => name !== 'ISA_MASK'),
 ])
 
 /** The attribute bits of words such as "RT UC|WB"; blanks between the bars are clear bits. Undefined on a word that is no attribute. */
 export function attributesOf(text: string): bigint | undefined {
   let attribute = 0n
   for (const word of text.split(/[|\s]+/).filter((each) => each !== '')) {
-    const assigned = /^(?:attr|ISA)=0x([0-9a-f]+)$/i.exec(word)
-    const bits = assigned === null ? ATTRIBUTES.get(word) : BigInt(`0x${assigned[1]}`)
+    const bits = ATTRIBUTES.get(word) ?? assignedBits(word)
     if (bits === undefined) return undefined
     attribute |= bits
   }
   return attribute
+}
+
+/** Lowest bit of MemoryAttribute.ISA_MASK. */
+const ISA_SHIFT = 44n
+
+/** The bits of "attr=0x…" (Linux), of a bare "0x…" and of "ISA=0x…", which is shifted down (both U-Boot). */
+function assignedBits(word: string): bigint | undefined {
+  const assigned = /^(attr=|ISA=)?0x([0-9a-f]+)$/i.exec(word)
+  if (assigned === null) return undefined
+  const value = BigInt(`0x${assigned[2]}`)
+  return assigned[1] === 'ISA=' ? (value << ISA_SHIFT) | MemoryAttribute.ISA_VALID : value
 }

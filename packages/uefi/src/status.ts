@@ -29,6 +29,11 @@ const ERRORS = {
   SECURITY_VIOLATION: 26n,
   CRC_ERROR: 27n,
   END_OF_MEDIA: 28n,
+  END_OF_FILE: 31n,
+  INVALID_LANGUAGE: 32n,
+  COMPROMISED_DATA: 33n,
+  IP_ADDRESS_CONFLICT: 34n,
+  HTTP_ERROR: 35n,
 } as const
 
 const WARNINGS = {
@@ -37,6 +42,8 @@ const WARNINGS = {
   WARN_WRITE_FAILURE: 3n,
   WARN_BUFFER_TOO_SMALL: 4n,
   WARN_STALE_DATA: 5n,
+  WARN_FILE_SYSTEM: 6n,
+  WARN_RESET_REQUIRED: 7n,
 } as const
 
 type StatusName = 'SUCCESS' | keyof typeof ERRORS | keyof typeof WARNINGS

@@ -2,13 +2,14 @@ import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
 import { hex, type MapReader } from './reader.ts'
 
 const ROW =
-  /^\s*([A-Za-z][A-Za-z ]*?)\s+(?:0x)?([0-9a-f]{8,16})\s+(?:0x)?([0-9a-f]{4,16})\s+(?:0x)?([0-9a-f]+)\s+((?:[A-Z]+ ?)*)\s*$/i
+  /^\s*(\S+)\s+([0-9a-f]{12,16})\s+(?:0x)?([0-9a-f]{1,16})\s+([0-9a-f]{8,16})((?:\s[A-Z_]+)*)$/i
 
 /** `sysctl machdep.efi_map` of FreeBSD: type, physical, virtual, pages, attribute words. */
 export const freebsdText: MapReader = {
   formats: ['freebsd_text'],
   end: 'next-line',
   needsHeader: true,
+  openEnded: true,
   entry: (line) => {
     const match = ROW.exec(line)
     if (match === null) return undefined
@@ -29,5 +30,9 @@ export const freebsdText: MapReader = {
   },
   note: (line) =>
     /^\s*Type\s+Physical\s+Virtual\s+#Pages\s+Attr/i.test(line) ? { begins: true } : undefined,
-  torn: () => false,
+  // A type without a name is printed as "<INVALID>", and its number is lost.
+  torn: (line) => {
+    const name = /^\s*(\S+)(?:\s+[0-9a-f]{12,16}\s|\s+[0-9a-f]{1,16}$)/i.exec(line)?.[1]
+    return name === '<INVALID>' || (name !== undefined && memoryTypeOf(name) !== undefined)
+  },
 }

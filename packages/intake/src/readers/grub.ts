@@ -1,31 +1,32 @@
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader } from './reader.ts'
+import { hex, lengthOf, type MapReader } from './reader.ts'
 
 const ROW =
-  /^\s*(\S+(?: [0-9a-f]{2})?)\s+([0-9a-f]{16})-([0-9a-f]{16})\s+([0-9a-f]{8,16})\s+\d+KiB((?:\s+[A-Z]+)*)\s*$/i
+  /^\s*(\S+(?: [0-9a-f]+)?)\s+([0-9a-f]{16})-([0-9a-f]{16})\s+([0-9a-f]{8,16})\s+(\d+)([KMGT])i?B((?:\s+[A-Z]+)*)$/i
+const BEGINNING = /^\s*(\S+(?: [0-9a-f]{2,8})?)\s+[0-9a-f]{1,16}(?:-|$)/i
 
-/** `lsefimmap` of GRUB; ends are inclusive. */
+/** `lsefimmap` of GRUB; ends are inclusive, sizes rounded down. */
 export const grub: MapReader = {
   formats: ['grub'],
   end: 'footer',
   needsHeader: true,
+  openEnded: true,
   entry: (line) => {
     const match = ROW.exec(line)
     if (match === null) return undefined
-    const type = memoryTypeOf(match[1]!)
-    const attribute = attributesOf(match[5]!)
+    const [, name, start, last, pages, count, unit, words] = match as unknown as string[]
+    const type = memoryTypeOf(name!)
+    const attribute = attributesOf(words!)
     if (type === undefined || attribute === undefined) return undefined
     return {
       format: 'grub',
-      entry: { type, start: hex(match[2]!), pages: hex(match[4]!), attribute },
+      entry: { type, start: hex(start!), pages: hex(pages!), attribute },
+      printed: { end: hex(last!) + 1n, ...lengthOf(count, unit) },
     }
   },
   note: (line) => {
     if (/^\s*Type\s+Physical start\s+- end/i.test(line)) return { begins: true }
     return /^grub>/i.test(line) ? { ends: true } : undefined
   },
-  torn: (line) =>
-    /^\s*(?:reserved|ldr-|BS-|RT-|conv-mem|unusable|ACPI-|IO-ports|PAL-)\S*\s+[0-9a-f]{2,16}(?:-|$)/i.test(
-      line,
-    ),
+  torn: (line) => ROW.test(line) || memoryTypeOf(BEGINNING.exec(line)?.[1] ?? '') !== undefined,
 }

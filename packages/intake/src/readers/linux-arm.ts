@@ -15,9 +15,11 @@ export const linuxArm: MapReader = {
     const attribute = attributesOf(match[4]!)
     if (type === undefined || attribute === undefined) return undefined
     const start = hex(match[1]!)
+    const end = hex(match[2]!) + 1n
     return {
       format: 'linux_arm',
-      entry: { type, start, pages: pagesBetween(start, hex(match[2]!) + 1n), attribute },
+      entry: { type, start, pages: pagesBetween(start, end), attribute },
+      printed: { end },
     }
   },
   note: (line) => {

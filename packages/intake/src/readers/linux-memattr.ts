@@ -16,10 +16,12 @@ export const linuxMemattr: MapReader = {
     const attribute = attributesOf(match[5]!)
     if (type === undefined || attribute === undefined) return undefined
     const start = hex(match[2]!)
+    const end = hex(match[3]!) + 1n
     return {
       format: 'linux_memattr',
       kind: 'memory-attributes',
-      entry: { type, start, pages: pagesBetween(start, hex(match[3]!) + 1n), attribute },
+      entry: { type, start, pages: pagesBetween(start, end), attribute },
+      printed: { end },
       ...(match[1] === '!' ? { mark: 'the kernel rejects it' } : {}),
     }
   },

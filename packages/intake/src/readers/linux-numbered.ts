@@ -1,7 +1,8 @@
+import type { PrintedRange } from '../entry-checks.ts'
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader, pagesBetween, type ReadEntry } from './reader.ts'
+import { hex, lengthOf, type MapReader, pagesBetween, type ReadEntry } from './reader.ts'
 
-const RANGE = String.raw`range=\[0x([0-9a-f]+)-0x([0-9a-f]+)([\])])(?: \((\d+MB|invalid)\))?`
+const RANGE = String.raw`range=\[0x([0-9a-f]+)-0x([0-9a-f]+)([\])])(?: \((?:(\d+)MB|(invalid))\))?`
 const TYPE_FORM = new RegExp(
   String.raw`^efi: mem(\d+): type=(\d+), attr=0x([0-9a-f]+), ${RANGE}`,
   'i',
@@ -9,43 +10,49 @@ const TYPE_FORM = new RegExp(
 const NAMES_FORM = new RegExp(String.raw`^efi: mem(\d+): \[([^|\]]+)\|([^\]]*)\] ${RANGE}`, 'i')
 
 /** `range=[a-b)` up to 4.8, `range=[a-b]` with an inclusive end from 4.9 on: the bracket is the only sign. */
-function rangeOf(start: string, end: string, bracket: string): { start: bigint; pages: bigint } {
+function rangeOf(
+  start: string,
+  end: string,
+  bracket: string,
+  size: string | undefined,
+): { start: bigint; pages: bigint; printed: PrintedRange } {
   const first = hex(start)
   const last = hex(end)
-  // An inclusive end of 0 from 0 is how 4.9 and later print a descriptor of no pages.
-  const empty = bracket === ']' && first === last
+  if (bracket === ')') {
+    return {
+      start: first,
+      pages: pagesBetween(first, last),
+      printed: { end: last, ...lengthOf(size, 'M') },
+    }
+  }
+  const next = last + 1n
+  // Of an entry without pages, kernels print an end of 0 or, older ones, the byte before its start.
+  const empty = last === 0n || (size === '0' && BigInt.asUintN(64, next) === first)
+  if (empty) return { start: first, pages: 0n, printed: {} }
   return {
     start: first,
-    pages: empty ? 0n : pagesBetween(first, bracket === ']' ? last + 1n : last),
+    pages: pagesBetween(first, next),
+    printed: { end: next, ...lengthOf(size, 'M') },
   }
 }
 
 function entry(line: string): ReadEntry | undefined {
   const numbered = TYPE_FORM.exec(line)
-  if (numbered !== null) {
-    const [, number, type, attribute, start, end, bracket, size] = numbered as unknown as string[]
-    return {
-      format: 'linux_type',
-      number: Number(number),
-      entry: {
-        type: Number(type),
-        attribute: hex(attribute!),
-        ...rangeOf(start!, end!, bracket!),
-      },
-      ...(size === 'invalid' ? { mark: 'the kernel calls it invalid' } : {}),
-    }
-  }
-  const named = NAMES_FORM.exec(line)
-  if (named === null) return undefined
-  const [, number, name, columns, start, end, bracket, size] = named as unknown as string[]
-  const type = memoryTypeOf(name!)
-  const attribute = attributesOf(columns!)
+  const match = numbered ?? NAMES_FORM.exec(line)
+  if (match === null) return undefined
+  const [, number, what, columns, first, last, bracket, size, invalid] =
+    match as unknown as string[]
+  const type = numbered === null ? memoryTypeOf(what!) : Number(what)
+  const attribute = numbered === null ? attributesOf(columns!) : hex(columns!)
   if (type === undefined || attribute === undefined) return undefined
+  const { printed, ...range } = rangeOf(first!, last!, bracket!, size)
+  const named = bracket === ']' ? 'linux_names_incl' : 'linux_names_halfopen'
   return {
-    format: bracket === ']' ? 'linux_names_incl' : 'linux_names_halfopen',
+    format: numbered === null ? named : 'linux_type',
     number: Number(number),
-    entry: { type, attribute, ...rangeOf(start!, end!, bracket!) },
-    ...(size === 'invalid' ? { mark: 'the kernel calls it invalid' } : {}),
+    entry: { type, attribute, ...range },
+    printed,
+    ...(invalid === undefined ? {} : { mark: 'the kernel calls it invalid' }),
   }
 }
 

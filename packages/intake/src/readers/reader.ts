@@ -1,3 +1,4 @@
+import type { PrintedRange } from '../entry-checks.ts'
 import type { MapEntry, MapFormat, MapKind } from '../memory-map-text.ts'
 
 /** A descriptor that a line holds. */
@@ -5,6 +6,7 @@ export interface ReadEntry {
   readonly format: MapFormat
   readonly kind?: MapKind
   readonly entry: Omit<MapEntry, 'line'>
+  readonly printed?: PrintedRange
   /** The number that the form gives it. */
   readonly number?: number
   /** What the printing program itself found wrong. */
@@ -41,6 +43,8 @@ export interface MapReader {
   readonly end: EndOfMap
   /** Whether a whole map begins with a line that {@link MapReader.note} knows. */
   readonly needsHeader: boolean
+  /** Whether a line of this form, cut short, can still look like a whole one that says something else. */
+  readonly openEnded?: true
   /** What a form that is `partial` leaves out. */
   readonly leavesOut?: string
   /** The descriptor in a line; undefined where the line is something else. */
@@ -50,9 +54,25 @@ export interface MapReader {
   readonly torn: (line: string) => boolean
 }
 
-/** Pages of the range from `start` to `end`, which is exclusive. Zero where it is not after `start`. */
+/** Pages of the range from `start` to `end`, which is exclusive; counted round the 64-bit address space where it lies before `start`, as firmware that wraps does. */
 export function pagesBetween(start: bigint, end: bigint): bigint {
-  return end > start ? (end - start + 0xfffn) >> 12n : 0n
+  const bytes = end >= start ? end - start : BigInt.asUintN(64, end - start)
+  return (bytes + 0xfffn) >> 12n
+}
+
+const UNITS: Readonly<Record<string, bigint>> = {
+  K: 1n << 10n,
+  M: 1n << 20n,
+  G: 1n << 30n,
+  T: 1n << 40n,
+}
+
+/** A printed length such as `964` and `K`. Undefined where there is none. */
+export function lengthOf(count: string | undefined, unit: string | undefined): PrintedRange {
+  const bytes = UNITS[(unit ?? '').toUpperCase()]
+  return count === undefined || bytes === undefined
+    ? {}
+    : { length: { count: BigInt(count), bytes } }
 }
 
 /** Hex digits as a number. */

@@ -7,6 +7,7 @@ export const runtimeMapList: MapReader = {
   formats: ['runtime_map_list'],
   end: 'partial',
   needsHeader: false,
+  openEnded: true,
   leavesOut: 'everything but the runtime regions',
   entry: (line) => {
     const match = LIST.exec(line)

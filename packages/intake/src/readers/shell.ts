@@ -1,7 +1,8 @@
 import { memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader, pagesBetween } from './reader.ts'
+import { hex, type MapReader } from './reader.ts'
 
-const ROW = /^\s*(\S+)\s+([0-9a-f]{8,16})-([0-9a-f]{8,16})\s+([0-9a-f]{8,16})\s+([0-9a-f]{16})\s*$/i
+const ROW = /^\s*(\S+)\s+([0-9a-f]{8,16})-([0-9a-f]{8,16})\s+([0-9a-f]{8,16})\s+([0-9a-f]{16})$/i
+const BEGINNING = /^\s*(\S+)\s+[0-9a-f]{1,16}(?:-|$)/i
 
 /** `memmap` of the UEFI shell: rows with an inclusive end, then the pages of each type, which serve as a checksum. */
 export const shell: MapReader = {
@@ -11,18 +12,13 @@ export const shell: MapReader = {
   entry: (line) => {
     const match = ROW.exec(line)
     if (match === null) return undefined
-    const [, name, first, last, pages, attribute] = match as unknown as string[]
+    const [, name, start, last, pages, attribute] = match as unknown as string[]
     const type = memoryTypeOf(name!)
     if (type === undefined) return undefined
-    const start = hex(first!)
-    const printed = hex(pages!)
-    const spanned = pagesBetween(start, hex(last!) + 1n)
     return {
       format: 'shell',
-      entry: { type, start, pages: printed, attribute: hex(attribute!) },
-      ...(printed === spanned
-        ? {}
-        : { mark: `its range spans ${spanned} pages and its column says ${printed}` }),
+      entry: { type, start: hex(start!), pages: hex(pages!), attribute: hex(attribute!) },
+      printed: { end: hex(last!) + 1n },
     }
   },
   note: (line) => {
@@ -33,8 +29,5 @@ export const shell: MapReader = {
     if (total === null || type === undefined) return undefined
     return { pages: { type, pages: BigInt(total[2]!.replaceAll(',', '')) } }
   },
-  torn: (line) =>
-    /^\s*(?:BS_|RT_|Available|LoaderCode|LoaderData|Reserved|MMIO|ACPI_)\S*\s+[0-9a-f]{2,16}(?:-|$)/i.test(
-      line,
-    ),
+  torn: (line) => ROW.test(line) || memoryTypeOf(BEGINNING.exec(line)?.[1] ?? '') !== undefined,
 }

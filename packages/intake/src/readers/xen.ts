@@ -21,8 +21,9 @@ export const xen: MapReader = {
         pages: pagesBetween(start, hex(last!) + 1n),
         attribute: hex(attribute!),
       },
+      printed: { end: hex(last!) + 1n },
     }
   },
   note: (line) => (/^\(XEN\).*\bEFI memory map:/i.test(line) ? { begins: true } : undefined),
-  torn: (line) => /^\(XEN\)(?: \[[^\]]+\])?\s+[0-9a-f]{13,16}(?:-|$)/i.test(line),
+  torn: (line) => /^\(XEN\)(?: \[[^\]]+\])?\s+[0-9a-f]{13,16}-/i.test(line),
 }
