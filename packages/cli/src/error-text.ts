@@ -42,7 +42,7 @@ export function formatError(error: unknown, cwd: string, paint: Paint): string {
   }
   // Most messages are made of these two already.
   if (!message.includes(expected)) lines.push(`  expected: ${expected}`, `  found: ${found}`)
-  if (error.cause instanceof Error && !isCodedError(error.cause))
+  if (error.cause instanceof Error && !('code' in error.cause))
     lines.push(...whereThrown(error.cause))
   if (hint !== undefined) lines.push(`  hint: ${hint}`)
   return `${lines.join('\n')}\n`

@@ -3,8 +3,12 @@ import { selectFirmwareMap, toMemoryDescriptors } from '../src/index.ts'
 import { codesOf, readOneMap, readText } from './read-text.ts'
 import { thrownBy } from './thrown.ts'
 
-const row = (number: number, type: number, attribute: string, range: string): string =>
-  `efi: mem0${number}: type=${type}, attr=${attribute}, range=${range}`
+/** A line of Linux 3.x; the size in whole MiB follows from the range. */
+function row(number: number, type: number, attribute: string, range: string): string {
+  const [start, end] = range.match(/0x[0-9a-f]+/g)!.map(BigInt)
+  const megabytes = BigInt.asUintN(64, end! - start!) >> 20n
+  return `efi: mem0${number}: type=${type}, attr=${attribute}, range=${range} (${megabytes}MB)`
+}
 const sound = [
   row(0, 7, '0xf', '[0x0000000000000000-0x000000000009f000)'),
   row(1, 0, '0xf', '[0x0000000000000000-0x0000000000000000)'),

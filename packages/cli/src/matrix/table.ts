@@ -1,8 +1,11 @@
 import type { MemoryMapSummary, Outcome, Results } from '@trapdoor/harness'
-import { formatBytes, padEnd, plural, visibleWidth } from '../text/layout.ts'
+import { formatBytes, padEnd, plural, visibleWidth, wrap } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
 import { arrange, type Matrix, scenarioLetters } from './axes.ts'
 import { OUTCOME_MARKS, worstOutcome } from './outcome.ts'
+
+/** Warnings of a memory map that are worth printing with the matrix. */
+const MOST_WARNINGS = 3
 
 /** How the matrix is drawn. */
 export interface TableOptions {
@@ -33,7 +36,7 @@ export function renderTables(results: Results, options: TableOptions): string[] 
   for (const group of mapsOfOneKind(matrix)) {
     for (const id of group) {
       const summary = results.memoryMaps.find((map) => map.id === id)
-      lines.push(mapHeading(id, summary, options.paint))
+      lines.push(mapHeading(id, summary, options.paint), ...mapWarnings(summary, options))
     }
     if (group.length > 1) {
       lines.push(options.paint('dim', 'the same outcome in every cell:'))
@@ -52,6 +55,20 @@ export function renderTables(results: Results, options: TableOptions): string[] 
     }
   }
   return lines.slice(0, -1)
+}
+
+/** What the reader of a map found odd, the first few. */
+function mapWarnings(
+  summary: MemoryMapSummary | undefined,
+  { paint, width }: TableOptions,
+): string[] {
+  const warnings = summary?.warnings ?? []
+  const shown = warnings
+    .slice(0, MOST_WARNINGS)
+    .flatMap((warning) => wrap(`warning ${warning}`, width, '  '))
+  const rest = warnings.length - MOST_WARNINGS
+  const more = rest > 0 ? [`  and ${plural(rest, 'more warning')}: trapdoor inspect map`] : []
+  return [...shown, ...more].map((line) => paint('yellow', line))
 }
 
 function mapHeading(id: string, summary: MemoryMapSummary | undefined, paint: Paint): string {

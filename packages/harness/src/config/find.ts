@@ -117,6 +117,7 @@ async function loadModule(file: string): Promise<unknown> {
     throw new HarnessError('HARNESS_CONFIG_SYNTAX', {
       expected: 'a module that loads',
       found: cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause),
+      hint: missingPackageHint(cause),
       file,
       cause,
     })
@@ -152,4 +153,13 @@ function loadYaml(file: string, text: string): unknown {
     file,
     line: error.linePos?.[0].line,
   })
+}
+
+/** What to do where a configuration imports a package that is not installed beside it. */
+function missingPackageHint(cause: unknown): string | undefined {
+  const name =
+    cause instanceof Error ? /Cannot find package '([^']+)'/.exec(cause.message)?.[1] : undefined
+  return name === undefined
+    ? undefined
+    : `npm install ${name} beside the configuration, or write it in YAML (\`trapdoor init --format yaml\`), which imports nothing`
 }

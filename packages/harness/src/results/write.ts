@@ -16,7 +16,7 @@ export function serializeResults(results: Results): string {
 export async function writeFileAtomically(file: string, text: string): Promise<void> {
   const draft = join(dirname(file), `.${basename(file)}.${randomUUID()}.tmp`)
   try {
-    await mkdir(dirname(file), { recursive: true })
+    await makeFolder(dirname(file))
     await writeFile(draft, text)
     await rename(draft, file)
   } catch (cause) {
@@ -27,5 +27,18 @@ export async function writeFileAtomically(file: string, text: string): Promise<v
       file,
       cause,
     })
+  }
+}
+
+/** Makes a folder and those above it. Node's own recursive mkdir never returns where a file system like /proc denies that a folder can be. */
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder)
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || dirname(folder) === folder) throw error
+    await makeFolder(dirname(folder))
+    await mkdir(folder)
   }
 }

@@ -2,7 +2,7 @@ import type { PrintedRange } from '../entry-checks.ts'
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
 import { hex, lengthOf, type MapReader, pagesBetween, type ReadEntry } from './reader.ts'
 
-const RANGE = String.raw`range=\[0x([0-9a-f]+)-0x([0-9a-f]+)([\])])(?: \((?:(\d+)MB|(invalid))\))?`
+const RANGE = String.raw`range=\[0x([0-9a-f]+)-0x([0-9a-f]+)([\])]) \((?:(\d+)MB|(invalid))\)`
 const TYPE_FORM = new RegExp(
   String.raw`^efi: mem(\d+): type=(\d+), attr=0x([0-9a-f]+), ${RANGE}`,
   'i',
