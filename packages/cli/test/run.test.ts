@@ -93,6 +93,17 @@ describe('run', () => {
   })
 })
 
+describe('run, of a map that its reader has doubts about', () => {
+  test('says so with file and line', async () => {
+    const cwd = folderWithMap()
+    const lines = readFileSync(join(cwd, 'machine.txt'), 'utf8').split('\n')
+    const last = lines.findLastIndex((line) => line.includes(' efi: mem1'))
+    writeFileSync(join(cwd, 'cut.txt'), lines.slice(0, last + 1).join('\n') + '\n')
+    const { stdout } = await trapdoor(['run', '-m', 'cut.txt', ...FEW], { cwd })
+    expect(stdout).toContain(`\n  warning cut.txt:${last + 1}: the text ends with this entry`)
+  })
+})
+
 describe('explain', () => {
   test('tells a case from what ran to the command that repeats it', async () => {
     const { code, stdout } = await trapdoor(

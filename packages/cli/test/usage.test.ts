@@ -140,3 +140,15 @@ describe('list', () => {
     expect(stdout).toMatch(/^A1 +acme-habit +Acme +acme$/m)
   })
 })
+
+test('a configuration that imports a package that is not installed is told so, with a way out', async () => {
+  const cwd = emptyFolder()
+  writeFileSync(
+    join(cwd, 'trapdoor.config.mjs'),
+    "import 'trapdoor-plugin-absent'\nexport default {}\n",
+  )
+  const { code, stderr } = await trapdoor(['run'], { cwd })
+  expect(code).toBe(2)
+  expect(stderr).toContain("Cannot find package 'trapdoor-plugin-absent'")
+  expect(stderr).toContain('hint: npm install trapdoor-plugin-absent beside the configuration')
+})

@@ -145,3 +145,11 @@ test('a file is written whole or not at all', async () => {
     rmSync(directory, { recursive: true })
   }
 })
+
+test.skipIf(process.platform !== 'linux')(
+  'a folder that the file system denies is an error, not an endless wait (on Linux, where there is /proc)',
+  async () => {
+    const error = await thrownBy(() => writeFileAtomically('/proc/trapdoor/results.json', 'text'))
+    expect(error).toMatchObject({ code: 'HARNESS_UNREADABLE_FILE' })
+  },
+)
