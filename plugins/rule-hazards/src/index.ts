@@ -1,5 +1,6 @@
 import { definePlugin, type Plugin } from '@trapdoor/harness'
 import { h01PerCpuSaveArea } from './h01-per-cpu-save-area.ts'
+import { h03TableMemory } from './h03-table-memory.ts'
 import { h06PageZero } from './h06-page-zero.ts'
 import { h07MemoryTypeAliasing } from './h07-memory-type-aliasing.ts'
 import { h08OneWay } from './h08-one-way.ts'
@@ -11,6 +12,7 @@ import { h18MemoryOwnership } from './h18-memory-ownership.ts'
 import { h19Unmapped } from './h19-unmapped.ts'
 
 export { h01PerCpuSaveArea } from './h01-per-cpu-save-area.ts'
+export { h03TableMemory } from './h03-table-memory.ts'
 export { h06PageZero } from './h06-page-zero.ts'
 export { h07MemoryTypeAliasing } from './h07-memory-type-aliasing.ts'
 export { h08OneWay } from './h08-one-way.ts'
@@ -27,6 +29,7 @@ const plugin: Plugin = definePlugin({
   apiVersion: 1,
   rules: [
     h01PerCpuSaveArea,
+    h03TableMemory,
     h06PageZero,
     h07MemoryTypeAliasing,
     h09StaleTranslations,

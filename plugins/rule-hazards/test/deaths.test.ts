@@ -1,9 +1,11 @@
+import { phys, virt } from '@trapdoor/core'
 import { EfiStatus, isRuntime, MemoryAttribute, MemoryType } from '@trapdoor/uefi'
 import type { ScenarioContext } from '@trapdoor/harness'
 import {
   type EfiHandOver,
   KernelPanic,
   LAYOUT_2_6_26,
+  type PageTableStrategy,
   type StrategyDefinition,
 } from '@trapdoor/kernel'
 import { describe, expect, test } from 'vitest'
@@ -36,6 +38,42 @@ const kexecTo =
     context.kexec(choice)
     context.call(context.services().getTime())
   }
+
+/** A strategy whose page tables, pages of 4 KiB for 512 GiB, are more than the machine has memory for. */
+const greedy: StrategyDefinition = {
+  name: 'greedy',
+  title: 'maps all that there could be',
+  mode: 'physical',
+  sources: ['this test'],
+  create: () => ({
+    setup: (kernel) => {
+      const table = kernel.newPageTable('greedy')
+      table.mapRange(virt(0), phys(0), 2 ** 39, { executable: true })
+    },
+  }),
+}
+
+describe('H3', () => {
+  test('knows a kernel that has no memory for the firmware’s page tables', async () => {
+    const death = await deathOf({ strategy: 'greedy', strategies: [greedy] })
+    expect(death).toMatchObject({
+      rule: 'H3',
+      outcome: 'fault',
+      phase: 'efi',
+      message: 'first kernel runs out of memory while it builds the firmware’s page tables',
+    })
+  })
+
+  test('is not asked about other panics of that phase', async () => {
+    const create = (): PageTableStrategy => ({
+      setup: () => {
+        throw new KernelPanic('something else')
+      },
+    })
+    const death = await deathOf({ strategy: 'greedy', strategies: [{ ...greedy, create }] })
+    expect(death.rule).not.toBe('H3')
+  })
+})
 
 describe('H6', () => {
   test('knows firmware that needs page 0', async () => {

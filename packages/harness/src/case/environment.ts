@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { BROADWELL, type CpuFeatures, type Machine, NEHALEM } from '@trapdoor/core'
 import { createFirmware, type Firmware } from '@trapdoor/firmware'
-import { readMemoryMaps, selectFirmwareMap, toMemoryDescriptors } from '@trapdoor/intake'
+import {
+  type IntakeWarning,
+  readMemoryMaps,
+  selectFirmwareMap,
+  toMemoryDescriptors,
+} from '@trapdoor/intake'
 import { createKernelHooks, type Kernel, type RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { SyncHook } from 'tapable'
@@ -151,9 +156,18 @@ function loadMap(source: MemoryMapFile): LoadedMap {
       descriptors: descriptors.length,
       runtimeDescriptors: descriptors.filter(isRuntime).length,
       bytesOfRam: bytesOfRam(descriptors),
-      warnings: warnings.map((warning) => `${warning.file}:${warning.line}: ${warning.message}`),
+      warnings: describeWarnings(warnings),
     },
   }
+}
+
+/** One line for each kind of warning, at the first place where it was given. */
+function describeWarnings(warnings: readonly IntakeWarning[]): string[] {
+  return [...Map.groupBy(warnings, ({ message }) => message).values()].map((alike) => {
+    const { file, line, message } = alike[0]!
+    const more = alike.length === 1 ? '' : ` (and on ${alike.length - 1} more lines)`
+    return `${file}:${line}: ${message}${more}`
+  })
 }
 
 function readMapFile(file: string): Uint8Array {
