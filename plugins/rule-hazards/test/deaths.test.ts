@@ -53,6 +53,14 @@ const greedy: StrategyDefinition = {
   }),
 }
 
+function panicking(): PageTableStrategy {
+  return {
+    setup: () => {
+      throw new KernelPanic('something else')
+    },
+  }
+}
+
 describe('H3', () => {
   test('knows a kernel that has no memory for the firmware’s page tables', async () => {
     const death = await deathOf({ strategy: 'greedy', strategies: [greedy] })
@@ -65,12 +73,10 @@ describe('H3', () => {
   })
 
   test('is not asked about other panics of that phase', async () => {
-    const create = (): PageTableStrategy => ({
-      setup: () => {
-        throw new KernelPanic('something else')
-      },
+    const death = await deathOf({
+      strategy: 'greedy',
+      strategies: [{ ...greedy, create: panicking }],
     })
-    const death = await deathOf({ strategy: 'greedy', strategies: [{ ...greedy, create }] })
     expect(death.rule).not.toBe('H3')
   })
 })
