@@ -6,6 +6,7 @@ import { MAP_READERS } from './readers/index.ts'
 import type { MapReader, ReadNote } from './readers/reader.ts'
 import { readRuntimeMapSysfs } from './readers/runtime-map-sysfs.ts'
 import { readLines, type Source, type SourceLine, unpack } from './source-text.ts'
+import { attributesOf } from './vocabulary.ts'
 
 /** The memory maps of a text, in the order in which they begin. */
 export interface ReadMaps {
@@ -44,6 +45,8 @@ class Scan {
   readonly #closed: OpenMap[] = []
   readonly #open: Map<MapReader, OpenMap> = new Map()
   readonly #headers: Map<MapReader, ReadNote> = new Map()
+  /** The form of the last line, where that was an entry. */
+  #entryBefore: MapReader | undefined
 
   constructor(file: string) {
     this.#file = file
@@ -52,10 +55,19 @@ class Scan {
   line(line: SourceLine): void {
     const { text, number } = line
     if (text === '') return
+    const before = this.#entryBefore
+    this.#entryBefore = undefined
     // What is left of a row of one form can look like a row of another: the form whose map is being read goes first.
-    for (const reader of MAP_READERS) {
-      if (!this.#expects(reader) || reader.entry(text) !== undefined || !reader.torn(text)) continue
-      this.#torn(reader, number)
+    const torn = this.#understands(text)
+      ? undefined
+      : MAP_READERS.find(
+          (reader) =>
+            this.#expects(reader) &&
+            (reader.torn(text) ||
+              (reader === before && reader.openEnded === true && isEndOfRow(text))),
+        )
+    if (torn !== undefined) {
+      this.#torn(torn, number)
       return
     }
     for (const reader of MAP_READERS) {
@@ -87,6 +99,14 @@ class Scan {
     return this.#open.has(reader) || this.#headers.has(reader)
   }
 
+  /** Whether the line is an entry of a form that can be meant here. */
+  #understands(text: string): boolean {
+    return MAP_READERS.some(
+      (reader) =>
+        (!reader.needsHeader || this.#expects(reader)) && reader.entry(text) !== undefined,
+    )
+  }
+
   /** Whether the line is one of this form. */
   #offer(reader: MapReader, { text, number, unterminated }: SourceLine): boolean {
     const found = reader.entry(text)
@@ -99,6 +119,7 @@ class Scan {
         this.#open.set(reader, map)
       }
       map.add(found, number)
+      this.#entryBefore = reader
       if (unterminated && reader.openEnded === true) map.addCut(number)
       for (const [other, open] of this.#open) if (other !== reader) open.sawOtherLine()
       return true
@@ -124,7 +145,10 @@ class Scan {
   }
 
   #note(reader: MapReader, note: ReadNote, number: number): void {
-    if (note.begins === true) for (const open of this.#open.keys()) this.#close(open)
+    if (note.begins === true) {
+      for (const open of this.#open.keys()) this.#close(open)
+      for (const other of this.#headers.keys()) if (other !== reader) this.#headers.delete(other)
+    }
     const map = this.#open.get(reader)
     if (map === undefined) {
       if (note.ends !== true) {
@@ -150,4 +174,9 @@ class Scan {
       this.#open.delete(reader)
     }
   }
+}
+
+/** Whether a line is what a row that was wrapped can end with: digits, or words of attributes. */
+function isEndOfRow(text: string): boolean {
+  return /^[0-9a-f]+$/i.test(text) || attributesOf(text) !== undefined
 }

@@ -78,23 +78,25 @@ function decode(bytes: Uint8Array): string {
 
 /** `dmesg` stamps, with and without the caller's: "[    0.000000] ", "[    8.71][    T0] ", with -T "[Thu Nov 21 20:40:28 2019] ". */
 const STAMP =
-  /^\[(?:\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?|[A-Z][a-z]{2} [A-Z][a-z]{2}\s+\d+ [\d:]{8} \d{4}\])\s?/
+  /^\[(?:\s*\d+\.\d+\](?:\s?\[\s*[TC]\d+\])?|[A-Z][a-z]{2} [A-Z][a-z]{2}\s+\d+ [\d:]{8} \d{4}\])\s?/
 /** What `dmesg -x` puts first: "kern  :info  : ". */
 const FACILITY = /^[a-z]+\d?\s*:[a-z]+\s*: /
-/** A syslog head: "Nov 11 14:48:39 host kernel: ", "2024-01-01T00:00:00+00:00 host kernel: ". */
+/** A syslog head: "Nov 11 14:48:39 host kernel: ", "2024-01-01T00:00:00+00:00 host kernel: ", "[    0.000000] host kernel: ". */
 const SYSLOG =
-  /^(?:[A-Z][a-z]{2}\s+\d+\s[\d:]{8}|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-][\d:]+)?)\s\S+\s(?:kernel:|\S+\[\d+\]:)\s?/
+  /^(?:[A-Z][a-z]{2}\s+\d+\s[\d:]{8}|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-][\d:]+)?|\[\s*\d+\.\d+\])\s\S+\s(?:kernel:|\S+\[\d+\]:)\s?/
 
-/** A line without mail quoting, log heads, stamps, levels, JSON quotes, BBCode and what quoted-printable did to it. */
+/** A line without indentation, mail quoting, log heads, stamps, levels, JSON quotes, BBCode and what quoted-printable did to it. */
 function bare(line: string): string {
   let text = stripVTControlCharacters(line)
+    .replaceAll('\u00a0', ' ')
     .replaceAll('=3D', '=')
     .replaceAll(/\[\/?(?:code|quote|pre|b|i)\]/gi, '')
-    .replace(/^(?:>\s?)+/, '')
+    .replace(/^\s*(?:>\s?)+/, '')
+    .replace(/^\s*"(.*)",?\s*$/, '$1')
+    .trimStart()
   for (let last = ''; last !== text;) {
     last = text
     text = text
-      .replace(/^\s*"(.*)",?\s*$/, '$1')
       .replace(SYSLOG, '')
       .replace(/^<\d{1,2}>/, '')
       .replace(FACILITY, '')

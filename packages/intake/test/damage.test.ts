@@ -136,6 +136,11 @@ describe('lines of other programs in between do not matter', () => {
     '(XEN) r9:  0000000000000000   r10: 00000000ff920000   r11: 0000000000020000',
     'RAX: 00000000bfbcf001 RBX: 00000000a6403e90 RCX: 0000000000000001',
     '',
+    'MD5 (kernel) = d41d8cd98f00b204e9800998ecf8427e',
+    'sha1: da39a3ee5e6b4b0d3255bfef95601890afd80709',
+    'efi: Remove mem78: MMIO range=[0xc0000000-0xcfffffff] (256MB) from e820 map',
+    'cxl_region region0: range=[0x0000000410000000-0x000000050fffffff]',
+    '(XEN)  0000000000000000 - 000000000009fc00 (usable)',
   )
   test.each(samples)('$format', ({ text, head }) => {
     const [whole] = trusted(text)
@@ -175,6 +180,53 @@ describe('a line that another program tore apart is named', () => {
       { code: 'INTAKE_TORN_LINE', file: 'log.txt', line: 5 },
       { code: 'INTAKE_GAP', file: 'log.txt', line: 6 },
     ])
+  })
+})
+
+describe('a row that is broken in two is noticed, wherever it breaks', () => {
+  const noise = '[    1.234567] usb 1-1: new high-speed USB device'
+  test.each<[string, (head: string, tail: string) => string]>([
+    ['by the line of another program', (head, tail) => `${head}${noise}\n${tail}`],
+    ['by a terminal that wraps it', (head, tail) => `${head}\n${tail}`],
+  ])('%s', (_, broken) => {
+    for (const { text, head } of samples) {
+      const [whole] = trusted(text)
+      const lines = text.split('\n')
+      for (let row = head.length; row < head.length + entries.length; row++) {
+        const line = lines[row]!
+        for (let at = 1; at < line.length; at++) {
+          const damaged = lines.with(row, broken(line.slice(0, at), line.slice(at)))
+          for (const content of trusted(damaged.join('\n'))) expect(content).toBe(whole)
+        }
+      }
+      expect(whole).toBeDefined()
+    }
+  })
+})
+
+describe('a character that a serial line has lost is noticed', () => {
+  // Elsewhere a number without a fixed width, such as a type, can lose a digit and remain one.
+  const fixedWidth = new Set<string>([
+    'linux_names_halfopen',
+    'linux_names_incl',
+    'linux_arm',
+    'shell',
+    'grub',
+    'uboot_efi_mem',
+    'uboot_efidebug',
+    'freebsd_text',
+  ])
+  test.each(samples.filter(({ format }) => fixedWidth.has(format)))('$format', ({ text, head }) => {
+    const [whole] = trusted(text)
+    const lines = text.split('\n')
+    for (let row = head.length; row < head.length + entries.length; row++) {
+      const line = lines[row]!
+      for (let at = 0; at < line.length; at++) {
+        const damaged = lines.with(row, line.slice(0, at) + line.slice(at + 1))
+        for (const content of trusted(damaged.join('\n'))) expect(content).toBe(whole)
+      }
+    }
+    expect(whole).toBeDefined()
   })
 })
 

@@ -15,6 +15,12 @@ describe('a file without a map is refused, by its name', () => {
       'INTAKE_BINARY',
       'unexpected end of file',
     ],
+    [
+      'a line of 200,000 blanks',
+      Buffer.from(`a${' '.repeat(200_000)}b`),
+      'INTAKE_NO_MAP',
+      '1 lines without one',
+    ],
     ['a letter', Buffer.from('Dear Sir\n'), 'INTAKE_NO_MAP', '2 lines without one'],
   ])('%s', (_, bytes, code, found) => {
     const error = thrownBy(() => readMemoryMaps({ file: 'machine.txt', bytes }))

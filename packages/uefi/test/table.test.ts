@@ -2,6 +2,8 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
   BOOT_SERVICES_TABLE_SIGNATURE,
+  BOOT_SERVICES_TABLE_SIZE,
+  BootServicesTable,
   checkTable,
   crc32,
   encodeTableHeader,
@@ -104,4 +106,19 @@ test('the fourteen runtime services follow the header without a gap', () => {
   const offsets = RUNTIME_SERVICES.map((name) => RuntimeServicesTable[name])
   expect(offsets).toEqual(offsets.map((_, index) => TABLE_HEADER_SIZE + 8 * index))
   expect(offsets.at(-1)).toBe(RUNTIME_SERVICES_TABLE_SIZE - 8)
+})
+
+/** Offset of a table's function, counted from 1. */
+function place(index: number): number {
+  return TABLE_HEADER_SIZE + 8 * (index - 1)
+}
+
+test('the boot services that a loader needs are the 3rd, 4th, 5th and 27th of 44', () => {
+  expect(BootServicesTable).toEqual({
+    AllocatePages: place(3),
+    FreePages: place(4),
+    GetMemoryMap: place(5),
+    ExitBootServices: place(27),
+  })
+  expect(BOOT_SERVICES_TABLE_SIZE).toBe(place(45))
 })

@@ -25,5 +25,5 @@ export const esxMmap: MapReader = {
       printed: { end: hex(last!) + 1n },
     }
   },
-  torn: (line) => /^MMap\[\d+\]:/i.test(line),
+  torn: (line) => /MMap\[\d+\]:|len=\d+, type=\d/i.test(line),
 }

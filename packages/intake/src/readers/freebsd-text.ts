@@ -1,5 +1,5 @@
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader } from './reader.ts'
+import { beginsRow, hex, type MapReader } from './reader.ts'
 
 const ROW =
   /^\s*(\S+)\s+([0-9a-f]{12,16})\s+(?:0x)?([0-9a-f]{1,16})\s+([0-9a-f]{8,16})((?:\s[A-Z_]+)*)$/i
@@ -31,8 +31,6 @@ export const freebsdText: MapReader = {
   note: (line) =>
     /^\s*Type\s+Physical\s+Virtual\s+#Pages\s+Attr/i.test(line) ? { begins: true } : undefined,
   // A type without a name is printed as "<INVALID>", and its number is lost.
-  torn: (line) => {
-    const name = /^\s*(\S+)(?:\s+[0-9a-f]{12,16}\s|\s+[0-9a-f]{1,16}$)/i.exec(line)?.[1]
-    return name === '<INVALID>' || (name !== undefined && memoryTypeOf(name) !== undefined)
-  },
+  torn: (line) =>
+    line.startsWith('<INVALID>') || beginsRow(line) || /\b0x[0-9a-f]+\s+[0-9a-f]{8}\b/i.test(line),
 }

@@ -1,9 +1,8 @@
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, lengthOf, type MapReader } from './reader.ts'
+import { hasPartOfRow, hex, lengthOf, type MapReader } from './reader.ts'
 
 const ROW =
   /^\s*(\S+(?: [0-9a-f]+)?)\s+([0-9a-f]{16})-([0-9a-f]{16})\s+([0-9a-f]{8,16})\s+(\d+)([KMGT])i?B((?:\s+[A-Z]+)*)$/i
-const BEGINNING = /^\s*(\S+(?: [0-9a-f]{2,8})?)\s+[0-9a-f]{1,16}(?:-|$)/i
 
 /** `lsefimmap` of GRUB; ends are inclusive, sizes rounded down. */
 export const grub: MapReader = {
@@ -28,5 +27,5 @@ export const grub: MapReader = {
     if (/^\s*Type\s+Physical start\s+- end/i.test(line)) return { begins: true }
     return /^grub>/i.test(line) ? { ends: true } : undefined
   },
-  torn: (line) => ROW.test(line) || memoryTypeOf(BEGINNING.exec(line)?.[1] ?? '') !== undefined,
+  torn: (line) => hasPartOfRow(line) || /\d[KMGT]iB\b/i.test(line),
 }

@@ -1,5 +1,5 @@
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader, pagesBetween } from './reader.ts'
+import { hex, type MapReader, NAMED_RANGE, pagesBetween, sameWidth } from './reader.ts'
 
 const LINE = /^efi:\s+0x([0-9a-f]+)-0x([0-9a-f]+) \[([^|\]]+)\|([^\]]*)\]\*?$/i
 
@@ -14,6 +14,7 @@ export const linuxArm: MapReader = {
     const type = memoryTypeOf(match[3]!)
     const attribute = attributesOf(match[4]!)
     if (type === undefined || attribute === undefined) return undefined
+    if (!sameWidth(match[1]!, match[2]!, 12)) return undefined
     const start = hex(match[1]!)
     const end = hex(match[2]!) + 1n
     return {
@@ -29,5 +30,5 @@ export const linuxArm: MapReader = {
     const bytes = parseInt(head[2]!, 16)
     return head[1] === 'Size' ? { mapBytes: bytes } : { stride: bytes }
   },
-  torn: (line) => /^efi:\s+0x[0-9a-f]+(?:-|$)/i.test(line),
+  torn: (line) => /^efi:(?:\s+0x?|$)/i.test(line) || NAMED_RANGE.test(line),
 }

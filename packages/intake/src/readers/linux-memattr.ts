@@ -1,5 +1,5 @@
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader, pagesBetween } from './reader.ts'
+import { hex, type MapReader, NAMED_RANGE, pagesBetween } from './reader.ts'
 
 const LINE = /^efi: memattr: (!)?\s*0x([0-9a-f]+)-0x([0-9a-f]+) \[([^|\]]+)\|([^\]]*)\]/i
 
@@ -27,5 +27,5 @@ export const linuxMemattr: MapReader = {
   },
   note: (line) =>
     /^efi: memattr: Processing EFI Memory/i.test(line) ? { begins: true } : undefined,
-  torn: (line) => /^efi: memattr: !?\s*0x/i.test(line),
+  torn: (line) => /^efi: memattr: !?\s*0x/i.test(line) || NAMED_RANGE.test(line),
 }

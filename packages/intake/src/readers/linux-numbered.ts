@@ -1,13 +1,13 @@
 import type { PrintedRange } from '../entry-checks.ts'
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, lengthOf, type MapReader, pagesBetween, type ReadEntry } from './reader.ts'
+import { hex, lengthOf, type MapReader, pagesBetween, type ReadEntry, sameWidth } from './reader.ts'
 
 const RANGE = String.raw`range=\[0x([0-9a-f]+)-0x([0-9a-f]+)([\])]) \((?:(\d+)MB|(invalid))\)`
 const TYPE_FORM = new RegExp(
-  String.raw`^efi: mem(\d+): type=(\d+), attr=0x([0-9a-f]+), ${RANGE}`,
+  String.raw`^efi: mem(\d{2,}): type=(\d+), attr=0x([0-9a-f]+), ${RANGE}`,
   'i',
 )
-const NAMES_FORM = new RegExp(String.raw`^efi: mem(\d+): \[([^|\]]+)\|([^\]]*)\] ${RANGE}`, 'i')
+const NAMES_FORM = new RegExp(String.raw`^efi: mem(\d{2,}): \[([^|\]]+)\|([^\]]*)\] ${RANGE}`, 'i')
 
 /** `range=[a-b)` up to 4.8, `range=[a-b]` with an inclusive end from 4.9 on: the bracket is the only sign. */
 function rangeOf(
@@ -45,6 +45,7 @@ function entry(line: string): ReadEntry | undefined {
   const type = numbered === null ? memoryTypeOf(what!) : Number(what)
   const attribute = numbered === null ? attributesOf(columns!) : hex(columns!)
   if (type === undefined || attribute === undefined) return undefined
+  if (!sameWidth(first!, last!, 16)) return undefined
   const { printed, ...range } = rangeOf(first!, last!, bracket!, size)
   const named = bracket === ']' ? 'linux_names_incl' : 'linux_names_halfopen'
   return {
@@ -56,6 +57,10 @@ function entry(line: string): ReadEntry | undefined {
   }
 }
 
+/** The number with what follows it, a range that is not of `Remove memNN: MMIO`, or no more than the first letters. */
+const PART =
+  /\bmem\d+: ?(?:\[|type=)|^efi: mem\d+: ?t|(?<!MMIO )\brange=\[0x[0-9a-f]+-0x[0-9a-f]+[\])] \((?:\d|inv)|^efi:(?: m| me| mem\d*:?)?$/i
+
 /** `efi: memNN: …`, as Linux prints the firmware's map on x86 (efi_print_memmap()). */
 export const linuxNumbered: MapReader = {
   formats: ['linux_type', 'linux_names_halfopen', 'linux_names_incl'],
@@ -66,5 +71,5 @@ export const linuxNumbered: MapReader = {
     /^efi: EFI runtime memory map:/i.test(line)
       ? { begins: true, kind: 'runtime-copy' }
       : undefined,
-  torn: (line) => /^efi: mem\d+: ?(?:\[|t|$)/i.test(line),
+  torn: (line) => PART.test(line),
 }

@@ -1,5 +1,6 @@
 import type { PrintedRange } from '../entry-checks.ts'
 import type { MapEntry, MapFormat, MapKind } from '../memory-map-text.ts'
+import { memoryTypeOf } from '../vocabulary.ts'
 
 /** A descriptor that a line holds. */
 export interface ReadEntry {
@@ -50,7 +51,7 @@ export interface MapReader {
   /** The descriptor in a line; undefined where the line is something else. */
   readonly entry: (line: string) => ReadEntry | undefined
   readonly note?: (line: string) => ReadNote | undefined
-  /** Whether a line begins as an entry does: one that {@link MapReader.entry} does not understand was torn. */
+  /** Whether a line has a part of an entry: one that {@link MapReader.entry} does not understand was torn. */
   readonly torn: (line: string) => boolean
 }
 
@@ -73,6 +74,32 @@ export function lengthOf(count: string | undefined, unit: string | undefined): P
   return count === undefined || bytes === undefined
     ? {}
     : { length: { count: BigInt(count), bytes } }
+}
+
+/** Whether the two numbers of a range were printed with at least `width` digits, or neither was: where one has fewer, it has lost some. */
+export function sameWidth(first: string, second: string, width: number): boolean {
+  return first.length >= width === second.length >= width
+}
+
+/** A part of "0x…-0x… [Runtime Code|RUN|", as Linux prints ranges. */
+export const NAMED_RANGE: RegExp = /[0-9a-f]-0x[0-9a-f]+ \[[^\]|]+\|/i
+
+/** The two addresses of a table's row. */
+const BARE_RANGE = /[0-9a-f]{12}-[0-9a-f]{12}/i
+
+/** Whether a line has a part of a table's row: its range, or its beginning. */
+export function hasPartOfRow(line: string): boolean {
+  return BARE_RANGE.test(line) || beginsRow(line)
+}
+
+/** Whether a line begins with the name of a memory type and has a number or nothing behind it. */
+export function beginsRow(line: string): boolean {
+  const words = line.trim().split(/\s+/, 5)
+  return [1, 2, 3].some(
+    (count) =>
+      memoryTypeOf(words.slice(0, count).join(' ')) !== undefined &&
+      /^(?:\d|$)/.test(words[count] ?? ''),
+  )
 }
 
 /** Hex digits as a number. */

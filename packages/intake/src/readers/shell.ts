@@ -1,8 +1,7 @@
 import { memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader } from './reader.ts'
+import { hasPartOfRow, hex, type MapReader } from './reader.ts'
 
 const ROW = /^\s*(\S+)\s+([0-9a-f]{8,16})-([0-9a-f]{8,16})\s+([0-9a-f]{8,16})\s+([0-9a-f]{16})$/i
-const BEGINNING = /^\s*(\S+)\s+[0-9a-f]{1,16}(?:-|$)/i
 
 /** `memmap` of the UEFI shell: rows with an inclusive end, then the pages of each type, which serve as a checksum. */
 export const shell: MapReader = {
@@ -29,5 +28,5 @@ export const shell: MapReader = {
     if (total === null || type === undefined) return undefined
     return { pages: { type, pages: BigInt(total[2]!.replaceAll(',', '')) } }
   },
-  torn: (line) => ROW.test(line) || memoryTypeOf(BEGINNING.exec(line)?.[1] ?? '') !== undefined,
+  torn: (line) => ROW.test(line) || hasPartOfRow(line),
 }

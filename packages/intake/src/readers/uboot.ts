@@ -1,8 +1,7 @@
 import { attributesOf, memoryTypeOf } from '../vocabulary.ts'
-import { hex, type MapReader, pagesBetween, type ReadEntry } from './reader.ts'
+import { hasPartOfRow, hex, type MapReader, pagesBetween, type ReadEntry } from './reader.ts'
 
-const ROW = /^(\S[\w ]*?)\s+([0-9a-f]{16})-([0-9a-f]{16})(?:\s+(\S+))?$/i
-const BEGINNING = /^(\S[\w ]*?\)?)\s+[0-9a-f]{1,16}(?:-|$)/i
+const ROW = /^(\S+(?: \w+)*)\s+([0-9a-f]{16})-([0-9a-f]{16})(?:\s+(\S+))?$/i
 const OLD_NAME = /^[A-Z][A-Z ]+$/
 
 function entry(line: string): ReadEntry | undefined {
@@ -37,8 +36,5 @@ export const uboot: MapReader = {
     return line.startsWith('=>') ? { ends: true } : undefined
   },
   // A type without a name is printed as "(unknown)", and its number is lost.
-  torn: (line) => {
-    const name = BEGINNING.exec(line)?.[1]
-    return name === '(unknown)' || (name !== undefined && memoryTypeOf(name) !== undefined)
-  },
+  torn: (line) => line.startsWith('(unknown)') || hasPartOfRow(line),
 }

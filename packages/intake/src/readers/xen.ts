@@ -3,6 +3,10 @@ import { hex, type MapReader, pagesBetween } from './reader.ts'
 const ROW =
   /^\(XEN\)(?: \[[^\]]+\])?\s+([0-9a-f]{13,16})-([0-9a-f]{13,16}) type=(\d+) attr=([0-9a-f]{16})/i
 
+/** An address at the beginning, unless a row of the e820 map that follows has it, or what stands behind it. */
+const PART =
+  /^\(XEN\)(?: \[[^\]]+\])?\s+0[0-9a-f]{4,15}(?![0-9a-f ])|[0-9a-f]{12}-[0-9a-f]{12}|\btype=\d+ attr=/i
+
 /** The map after `(XEN) EFI memory map:`; ends are inclusive. */
 export const xen: MapReader = {
   formats: ['xen'],
@@ -25,5 +29,5 @@ export const xen: MapReader = {
     }
   },
   note: (line) => (/^\(XEN\).*\bEFI memory map:/i.test(line) ? { begins: true } : undefined),
-  torn: (line) => /^\(XEN\)(?: \[[^\]]+\])?\s+[0-9a-f]{13,16}-/i.test(line),
+  torn: (line) => PART.test(line),
 }
