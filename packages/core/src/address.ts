@@ -3,7 +3,7 @@ import { CoreError } from './error.ts'
 declare const virtualBrand: unique symbol
 declare const physicalBrand: unique symbol
 
-/** A canonical 48-bit linear address as an unsigned 64-bit value (SDM Vol. 1, 3.3.7.1). */
+/** A canonical linear address as an unsigned 64-bit value (SDM Vol. 1, 3.3.7.1); 48 bits unless its maker was told 57. */
 export type VirtualAddress = bigint & { readonly [virtualBrand]: true }
 
 /** A physical address in bytes, below 2^52, exact as a JavaScript number. */
@@ -19,36 +19,42 @@ export const PAGE_SIZE_1G = 0x4000_0000
 /** One more than the highest physical address that the architecture allows (SDM Vol. 3, 4.1.4). */
 export const PHYSICAL_ADDRESS_LIMIT: number = 2 ** 52
 
-/** Whether bits 63 to 47 of a 64-bit value are all equal. */
-export function isCanonical(value: bigint): boolean {
-  return BigInt.asUintN(64, BigInt.asIntN(48, value)) === value
+/** Bits of a linear address: 48 with 4-level paging, 57 with 5-level paging. */
+export type LinearAddressBits = 48 | 57
+
+/** Whether the bits of a 64-bit value from `bits - 1` up are all equal. */
+export function isCanonical(value: bigint, bits: LinearAddressBits = 48): boolean {
+  return BigInt.asUintN(64, BigInt.asIntN(bits, value)) === value
 }
 
 /** The canonical address `value`; throws CORE_NOT_CANONICAL. Negative numbers count down from 2^64. */
-export function virt(value: bigint | number): VirtualAddress {
-  const address = tryVirt(value)
+export function virt(value: bigint | number, bits: LinearAddressBits = 48): VirtualAddress {
+  const address = tryVirt(value, bits)
   if (address === undefined) {
     throw new CoreError('CORE_NOT_CANONICAL', {
-      expected: 'a canonical 48-bit linear address',
+      expected: `a canonical ${bits}-bit linear address`,
       found: `0x${BigInt(value).toString(16)}`,
-      hint: 'truncateVirt() drops the bits above 47',
+      hint: `truncateVirt() drops the bits above ${bits - 1}`,
     })
   }
   return address
 }
 
 /** The canonical address `value`, or undefined where there is none. */
-export function tryVirt(value: bigint | number): VirtualAddress | undefined {
+export function tryVirt(
+  value: bigint | number,
+  bits: LinearAddressBits = 48,
+): VirtualAddress | undefined {
   if (typeof value === 'number' && !Number.isSafeInteger(value)) return undefined
   const wide = BigInt(value)
   const address = BigInt.asUintN(64, wide)
   if (wide !== address && wide !== BigInt.asIntN(64, wide)) return undefined
-  return isCanonical(address) ? (address as VirtualAddress) : undefined
+  return isCanonical(address, bits) ? (address as VirtualAddress) : undefined
 }
 
-/** The canonical address that agrees with `value` in its low 48 bits. */
-export function truncateVirt(value: bigint): VirtualAddress {
-  return BigInt.asUintN(64, BigInt.asIntN(48, value)) as VirtualAddress
+/** The canonical address that agrees with `value` in its low `bits` bits. */
+export function truncateVirt(value: bigint, bits: LinearAddressBits = 48): VirtualAddress {
+  return BigInt.asUintN(64, BigInt.asIntN(bits, value)) as VirtualAddress
 }
 
 /** The physical address `value` in bytes; throws CORE_BAD_PHYSICAL_ADDRESS. */

@@ -1,6 +1,7 @@
 export {
   formatAddress,
   isCanonical,
+  type LinearAddressBits,
   PAGE_SHIFT,
   PAGE_SIZE,
   PAGE_SIZE_1G,
@@ -18,8 +19,9 @@ export {
 export { CoreError, type CoreErrorCode, type ErrorDetail } from './error.ts'
 export { GATE_SIZE, type GateCall, type GateFunction, GateRegistry } from './cpu/call-gate.ts'
 export { CR0_LONG_MODE, Cr0, Cr4, Efer } from './cpu/control.ts'
+export { CR3_KEEP_TRANSLATIONS } from './cpu/control-registers.ts'
 export { countersBetween, type CpuCounters, zeroCounters } from './cpu/counters.ts'
-export { type ActiveCall, Cpu, type TouchRecorder } from './cpu/cpu.ts'
+export { type AccessOrigin, type ActiveCall, Cpu, type TouchRecorder } from './cpu/cpu.ts'
 export {
   type Access,
   CpuException,
@@ -29,11 +31,28 @@ export {
   InvalidOpcode,
   PageFault,
   PageFaultBit,
+  StackFault,
 } from './cpu/exception.ts'
-export { BROADWELL, type CpuFeatures, NEHALEM } from './cpu/features.ts'
+export type { CpuFeatures } from './cpu/features.ts'
+export { BROADWELL, NEHALEM } from './cpu/models.ts'
 export { AccessKind } from './cpu/permission.ts'
-export { Tlb, type TlbEntry } from './cpu/tlb.ts'
-export { EventLog, type MachineEvent, type MachineEventBody } from './machine/event-log.ts'
+export {
+  type CurrentTranslation,
+  FAULT,
+  Mmu,
+  type MmuPolicy,
+  type MmuRegisters,
+  type StaleEntry,
+  type StaleUse,
+} from './cpu/mmu.ts'
+export { type HeldTranslation, Tlb, type TlbEntry } from './cpu/tlb.ts'
+export {
+  EventLog,
+  type MachineEvent,
+  type MachineEventBody,
+  type StaleTranslation,
+  type TranslationNow,
+} from './machine/event-log.ts'
 export { Machine, type MachineOptions } from './machine/machine.ts'
 export { CmosClock, IoPorts, type PortDevice } from './machine/ports.ts'
 export { MachineReset, POWER_OFF_PORT, RESET_CONTROL_PORT } from './machine/reset.ts'
@@ -49,6 +68,7 @@ export {
   PAT_LINUX,
 } from './memory/memory-type.ts'
 export { type FrameOwner, OwnerMap } from './memory/owner-map.ts'
+export { type TableChange, TableJournal } from './memory/table-journal.ts'
 export { PhysicalMemory, type PhysicalMemoryOptions } from './memory/physical-memory.ts'
 export {
   type AllocateTable,
@@ -64,6 +84,17 @@ export {
   type TranslationContext,
   type WalkStep,
 } from './paging/inspect.ts'
-export { FOUR_LEVEL, type PagingLevel, type PagingMode } from './paging/mode.ts'
+export {
+  BITS_32,
+  BITS_32_PSE,
+  FIVE_LEVEL,
+  FOUR_LEVEL,
+  PAE,
+  PAGING_OFF,
+  type PagingLevel,
+  type PagingMode,
+  pagingMode,
+} from './paging/mode.ts'
+export { PdpteRegisters } from './paging/pdpte-registers.ts'
 export { type MappedRange, mappedRanges, type MappingSurvey } from './paging/ranges.ts'
-export { PageWalker, Rights, WalkStatus } from './paging/walk.ts'
+export { PageWalker, type PathEntry, Rights, WalkStatus } from './paging/walk.ts'

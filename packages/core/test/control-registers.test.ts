@@ -7,6 +7,7 @@ import {
   GeneralProtection,
   type Machine,
   NEHALEM,
+  PAGING_OFF,
 } from '../src/index.ts'
 import { mappedMachine } from './mapped-machine.ts'
 
@@ -25,8 +26,8 @@ test('a root above MAXPHYADDR is a general protection fault, and CR3 keeps its v
   expect(cpu.cr3).toBe(2 ** 40 - 4096)
 })
 
-test.each([0x1_0008, -4096])(
-  'a root of %i, which is no page, is an error of the caller',
+test.each([-4096, 1.5, 2 ** 60])(
+  'a root of %d, which no register can hold, is an error of the caller',
   (root) => {
     const { cpu } = mappedMachine()
     expect(() => {
@@ -50,8 +51,8 @@ test.each([
   ['PCIDs', Cr4.PCIDE],
   ['5-level paging', Cr4.LA57],
   ['protection keys', Cr4.PKE],
-])('%s cannot be turned on, as no CPU model has them', (_, bit) => {
-  const { cpu } = mappedMachine()
+])('%s cannot be turned on where the CPU has none', (_, bit) => {
+  const { cpu } = mappedMachine({ features: NEHALEM })
   expect(() => {
     cpu.writeCr4(Cr4.PAE | bit)
   }).toThrow(GeneralProtection)
@@ -84,9 +85,13 @@ test('LMA is the processor’s to set', () => {
   expect(cpu.efer).toBe(Efer.LME | Efer.LMA)
 })
 
-test('paging is never turned off', () => {
+test('64-bit mode cannot switch paging off, compatibility mode can', () => {
   const { cpu } = mappedMachine()
   expect(() => {
     cpu.writeCr0(Cr0.PE | Cr0.WP)
-  }).toThrow(expect.objectContaining({ code: 'CORE_BAD_CONTROL_REGISTER' }))
+  }).toThrow(GeneralProtection)
+  cpu.codeSegmentLong = false
+  cpu.writeCr0(Cr0.PE | Cr0.WP)
+  expect(cpu.mode).toBe(PAGING_OFF)
+  expect(cpu.efer & Efer.LMA).toBe(0)
 })

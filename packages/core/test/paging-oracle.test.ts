@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {
+  BROADWELL,
   type Cpu,
   Cr0,
   Cr4,
@@ -155,13 +156,10 @@ function buildScene(settings: Omit<SdmProcessor, 'cr3'>, entries: readonly Rando
   const processor = { ...settings, cr3: TABLES[0][0] }
   const machine = new Machine({
     features: {
+      ...BROADWELL,
       name: 'random',
       maxPhysicalAddressBits: settings.maxPhyAddr,
-      nx: true,
       pages1G: settings.page1gb,
-      pge: true,
-      smep: true,
-      smap: true,
     },
   })
   const bytes: ByteMap = new Map()
@@ -251,6 +249,7 @@ test('the inspector reads the tables as the CPU does, and changes nothing', () =
                 executable: !walk.executeDisable,
                 global: walk.global,
                 patIndex: walk.patIndex,
+                protectionKey: Number((readQuad(bytes, walk.entries.at(-1)!) >> 59n) & 15n),
                 entries: walk.entries,
               }
             : { status: walk.end },

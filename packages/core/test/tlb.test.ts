@@ -267,7 +267,15 @@ test('a TLB keeps what was put in until it is taken out, however many entries co
           model.delete(action.invalidate)
         } else {
           const { insert, frame, global } = action
-          const entry = { frame, rights: 3, dirty: false, global, pageFrames: 1, patIndex: 5 }
+          const entry = {
+            frame,
+            rights: 3,
+            dirty: false,
+            global,
+            pageFrames: 1,
+            patIndex: 5,
+            epoch: 0,
+          }
           const [high, low] = [Number(insert >> 32n) | 0, Number(insert & 0xffff_ffffn) | 0]
           tlb.insert(high, low, entry)
           model.set(insert, entry)

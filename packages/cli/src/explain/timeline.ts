@@ -1,4 +1,10 @@
-import { Cr4, formatAddress, type MachineEvent } from '@trapdoor/core'
+import {
+  Cr4,
+  formatAddress,
+  type MachineEvent,
+  type StaleTranslation,
+  type TranslationNow,
+} from '@trapdoor/core'
 import { efiStatusName } from '@trapdoor/uefi'
 import { padStart, plural } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
@@ -58,7 +64,7 @@ export function renderTimeline(
 function paintItem({ kind, text }: Item, paint: Paint): string {
   if (kind === 'exception' || kind === 'reset') return paint(['red', 'bold'], text)
   if (kind === 'phase') return paint('cyan', text)
-  return kind === 'cr3-write' || kind === 'cr4-write' || kind === 'invlpg'
+  return kind === 'cr3-write' || kind === 'cr4-write' || kind === 'invlpg' || kind === 'invpcid'
     ? paint('dim', text)
     : text
 }
@@ -117,6 +123,26 @@ function describe(
       }
     case 'invlpg':
       return { text: `cpu ${event.cpu}: INVLPG ${short(event.address)}`, fold: 'INVLPG' }
+    case 'invpcid':
+      return {
+        text: `cpu ${event.cpu}: INVPCID type ${event.type}, context ${event.pcid}`,
+        fold: 'INVPCID',
+      }
+    case 'shootdown':
+      return {
+        text: `cpu ${event.cpu}: TLB shootdown to cpu ${event.targets.join(', ')}`,
+        fold: 'TLB shootdown',
+      }
+    case 'stale-translation':
+      return {
+        text: `cpu ${event.cpu}: ${event.access} at ${formatAddress(event.address)} used a stale translation from the ${event.via}: ${staleText(event)}`,
+        fold: '',
+      }
+    case 'unflushed-change':
+      return {
+        text: `cpu ${event.cpu}: the ${event.via} still holds ${formatAddress(event.address)}: ${staleText(event)}`,
+        fold: '',
+      }
     case 'call': {
       const status = end?.kind === 'return' ? efiStatusName(end.rax) : undefined
       const result = status === undefined ? 'it never returned' : status
@@ -131,6 +157,18 @@ function describe(
       break
   }
   return { text: `reset: ${short(event.value)} to port ${short(event.port)}`, fold: '' }
+}
+
+function staleText({ held, now, changedBy }: StaleTranslation): string {
+  const who = changedBy === undefined ? 'another root was loaded' : `changed by ${changedBy}`
+  return `${translationText(held)}, now ${translationText(now)} (${who}, never flushed)`
+}
+
+function translationText(translation: TranslationNow): string {
+  if (translation.status !== 'mapped') return translation.status.replace('-', ' ')
+  const { frame, writable, user, executable } = translation
+  const rights = `${user ? 'user' : 'supervisor'} r${writable ? 'w' : '-'}${executable ? 'x' : '-'}`
+  return `frame ${short(frame)} ${rights}`
 }
 
 /** Calls of firmware to itself and what they do, unless something ended there. */

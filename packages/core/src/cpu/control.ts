@@ -1,5 +1,12 @@
 /** Bits of CR0 (SDM Vol. 3, 2.5). */
-export const Cr0 = { PE: 0x1, WP: 0x1_0000, PG: 0x8000_0000 } as const
+export const Cr0 = {
+  PE: 0x1,
+  ET: 0x10,
+  WP: 0x1_0000,
+  NW: 0x2000_0000,
+  CD: 0x4000_0000,
+  PG: 0x8000_0000,
+} as const
 /** Bits of CR4. */
 export const Cr4 = {
   PSE: 0x10,
@@ -10,8 +17,10 @@ export const Cr4 = {
   SMEP: 0x10_0000,
   SMAP: 0x20_0000,
   PKE: 0x40_0000,
+  PKS: 0x100_0000,
+  LASS: 0x800_0000,
 } as const
 /** Bits of IA32_EFER (SDM Vol. 3, 2.2.1). */
-export const Efer = { LME: 0x100, LMA: 0x400, NXE: 0x800 } as const
+export const Efer = { SCE: 0x1, LME: 0x100, LMA: 0x400, NXE: 0x800 } as const
 /** Long mode with 4-level paging, write protection on. */
-export const CR0_LONG_MODE: number = Cr0.PE | Cr0.WP | Cr0.PG
+export const CR0_LONG_MODE: number = Cr0.PE | Cr0.ET | Cr0.WP | Cr0.PG

@@ -1,31 +1,39 @@
-import { isCanonical } from '../address.ts'
+import { formatAddress } from '../address.ts'
 import { CoreError } from '../error.ts'
-import { type PageAttributeTable, PAT_AT_RESET } from '../memory/memory-type.ts'
+import { PAT_AT_RESET, type PageAttributeTable } from '../memory/memory-type.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
-import { Entry } from '../paging/entry.ts'
-import { type TranslationContext, type WalkStep, walkSteps } from '../paging/inspect.ts'
-import { FOUR_LEVEL } from '../paging/mode.ts'
-import { PageWalker, WalkStatus } from '../paging/walk.ts'
+import { isLinear, type TranslationContext } from '../paging/inspect.ts'
+import { type PagingMode, pagingMode } from '../paging/mode.ts'
+import { PdpteRegisters } from '../paging/pdpte-registers.ts'
+import { Rights, WalkStatus } from '../paging/walk.ts'
+import type { StaleTranslation, TranslationNow } from '../machine/event-log.ts'
 import type { Machine } from '../machine/machine.ts'
 import { MachineReset } from '../machine/reset.ts'
 import { GATE_SIZE, type GateFunction } from './call-gate.ts'
 import { CR0_LONG_MODE, Cr0, Cr4, Efer } from './control.ts'
-import { type CpuCounters, zeroCounters } from './counters.ts'
+import {
+  type ControlState,
+  CR0_BITS,
+  CR3_KEEP_TRANSLATIONS,
+  PCID_MASK,
+  refuseCr0,
+  refuseCr3,
+  refuseCr4,
+  refuseEfer,
+  reloadsPdptes,
+} from './control-registers.ts'
+import type { CpuCounters } from './counters.ts'
 import {
   type CpuException,
   type FaultSite,
   GeneralProtection,
   InvalidOpcode,
   PageFault,
+  StackFault,
 } from './exception.ts'
-import {
-  AccessKind,
-  accessOf,
-  pageFaultCode,
-  type PermissionControls,
-  permissionTable,
-} from './permission.ts'
-import { Tlb } from './tlb.ts'
+import { type CurrentTranslation, FAULT, joinHalves, Mmu, type StaleUse } from './mmu.ts'
+import { AccessKind, accessOf } from './permission.ts'
+import type { Tlb } from './tlb.ts'
 
 /** A function that runs on a CPU: a gate that was called and has not returned. */
 export interface ActiveCall {
@@ -40,17 +48,27 @@ export type TouchRecorder = (
   address: bigint,
 ) => void
 
+/** What an access is made for, where it is not the program's own data or code. */
+export interface AccessOrigin {
+  /** The processor's own access to a descriptor table or to the stack of an interrupt: a supervisor's at any privilege level, and SMAP does not look at AC. */
+  readonly implicit?: boolean
+  /** An access to the stack: where another would raise #GP, this raises #SS. */
+  readonly stack?: boolean
+}
+
 const PHYSICAL_PAGE = 4096
+const EXPLICIT: AccessOrigin = {}
+const ON_STACK: AccessOrigin = { stack: true }
 
 /**
- * One x86-64 processor in long mode with 4-level paging. Every access names a 64-bit linear address and goes through the TLB and the page
- * tables that CR3 points to; what hardware would refuse is thrown as a {@link CpuException}. Values are little endian.
+ * One x86-64 processor. Every access names a 64-bit linear address and goes through the TLB and the page tables that CR3 points to, in the mode that the
+ * control registers select; what hardware would refuse is thrown as a {@link CpuException}. Values are little endian.
  */
 export class Cpu {
   readonly id: number
   readonly machine: Machine
-  readonly tlb: Tlb = new Tlb()
-  readonly counters: CpuCounters = zeroCounters()
+  /** The entrance to translation for who counts nanoseconds. */
+  readonly mmu: Mmu
   /** Faulting address of the last page fault. */
   cr2: bigint
   /** RFLAGS.IF. */
@@ -63,125 +81,169 @@ export class Cpu {
   pat: PageAttributeTable
   touchRecorder: TouchRecorder | undefined
 
-  #cr0: number
-  #cr3: number
-  #cr4: number
-  #efer: number
+  #control: ControlState
+  #mode: PagingMode
+  #pdptes: PdpteRegisters | undefined
   #alignmentCheck: boolean
-  #walker: PageWalker
-  #controls: PermissionControls
-  #permissions: Uint8Array
+  #pkru: number
+  #pkrs: number
   readonly #calls: ActiveCall[] = []
   readonly #memory: PhysicalMemory
 
-  /** A CPU in long mode with interrupts off, or with the registers of `from` and an empty TLB. */
+  /** A CPU as `machine.start` says, with interrupts off; or with the registers of `from` and an empty TLB. */
   constructor(machine: Machine, id: number, from?: Cpu) {
     this.machine = machine
     this.id = id
     this.#memory = machine.memory
-    this.#cr0 = from?.cr0 ?? CR0_LONG_MODE
-    this.#cr3 = from?.cr3 ?? 0
-    this.#cr4 = from?.cr4 ?? Cr4.PAE
-    this.#efer = from?.efer ?? Efer.LME | Efer.LMA
+    this.#control =
+      from === undefined ? (machine.start === 'reset' ? AT_RESET : IN_LONG_MODE) : from.#control
+    this.#mode = pagingMode(this.cr0, this.cr4, this.efer)
+    this.#pdptes = from === undefined ? undefined : from.#pdptes
     this.#alignmentCheck = from?.alignmentCheck ?? false
+    this.#pkru = from?.pkru ?? 0
+    this.#pkrs = from?.pkrs ?? 0
     this.cr2 = from?.cr2 ?? 0n
     this.interruptFlag = from?.interruptFlag ?? false
     this.cpl = from?.cpl ?? 0
     this.rsp = from?.rsp ?? 0n
     this.pat = from?.pat ?? PAT_AT_RESET
-    this.#walker = this.#newWalker()
-    this.#controls = this.#readControls()
-    this.#permissions = permissionTable(this.#controls)
+    this.mmu = new Mmu(machine.memory, machine.features, machine.policy)
+    this.mmu.onStaleUse = (use) => {
+      this.#reportStaleUse(use)
+    }
+    this.#configureMmu()
+  }
+
+  get tlb(): Tlb {
+    return this.mmu.tlb
+  }
+
+  get counters(): CpuCounters {
+    return this.mmu.counters
   }
 
   get cr0(): number {
-    return this.#cr0
-  }
-
-  /** MOV to CR0. Long mode is never left here: PE and PG stay set. */
-  writeCr0(value: number): void {
-    if ((value & Cr0.PE) === 0 || (value & Cr0.PG) === 0) {
-      throw new CoreError('CORE_BAD_CONTROL_REGISTER', {
-        expected: 'CR0 with PE and PG set',
-        found: `0x${(value >>> 0).toString(16)}`,
-      })
-    }
-    this.#cr0 = value >>> 0
-    this.#controlsChanged()
-  }
-
-  /** Physical address of the root table. */
-  get cr3(): number {
-    return this.#cr3
-  }
-
-  /** MOV to CR3: loads a root and drops the translations that are not global. A root above MAXPHYADDR is #GP(0), a misaligned one a {@link CoreError}. */
-  writeCr3(root: number): void {
-    if (root % PHYSICAL_PAGE !== 0 || root < 0) {
-      throw new CoreError('CORE_BAD_CONTROL_REGISTER', {
-        expected:
-          'CR3 with the address of a whole page and no flags, as PWT, PCD and PCIDs are not modelled',
-        found: `0x${root.toString(16)}`,
-      })
-    }
-    if (root >= 2 ** this.machine.features.maxPhysicalAddressBits) {
-      throw this.#raise(
-        new GeneralProtection('CR3 cannot hold this root', BigInt(root), this.#site()),
-      )
-    }
-    this.machine.log.emit({ kind: 'cr3-write', cpu: this.id, from: this.#cr3, to: root })
-    this.#cr3 = root
-    this.counters.cr3Writes++
-    this.tlb.flushNonGlobal()
-  }
-
-  get cr4(): number {
-    return this.#cr4
+    return this.#control.cr0
   }
 
   /**
-   * MOV to CR4: a change of PGE drops all translations, and so does setting SMEP (SDM Vol. 3, 4.10.4.1). A bit the CPU lacks is #GP(0);
-   * no model has PCIDs, 5-level paging or protection keys.
+   * MOV to CR0. Setting PG activates the mode that CR4 and EFER select, clearing it drops every translation. What the SDM forbids is #GP(0), a page-directory-pointer
+   * table with reserved bits among it (Vol. 2, MOV to control registers).
+   */
+  writeCr0(value: number): void {
+    this.#refuse('CR0 cannot hold this value', value, refuseCr0(this.#control, value))
+    const cr0 = ((value & CR0_BITS) | Cr0.ET) >>> 0
+    const isPaging = (cr0 & Cr0.PG) !== 0
+    const isLongMode = isPaging && (this.efer & Efer.LME) !== 0
+    const efer = isLongMode ? this.efer | Efer.LMA : this.efer & ~Efer.LMA
+    const wasPaging = (this.cr0 & Cr0.PG) !== 0
+    this.#load({ ...this.#control, cr0, efer }, value)
+    if (wasPaging && !isPaging) this.mmu.flushAll()
+  }
+
+  /** The register as it reads, without bit 63: the root, with a PCID or PWT and PCD in the low bits. */
+  get cr3(): number {
+    return this.#control.cr3
+  }
+
+  /** Physical address of the root table in bytes. */
+  get root(): number {
+    const below = this.#mode.rootInRegisters ? 32 : PHYSICAL_PAGE
+    return this.cr3 - (this.cr3 % below)
+  }
+
+  /**
+   * MOV to CR3: loads a root, and drops the translations of its context that are not global, unless {@link CR3_KEEP_TRANSLATIONS} is set in `value` and CR4.PCIDE
+   * allows that. A root above MAXPHYADDR is #GP(0), a value that no register can hold a {@link CoreError}.
+   */
+  writeCr3(value: number | bigint): void {
+    const isPcidOn = (this.cr4 & Cr4.PCIDE) !== 0
+    const operand = registerOperand(value, this.#isLongCode ? 64n : 32n)
+    const keeps = isPcidOn && (operand & CR3_KEEP_TRANSLATIONS) !== 0n
+    const loaded = keeps ? operand ^ CR3_KEEP_TRANSLATIONS : operand
+    this.#refuse('CR3 cannot hold this root', value, refuseCr3(this.machine.features, loaded))
+    const cr3 = Number(loaded)
+    if (this.#mode.rootInRegisters) this.#loadPdptes(cr3)
+    const from = this.cr3
+    this.machine.log.emit({ kind: 'cr3-write', cpu: this.id, from, to: cr3 })
+    this.#control = { ...this.#control, cr3 }
+    this.counters.cr3Writes++
+    if (this.#mode.rootInRegisters) this.#configureMmu()
+    else this.mmu.selectRoot(Math.floor(cr3 / PHYSICAL_PAGE), this.#pcid)
+    if (!keeps) this.mmu.flushContext(this.#pcid)
+  }
+
+  get cr4(): number {
+    return this.#control.cr4
+  }
+
+  /**
+   * MOV to CR4. A change of PGE, and clearing PCIDE, drop all translations; a change of PAE, and setting SMEP, those of the current context (SDM Vol. 3,
+   * 4.10.4.1). A bit that the CPU lacks, and a change that the mode forbids, are #GP(0).
    */
   writeCr4(value: number): void {
     const { features } = this.machine
-    const missing =
-      (features.pge ? 0 : value & Cr4.PGE) |
-      (features.smep ? 0 : value & Cr4.SMEP) |
-      (features.smap ? 0 : value & Cr4.SMAP) |
-      (value & (Cr4.LA57 | Cr4.PCIDE | Cr4.PKE))
-    if (missing !== 0 || (value & Cr4.PAE) === 0) {
-      throw this.#raise(
-        new GeneralProtection('CR4 cannot hold this value', BigInt(value), this.#site()),
-      )
-    }
-    const changed = value ^ this.#cr4
-    this.machine.log.emit({ kind: 'cr4-write', cpu: this.id, from: this.#cr4, to: value })
-    this.#cr4 = value
-    if ((changed & Cr4.PGE) !== 0) {
-      this.tlb.flushAll()
+    this.#refuse('CR4 cannot hold this value', value, refuseCr4(this.#control, features, value))
+    const from = this.cr4
+    const changed = value ^ from
+    const pcid = this.#pcid
+    this.#load({ ...this.#control, cr4: value }, value)
+    this.machine.log.emit({ kind: 'cr4-write', cpu: this.id, from, to: value })
+    if ((changed & (Cr4.PGE | (from & Cr4.PCIDE))) !== 0) {
+      this.mmu.flushAll()
       this.counters.globalFlushes++
-    } else if ((changed & value & Cr4.SMEP) !== 0) {
-      this.tlb.flushAll()
+    } else if ((changed & (Cr4.PAE | (value & Cr4.SMEP))) !== 0) {
+      this.mmu.flushContextAndGlobal(pcid)
     }
-    this.#controlsChanged()
   }
 
   get efer(): number {
-    return this.#efer
+    return this.#control.efer
   }
 
-  /** WRMSR to IA32_EFER. NXE on a CPU without NX is #GP(0), and so is clearing LME, as paging is on. It drops no translation. */
+  /** WRMSR to IA32_EFER. NXE on a CPU without NX is #GP(0), and so is a change of LME while paging is on. It drops no translation. */
   writeEfer(value: number): void {
-    const lacksNx = (value & Efer.NXE) !== 0 && !this.machine.features.nx
-    if (lacksNx || (value & Efer.LME) === 0) {
-      throw this.#raise(
-        new GeneralProtection('EFER cannot hold this value', BigInt(value), this.#site()),
-      )
+    const { features } = this.machine
+    this.#refuse('EFER cannot hold this value', value, refuseEfer(this.#control, features, value))
+    const efer = (value & ~Efer.LMA) | (this.efer & Efer.LMA)
+    this.#load({ ...this.#control, efer }, value)
+  }
+
+  /** CS.L, which tells 64-bit mode from compatibility mode in IA-32e mode. */
+  get codeSegmentLong(): boolean {
+    return this.#control.codeSegmentLong
+  }
+
+  /** A far jump into a code segment with or without CS.L. */
+  set codeSegmentLong(value: boolean) {
+    this.#control = { ...this.#control, codeSegmentLong: value }
+  }
+
+  /** The protection-key rights of user pages. */
+  get pkru(): number {
+    return this.#pkru
+  }
+
+  /** WRPKRU: takes effect at once and drops no translation. Without CR4.PKE it is #UD. */
+  writePkru(value: number): void {
+    if ((this.cr4 & Cr4.PKE) === 0) {
+      throw this.#lacksInstruction('WRPKRU needs CR4.PKE')
     }
-    this.#efer = value | Efer.LMA
-    this.#walker = this.#newWalker()
-    this.#controlsChanged()
+    this.#pkru = value >>> 0
+    this.#configureMmu()
+  }
+
+  /** IA32_PKRS, the protection-key rights of supervisor pages. */
+  get pkrs(): number {
+    return this.#pkrs
+  }
+
+  /** WRMSR to IA32_PKRS. A CPU without supervisor keys has no such register: #GP(0). */
+  writePkrs(value: number): void {
+    const missing = this.machine.features.pks ? undefined : 'this CPU has no IA32_PKRS'
+    this.#refuse('IA32_PKRS', value, missing)
+    this.#pkrs = value >>> 0
+    this.#configureMmu()
   }
 
   /** RFLAGS.AC, which lets a supervisor pass SMAP. */
@@ -191,23 +253,56 @@ export class Cpu {
 
   set alignmentCheck(value: boolean) {
     this.#alignmentCheck = value
-    this.#controlsChanged()
+    this.#configureMmu()
   }
 
-  /** INVLPG: drops the translations of one page, global or not. */
+  /** The paging mode that the control registers select. */
+  get mode(): PagingMode {
+    return this.#mode
+  }
+
+  /** INVLPG: drops the translations of one page in the current context, and global ones; an address that is not canonical is nothing. */
   invlpg(address: bigint): void {
     this.machine.log.emit({ kind: 'invlpg', cpu: this.id, address })
     this.counters.invlpgs++
-    this.tlb.invalidatePage(address)
+    if (isLinear(this.#mode, address)) this.mmu.invalidatePage(address)
   }
 
-  /** What inspectors need to read this CPU's tables as it would; `root` defaults to CR3. */
-  translationContext(root: number = this.#cr3): TranslationContext {
+  /**
+   * INVPCID (SDM Vol. 2): type 0 drops one page of a context, 1 a context, 2 everything, 3 everything but global translations. A CPU without it raises #UD; a descriptor
+   * that it cannot hold, a context other than 0 without CR4.PCIDE, and for type 0 an address that is not canonical, #GP(0).
+   */
+  invpcid(type: 0 | 1 | 2 | 3, pcid: number, address: bigint): void {
+    if (!this.machine.features.invpcid) {
+      throw this.#lacksInstruction('this CPU has no INVPCID')
+    }
+    this.#refuse('INVPCID', pcid, this.#refuseInvpcid(type, pcid, address))
+    this.machine.log.emit({ kind: 'invpcid', cpu: this.id, type, pcid, address })
+    if (type === 0) this.mmu.invalidatePageOf(pcid, address)
+    else if (type === 1) this.mmu.flushContext(pcid)
+    else if (type === 2) this.mmu.flushAll()
+    else this.mmu.flushNonGlobal()
+  }
+
+  /** Every translation that the TLB holds and the page tables no longer give. Global ones are compared with the current root, those of a context with the last root that it had. */
+  staleTranslations(): StaleTranslation[] {
+    return this.mmu.staleEntries().map(({ high, low, held, now, change }) => ({
+      cpu: this.id,
+      address: joinHalves(high, low),
+      via: 'TLB',
+      held: describeTranslation(held),
+      now: describeTranslation(now),
+      changedBy: change?.by,
+    }))
+  }
+
+  /** What inspectors need to read this CPU's tables as it would; `root` (bytes) defaults to CR3's. */
+  translationContext(root: number = this.root): TranslationContext {
     return {
       memory: this.#memory,
-      mode: FOUR_LEVEL,
+      mode: this.#mode,
       features: this.machine.features,
-      noExecute: this.#controls.noExecute,
+      noExecute: this.#hasNoExecute,
       root,
     }
   }
@@ -217,44 +312,44 @@ export class Cpu {
     return this.#calls
   }
 
-  /** The physical address that an access to `address` reaches. Sets accessed and dirty flags and fills the TLB, as the access would. */
-  translate(address: bigint, access: 'read' | 'write' | 'execute'): number {
+  /**
+   * The physical address that an access to `address` reaches. Sets accessed and dirty flags and fills the TLB, as the access would. An address that is not canonical, or that
+   * LASS keeps from this privilege level, is #GP(0) or #SS(0), what the page tables refuse #PF.
+   */
+  translate(
+    address: bigint,
+    access: 'read' | 'write' | 'execute',
+    origin: AccessOrigin = EXPLICIT,
+  ): number {
     const verb =
       access === 'read'
         ? AccessKind.Read
         : access === 'write'
           ? AccessKind.Write
           : AccessKind.Execute
-    if (!isCanonical(address)) {
-      throw this.#raise(new GeneralProtection('address is not canonical', address, this.#site()))
+    const isImplicit = origin.implicit === true
+    if (!isLinear(this.#mode, address)) {
+      throw this.#refusedAddress('address is not canonical', address, origin)
     }
+    const isUser = this.cpl === 3 && !isImplicit
+    if ((this.cr4 & Cr4.LASS) !== 0 && this.#violatesLass(address, verb, isUser, isImplicit)) {
+      throw this.#refusedAddress('linear-address-space separation', address, origin)
+    }
+    const offset = isImplicit ? AccessKind.ImplicitOffset : isUser ? AccessKind.UserOffset : 0
     const frame = this.translateHalves(
       Number(address >> 32n) | 0,
       Number(address & 0xffff_ffffn) | 0,
-      verb + (this.cpl === 3 ? AccessKind.UserOffset : 0),
+      verb + offset,
     )
     this.touchRecorder?.(frame, access, address)
     return frame * PHYSICAL_PAGE + Number(address & 0xfffn)
   }
 
-  /**
-   * {@link translate} for callers that count nanoseconds: a canonical address as signed 32-bit halves and an {@link AccessKind};
-   * returns the frame.
-   */
+  /** The frame that an access reaches, as {@link Mmu.translate}, but a page fault is raised. */
   translateHalves(high: number, low: number, kind: number): number {
-    const { tlb } = this
-    const write = kind % AccessKind.UserOffset === AccessKind.Write
-    if (tlb.find(high, low)) {
-      if ((this.#permissions[kind]! & (1 << tlb.rights)) === 0) {
-        throw this.#pageFault(high, low, pageFaultCode(kind, true, false, this.#controls), kind, [])
-      }
-      if (!write || tlb.dirty) {
-        this.counters.tlbHits++
-        return tlb.frame
-      }
-    }
-    this.counters.tlbMisses++
-    return this.#walk(high, low, kind, write)
+    const frame = this.mmu.translate(high, low, kind)
+    if (frame === FAULT) throw this.#pageFault(high, low, kind)
+    return frame
   }
 
   read8(address: bigint): number {
@@ -270,9 +365,11 @@ export class Cpu {
     return this.#readSmall(address, 4)
   }
 
-  read64(address: bigint): bigint {
-    const bytes = (address & 7n) === 0n ? undefined : this.readBytes(address, 8)
-    if (bytes === undefined) return this.#memory.read64(this.translate(address, 'read'))
+  read64(address: bigint, origin: AccessOrigin = EXPLICIT): bigint {
+    if ((address & 7n) === 0n) {
+      return this.#memory.read64(this.translate(address, 'read', origin))
+    }
+    const bytes = this.#copyIn(address, 8, 'read', origin)
     return new DataView(bytes.buffer).getBigUint64(0, true)
   }
 
@@ -288,27 +385,27 @@ export class Cpu {
     this.#writeSmall(address, 4, value)
   }
 
-  write64(address: bigint, value: bigint): void {
+  write64(address: bigint, value: bigint, origin: AccessOrigin = EXPLICIT): void {
     if ((address & 7n) === 0n) {
-      this.#memory.write64(this.translate(address, 'write'), value)
+      this.#memory.write64(this.translate(address, 'write', origin), value)
       return
     }
     const bytes = new Uint8Array(8)
     new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, value), true)
-    this.writeBytes(address, bytes)
+    this.writeBytes(address, bytes, origin)
   }
 
   /** A copy of `length` bytes from `address`, page by page. */
-  readBytes(address: bigint, length: number): Uint8Array {
-    return this.#copyIn(address, length, 'read')
+  readBytes(address: bigint, length: number, origin: AccessOrigin = EXPLICIT): Uint8Array {
+    return this.#copyIn(address, length, 'read', origin)
   }
 
   /** Writes `bytes` at `address`, page by page; pages before one that faults are written. */
-  writeBytes(address: bigint, bytes: Uint8Array): void {
+  writeBytes(address: bigint, bytes: Uint8Array, origin: AccessOrigin = EXPLICIT): void {
     for (let done = 0; done < bytes.length;) {
       const at = address + BigInt(done)
       const count = Math.min(bytes.length - done, PHYSICAL_PAGE - Number(at & 0xfffn))
-      this.#memory.write(this.translate(at, 'write'), bytes.subarray(done, done + count))
+      this.#memory.write(this.translate(at, 'write', origin), bytes.subarray(done, done + count))
       done += count
     }
   }
@@ -319,14 +416,17 @@ export class Cpu {
    */
   call(address: bigint, ...args: readonly bigint[]): bigint {
     const returnSlot = BigInt.asUintN(64, this.rsp - 8n)
-    this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n)
+    this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n, ON_STACK)
     const gate = this.#fetchGate(address)
     const { log } = this.machine
     log.emit({ kind: 'call', cpu: this.id, rip: address, name: gate.name, image: gate.image })
     this.#calls.push({ gate, rip: address })
     this.rsp = returnSlot
-    const rax = BigInt.asUintN(64, gate.run({ cpu: this, rip: address, args }))
-    this.read64(returnSlot)
+    const rax = BigInt.asUintN(
+      64,
+      this.machine.runAs(this, () => gate.run({ cpu: this, rip: address, args })),
+    )
+    this.read64(returnSlot, ON_STACK)
     this.rsp = BigInt.asUintN(64, returnSlot + 8n)
     this.#calls.pop()
     log.emit({ kind: 'return', cpu: this.id, name: gate.name, image: gate.image, rax })
@@ -353,41 +453,27 @@ export class Cpu {
     }
   }
 
-  #walk(high: number, low: number, kind: number, write: boolean): number {
-    const walker = this.#walker
-    const status = walker.walk(this.#cr3 / PHYSICAL_PAGE, high, low)
-    this.counters.walkReferences += walker.depth + 1
-    if (status !== WalkStatus.Mapped || (this.#permissions[kind]! & (1 << walker.rights)) === 0) {
-      // Reserved bits are looked at in present entries only, so that such a fault has P set too (SDM Vol. 3, 4.7).
-      const isPresent = status !== WalkStatus.NotPresent
-      const isReserved = status === WalkStatus.ReservedBit
-      const code = pageFaultCode(kind, isPresent, isReserved, this.#controls)
-      throw this.#pageFault(high, low, code, kind, walkSteps(walker, this.#memory))
-    }
-    walker.markUsed(write)
-    this.tlb.insert(high, low, {
-      frame: walker.frame,
-      rights: walker.rights,
-      dirty: write || (walker.leafLow & Entry.Dirty) !== 0,
-      global: (walker.leafLow & Entry.Global) !== 0 && (this.#cr4 & Cr4.PGE) !== 0,
-      pageFrames: walker.pageFrames,
-      patIndex: walker.patIndex,
-    })
-    return walker.frame
-  }
-
-  /** A page fault as it is raised. It takes the TLB's entries for its page along (SDM Vol. 3, 4.10.4.1). */
-  #pageFault(
-    high: number,
-    low: number,
-    errorCode: number,
-    kind: number,
-    steps: readonly WalkStep[],
-  ): CpuException {
+  #pageFault(high: number, low: number, kind: number): CpuException {
     const address = joinHalves(high, low)
     this.cr2 = address
-    this.tlb.invalidatePage(address)
+    const steps = this.mmu.faultSteps(high, low)
+    const { errorCode } = this.mmu
     return this.#raise(new PageFault(address, accessOf(kind), errorCode, steps, this.#site()))
+  }
+
+  #refusedAddress(reason: string, address: bigint, origin: AccessOrigin): CpuException {
+    const Fault = origin.stack === true ? StackFault : GeneralProtection
+    return this.#raise(new Fault(reason, address, this.#site()))
+  }
+
+  /** SDM Vol. 3, 4.13 (linear-address-space separation): bit 63 tells the supervisor's addresses from the user's. */
+  #violatesLass(address: bigint, verb: number, isUser: boolean, isImplicit: boolean): boolean {
+    if ((this.efer & Efer.LMA) === 0) return false
+    const isUpper = address >> 63n !== 0n
+    if (isUser) return isUpper
+    if (isUpper) return false
+    if (verb === AccessKind.Execute) return true
+    return (this.cr4 & Cr4.SMAP) !== 0 && (isImplicit || !this.#alignmentCheck)
   }
 
   #raise<E extends CpuException>(exception: E): E {
@@ -405,7 +491,7 @@ export class Cpu {
   }
 
   #site(): FaultSite {
-    return { cpu: this.id, rip: this.#calls.at(-1)?.rip, cr3: this.#cr3 }
+    return { cpu: this.id, rip: this.#calls.at(-1)?.rip, cr3: this.cr3 }
   }
 
   #readSmall(address: bigint, size: 2 | 4): number {
@@ -430,16 +516,21 @@ export class Cpu {
     else this.#memory.write32(physical, value)
   }
 
-  #copyIn(address: bigint, length: number, access: 'read' | 'execute'): Uint8Array {
+  #copyIn(
+    address: bigint,
+    length: number,
+    access: 'read' | 'execute',
+    origin: AccessOrigin = EXPLICIT,
+  ): Uint8Array {
     const within = Number(address & 0xfffn)
     if (within + length <= PHYSICAL_PAGE) {
-      return this.#memory.read(this.translate(address, access), length)
+      return this.#memory.read(this.translate(address, access, origin), length)
     }
     const bytes = new Uint8Array(length)
     for (let done = 0; done < length;) {
       const at = address + BigInt(done)
       const count = Math.min(length - done, PHYSICAL_PAGE - Number(at & 0xfffn))
-      bytes.set(this.#memory.read(this.translate(at, access), count), done)
+      bytes.set(this.#memory.read(this.translate(at, access, origin), count), done)
       done += count
     }
     return bytes
@@ -458,35 +549,139 @@ export class Cpu {
     }
     if (gate !== undefined) return gate
     const bytes = this.#copyIn(address, GATE_SIZE, 'execute')
-    throw this.#raise(new InvalidOpcode(address, bytes, this.#site()))
+    const text = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
+    const message = `no instruction at ${formatAddress(address)}: ${text}`
+    throw this.#raise(new InvalidOpcode(message, address, bytes, this.#site()))
   }
 
-  #newWalker(): PageWalker {
-    return new PageWalker(
-      this.#memory,
-      FOUR_LEVEL,
-      this.machine.features,
-      (this.#efer & Efer.NXE) !== 0,
+  get #isLongCode(): boolean {
+    return this.codeSegmentLong && (this.efer & Efer.LMA) !== 0
+  }
+
+  get #pcid(): number {
+    return (this.cr4 & Cr4.PCIDE) === 0 ? 0 : this.cr3 % (PCID_MASK + 1)
+  }
+
+  /** EFER.NXE counts where entries have 64 bits (SDM Vol. 3, 4.6.1). */
+  get #hasNoExecute(): boolean {
+    return (this.efer & Efer.NXE) !== 0 && (this.cr4 & Cr4.PAE) !== 0
+  }
+
+  /** #GP(0) where there is a reason. */
+  #refuse(what: string, value: number | bigint, reason: string | undefined): void {
+    if (reason === undefined) return
+    const bits = BigInt.asUintN(64, BigInt(value))
+    throw this.#raise(new GeneralProtection(`${what} (${reason})`, bits, this.#site()))
+  }
+
+  #lacksInstruction(message: string): InvalidOpcode {
+    return this.#raise(new InvalidOpcode(message, undefined, new Uint8Array(), this.#site()))
+  }
+
+  #refuseInvpcid(type: number, pcid: number, address: bigint): string | undefined {
+    if (type > 3) return 'there are types 0 to 3'
+    if (pcid < 0 || pcid > PCID_MASK) return 'a PCID has 12 bits'
+    if (type < 2 && pcid !== 0 && (this.cr4 & Cr4.PCIDE) === 0) return 'CR4.PCIDE is clear'
+    if (type === 0 && !isLinear(this.#mode, address)) return 'its address is not canonical'
+    return undefined
+  }
+
+  /** Takes over control registers, with the PDPTEs where the change loads them; `value` is what was written. */
+  #load(control: ControlState, value: number): void {
+    const before = this.#control
+    const mode = pagingMode(control.cr0, control.cr4, control.efer)
+    if (reloadsPdptes(before, control)) this.#loadPdptes(control.cr3, value)
+    this.#control = control
+    this.#mode = mode
+    if (!mode.rootInRegisters) this.#pdptes = undefined
+    this.#configureMmu()
+  }
+
+  /** #GP(0) where a present PDPTE has a reserved bit set. */
+  #loadPdptes(cr3: number, value = cr3): void {
+    const table = cr3 - (cr3 % 32)
+    const pdptes = PdpteRegisters.load(this.#memory, table, this.machine.features)
+    this.#refuse(
+      'the page-directory-pointer table cannot be loaded',
+      value,
+      pdptes === undefined ? 'a present entry has a reserved bit set' : undefined,
     )
+    this.#pdptes = pdptes
   }
 
-  #readControls(): PermissionControls {
-    return {
-      writeProtect: (this.#cr0 & Cr0.WP) !== 0,
-      noExecute: (this.#efer & Efer.NXE) !== 0,
-      smep: (this.#cr4 & Cr4.SMEP) !== 0,
-      smap: (this.#cr4 & Cr4.SMAP) !== 0,
-      alignmentCheck: this.#alignmentCheck,
-    }
+  #configureMmu(): void {
+    const isLongMode = (this.efer & Efer.LMA) !== 0
+    this.mmu.configure({
+      mode: this.#mode,
+      root: Math.floor(this.root / PHYSICAL_PAGE),
+      pcid: this.#pcid,
+      pdptes: this.#pdptes,
+      globalPages: (this.cr4 & Cr4.PGE) !== 0,
+      controls: {
+        writeProtect: (this.cr0 & Cr0.WP) !== 0,
+        noExecute: this.#hasNoExecute,
+        smep: (this.cr4 & Cr4.SMEP) !== 0,
+        smap: (this.cr4 & Cr4.SMAP) !== 0,
+        alignmentCheck: this.#alignmentCheck,
+        userKeys: isLongMode && (this.cr4 & Cr4.PKE) !== 0 ? this.#pkru : 0,
+        supervisorKeys: isLongMode && (this.cr4 & Cr4.PKS) !== 0 ? this.#pkrs : 0,
+      },
+    })
   }
 
-  #controlsChanged(): void {
-    this.#controls = this.#readControls()
-    this.#permissions = permissionTable(this.#controls)
+  #reportStaleUse({ high, low, kind, via, held, now, change }: StaleUse): void {
+    this.machine.log.emit({
+      kind: 'stale-translation',
+      cpu: this.id,
+      address: joinHalves(high, low),
+      access: accessOf(kind),
+      via,
+      held: describeTranslation(held),
+      now: describeTranslation(now),
+      changedBy: change?.by,
+    })
   }
 }
 
-/** The 64-bit address with these halves. */
-function joinHalves(high: number, low: number): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)
+/** Registers after RESET, as far as they are modelled (SDM Vol. 3, table 10-1). */
+const AT_RESET: ControlState = {
+  cr0: Cr0.ET,
+  cr3: 0,
+  cr4: 0,
+  efer: 0,
+  codeSegmentLong: false,
+}
+/** 64-bit mode with 4-level paging, as firmware hands over. */
+const IN_LONG_MODE: ControlState = {
+  cr0: CR0_LONG_MODE,
+  cr3: 0,
+  cr4: Cr4.PAE,
+  efer: Efer.LME | Efer.LMA,
+  codeSegmentLong: true,
+}
+
+/** What a MOV to a control register gets, as an unsigned operand of `bits` bits. */
+function registerOperand(value: number | bigint, bits: bigint): bigint {
+  const fits =
+    (typeof value === 'bigint' || Number.isSafeInteger(value)) &&
+    value >= 0 &&
+    BigInt(value) >> bits === 0n
+  if (fits) return BigInt(value)
+  throw new CoreError('CORE_BAD_CONTROL_REGISTER', {
+    expected: `a value of ${bits} bits`,
+    found: typeof value === 'bigint' ? `0x${value.toString(16)}` : String(value),
+  })
+}
+
+function describeTranslation({ status, frame, rights }: CurrentTranslation): TranslationNow {
+  if (status === WalkStatus.NotPresent) return { status: 'not-present' }
+  if (status === WalkStatus.ReservedBit) return { status: 'reserved-bit' }
+  return {
+    status: 'mapped',
+    frame,
+    writable: (rights & Rights.Writable) !== 0,
+    user: (rights & Rights.User) !== 0,
+    executable: (rights & Rights.NoExecute) === 0,
+    protectionKey: rights >>> Rights.KeyShift,
+  }
 }

@@ -5,7 +5,14 @@ import type { WalkStep } from '../paging/inspect.ts'
 export type Access = 'read' | 'write' | 'execute'
 
 /** Bits of a page fault's error code (SDM Vol. 3, 4.7). */
-export const PageFaultBit = { Present: 1, Write: 2, User: 4, Reserved: 8, Instruction: 16 } as const
+export const PageFaultBit = {
+  Present: 1,
+  Write: 2,
+  User: 4,
+  Reserved: 8,
+  Instruction: 16,
+  ProtectionKey: 32,
+} as const
 
 /** The state at a fault, as far as a reader needs it. */
 export interface FaultSite {
@@ -54,7 +61,7 @@ export class PageFault extends CpuException {
   }
 }
 
-/** #GP(0), for an address that is not canonical or a control register that may not hold a value. */
+/** #GP(0), for an address that is not canonical or on the wrong side of LASS, or a register that may not hold a value. */
 export class GeneralProtection extends CpuException {
   override readonly name = 'GeneralProtection'
   readonly vector = 13
@@ -68,18 +75,31 @@ export class GeneralProtection extends CpuException {
   }
 }
 
-/** #UD: the bytes at an address that was called are no code of this machine. */
+/** #SS(0), for an access to the stack at an address that is not canonical or on the wrong side of LASS. */
+export class StackFault extends CpuException {
+  override readonly name = 'StackFault'
+  readonly vector = 12
+  readonly mnemonic = '#SS'
+  /** The address that raised it. */
+  readonly value: bigint
+
+  constructor(reason: string, value: bigint, site: FaultSite) {
+    super(`${reason}: ${formatAddress(value)}`, site)
+    this.value = value
+  }
+}
+
+/** #UD: the bytes at an address that was called are no code of this machine, or an instruction that the CPU model lacks. */
 export class InvalidOpcode extends CpuException {
   override readonly name = 'InvalidOpcode'
   readonly vector = 6
   readonly mnemonic = '#UD'
-  readonly address: bigint
-  /** The bytes that were fetched. */
+  /** Where the bytes were fetched; undefined for an instruction that the CPU lacks. */
+  readonly address: bigint | undefined
   readonly bytes: Uint8Array
 
-  constructor(address: bigint, bytes: Uint8Array, site: FaultSite) {
-    const text = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
-    super(`no instruction at ${formatAddress(address)}: ${text}`, site)
+  constructor(message: string, address: bigint | undefined, bytes: Uint8Array, site: FaultSite) {
+    super(message, site)
     this.address = address
     this.bytes = bytes
   }
@@ -97,8 +117,10 @@ export function describePageFault(errorCode: number): string {
   const why =
     (errorCode & PageFaultBit.Reserved) !== 0
       ? 'reserved bit set in a paging-structure entry'
-      : (errorCode & PageFaultBit.Present) !== 0
-        ? 'not allowed by the page'
-        : 'page not present'
+      : (errorCode & PageFaultBit.ProtectionKey) !== 0
+        ? 'not allowed by the protection key'
+        : (errorCode & PageFaultBit.Present) !== 0
+          ? 'not allowed by the page'
+          : 'page not present'
   return `${who} ${what}, ${why}`
 }

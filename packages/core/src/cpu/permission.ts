@@ -1,14 +1,26 @@
 import { Rights } from '../paging/walk.ts'
 import { type Access, PageFaultBit } from './exception.ts'
 
-/** Kinds of access as the permission table is indexed: 0 to 2 supervisor, 3 to 5 user; read, write, execute. */
-export const AccessKind = { Read: 0, Write: 1, Execute: 2, UserOffset: 3 } as const
+/**
+ * Kinds of access as the permission table is indexed: supervisor read, write, execute; plus 3 the same of a user; plus 6 the reads and writes that a processor makes
+ * of itself to its descriptor tables and stacks, whatever the privilege level (implicit supervisor accesses, SDM Vol. 3, 4.6).
+ */
+export const AccessKind = {
+  Read: 0,
+  Write: 1,
+  Execute: 2,
+  UserOffset: 3,
+  ImplicitOffset: 6,
+} as const
 
-/** The control bits that decide, beside the page's own rights (SDM Vol. 3, 4.6.1). */
+/** Kinds that write, as bits: 1, 4 and 7. */
+export const WRITE_KINDS = 0x92
+
+/** The control bits that decide, beside the page's own rights (SDM Vol. 3, 4.6.1 and 4.6.2). */
 export interface PermissionControls {
   /** CR0.WP. */
   readonly writeProtect: boolean
-  /** EFER.NXE. */
+  /** EFER.NXE, in a mode whose entries have an NX bit. */
   readonly noExecute: boolean
   /** CR4.SMEP. */
   readonly smep: boolean
@@ -16,15 +28,25 @@ export interface PermissionControls {
   readonly smap: boolean
   /** RFLAGS.AC. */
   readonly alignmentCheck: boolean
+  /** PKRU where CR4.PKE lets it count, else 0: bit 2i disables access to pages with key i, bit 2i+1 disables writes. */
+  readonly userKeys: number
+  /** IA32_PKRS where CR4.PKS lets it count, else 0. */
+  readonly supervisorKeys: number
 }
 
-/** Tables that were computed before: there are as many as control bits combine. */
-const TABLES: Map<number, Uint8Array> = new Map()
+/** Words of {@link permissionTable} for one kind of access: rights have seven bits, a word 32. */
+export const PERMISSION_WORDS = 4
+const KINDS = 8
+
+/** Tables without protection keys that were computed before: there are as many as control bits combine. */
+const TABLES: Map<number, Int32Array> = new Map()
 
 /**
- * For each kind of access a byte whose bit n says whether rights n (see {@link Rights}) allow it, so that an access costs one lookup. Not to be written to.
+ * Four words for each kind of access; bit n of the 128 says whether rights n (see {@link Rights}) allow it, so that an access costs one lookup.
+ * Not to be written to.
  */
-export function permissionTable(controls: PermissionControls): Uint8Array {
+export function permissionTable(controls: PermissionControls): Int32Array {
+  if (controls.userKeys !== 0 || controls.supervisorKeys !== 0) return computePermissions(controls)
   const key =
     (controls.writeProtect ? 1 : 0) |
     (controls.noExecute ? 2 : 0) |
@@ -39,49 +61,83 @@ export function permissionTable(controls: PermissionControls): Uint8Array {
   return table
 }
 
-function computePermissions(controls: PermissionControls): Uint8Array {
-  const table = new Uint8Array(6)
-  for (let rights = 0; rights < 8; rights++) {
-    const writable = (rights & Rights.Writable) !== 0
-    const user = (rights & Rights.User) !== 0
-    const executable = (rights & Rights.NoExecute) === 0 || !controls.noExecute
-    const smapBlocks = user && controls.smap && !controls.alignmentCheck
-    const allowed = [
-      !smapBlocks,
-      (writable || !controls.writeProtect) && !smapBlocks,
-      executable && !(user && controls.smep),
-      user,
-      user && writable,
-      user && executable,
-    ]
-    for (const [kind, allow] of allowed.entries()) {
-      if (allow) table[kind]! |= 1 << rights
+function computePermissions(controls: PermissionControls): Int32Array {
+  const table = new Int32Array(KINDS * PERMISSION_WORDS)
+  for (let kind = 0; kind < KINDS; kind++) {
+    for (let rights = 0; rights < 128; rights++) {
+      if (allowsByRights(controls, kind, rights) && !violatesKey(controls, kind, rights)) {
+        table[kind * PERMISSION_WORDS + (rights >>> 5)]! |= 1 << rights
+      }
     }
   }
   return table
 }
 
-/** The name of an access kind's verb. */
-export function accessOf(kind: number): Access {
-  const verb = kind % AccessKind.UserOffset
-  return verb === AccessKind.Read ? 'read' : verb === AccessKind.Write ? 'write' : 'execute'
+/** SDM Vol. 3, 4.6.1, protection keys apart. */
+function allowsByRights(controls: PermissionControls, kind: number, rights: number): boolean {
+  const isWritable = (rights & Rights.Writable) !== 0
+  const isUser = (rights & Rights.User) !== 0
+  const isExecutable = (rights & Rights.NoExecute) === 0 || !controls.noExecute
+  const isImplicit = kind >= AccessKind.ImplicitOffset
+  const passesSmap = !isUser || !controls.smap || (controls.alignmentCheck && !isImplicit)
+  switch (kind) {
+    case AccessKind.Execute:
+      return isExecutable && !(isUser && controls.smep)
+    case AccessKind.UserOffset + AccessKind.Read:
+      return isUser
+    case AccessKind.UserOffset + AccessKind.Write:
+      return isUser && isWritable
+    case AccessKind.UserOffset + AccessKind.Execute:
+      return isUser && isExecutable
+    default:
+      return passesSmap && (!isWrite(kind) || isWritable || !controls.writeProtect)
+  }
 }
 
-/** The error code of a page fault (SDM Vol. 3, 4.7): I is set only where NXE or SMEP is on. */
+/** Whether the protection key in `rights` forbids a data access, whatever the other rights say (SDM Vol. 3, 4.6.2). */
+export function violatesKey(controls: PermissionControls, kind: number, rights: number): boolean {
+  if (isExecute(kind)) return false
+  const keys = (rights & Rights.User) !== 0 ? controls.userKeys : controls.supervisorKeys
+  const disable = keys >>> (2 * (rights >>> Rights.KeyShift))
+  const isUserAccess = kind >= AccessKind.UserOffset && kind < AccessKind.ImplicitOffset
+  return (
+    (disable & 1) !== 0 ||
+    ((disable & 2) !== 0 && isWrite(kind) && (isUserAccess || controls.writeProtect))
+  )
+}
+
+function isWrite(kind: number): boolean {
+  return ((WRITE_KINDS >>> kind) & 1) !== 0
+}
+
+function isExecute(kind: number): boolean {
+  return kind % 3 === AccessKind.Execute
+}
+
+/** The name of an access kind's verb. */
+export function accessOf(kind: number): Access {
+  return isExecute(kind) ? 'execute' : isWrite(kind) ? 'write' : 'read'
+}
+
+/** The error code of a page fault at a page that is not there, or at an entry with a reserved bit (SDM Vol. 3, 4.7): I is set only where NXE or SMEP is on. */
 export function pageFaultCode(
   kind: number,
   present: boolean,
   reserved: boolean,
   controls: PermissionControls,
 ): number {
-  const verb = kind % AccessKind.UserOffset
+  const isUserAccess = kind >= AccessKind.UserOffset && kind < AccessKind.ImplicitOffset
   return (
     (present ? PageFaultBit.Present : 0) |
-    (verb === AccessKind.Write ? PageFaultBit.Write : 0) |
-    (kind >= AccessKind.UserOffset ? PageFaultBit.User : 0) |
+    (isWrite(kind) ? PageFaultBit.Write : 0) |
+    (isUserAccess ? PageFaultBit.User : 0) |
     (reserved ? PageFaultBit.Reserved : 0) |
-    (verb === AccessKind.Execute && (controls.noExecute || controls.smep)
-      ? PageFaultBit.Instruction
-      : 0)
+    (isExecute(kind) && (controls.noExecute || controls.smep) ? PageFaultBit.Instruction : 0)
   )
+}
+
+/** The error code of a page fault at a page whose rights refuse: PK tells that its protection key does, alone or with others. */
+export function violationCode(kind: number, rights: number, controls: PermissionControls): number {
+  const key = violatesKey(controls, kind, rights) ? PageFaultBit.ProtectionKey : 0
+  return pageFaultCode(kind, true, false, controls) | key
 }

@@ -2,17 +2,27 @@
 export interface TlbEntry {
   /** Frame of 4 KiB that the page number translates to. */
   readonly frame: number
-  /** The walker's rights: the AND of R/W and U/S, the OR of NX. */
+  /** The walker's rights: the AND of R/W and U/S, the OR of NX, and the protection key. */
   readonly rights: number
   readonly dirty: boolean
   readonly global: boolean
   /** Pages of 4 KiB in the page that it came from. */
   readonly pageFrames: number
   readonly patIndex: number
+  /** Epoch of the page tables (see TableJournal) at the walk. */
+  readonly epoch: number
+}
+
+/** A translation that is held, with where it belongs. */
+export interface HeldTranslation extends TlbEntry {
+  /** Bits 63 to 12 of the address. */
+  readonly page: number
+  /** The context whose walk gave it; global ones are good for all. */
+  readonly pcid: number | undefined
 }
 
 const SLOTS = 256
-/** How many translations are kept beside the front, far more than hardware has; the oldest go first. */
+/** How many translations a context keeps beside the front, far more than hardware has; the oldest go first. */
 const EVICTED_CAPACITY = 65_536
 const NO_TAG = -1
 
@@ -20,156 +30,253 @@ const NO_TAG = -1
  * A processor's TLB. It keeps every translation until something that the SDM names takes it away (Vol. 3, 4.10.4), however stale
  * it has become: hardware may keep that long, and software must not rely on luck. Large pages are held in fragments of 4 KiB, as the SDM allows.
  * A direct-mapped front answers fast; what it evicts goes to a map behind it.
+ *
+ * Each process-context identifier has a generation, which no other has, and all global translations share one. A translation is live while
+ * its generation is its context's, so that dropping a context costs one number.
  */
 export class Tlb {
   /** Fields of the entry that the last successful {@link find} found. */
   frame = 0
   rights = 0
   dirty = false
+  epoch = 0
 
-  // A page number has 52 bits: the low 32 are the tag, the rest and the generation the second tag.
-  // All five columns lie in one buffer: a fork makes a TLB for each CPU.
-  readonly #columns: ArrayBuffer = new ArrayBuffer(SLOTS * 24)
+  // A page number has 52 bits: the low 32 are the first tag, the rest the second.
+  // All columns lie in one buffer: a fork makes a TLB for each CPU.
+  readonly #columns: ArrayBuffer = new ArrayBuffer(SLOTS * 28)
   readonly #frame: Float64Array = new Float64Array(this.#columns, 0, SLOTS)
   readonly #tagLow: Int32Array = new Int32Array(this.#columns, SLOTS * 8, SLOTS)
   readonly #tagHigh: Int32Array = new Int32Array(this.#columns, SLOTS * 12, SLOTS).fill(NO_TAG)
   readonly #generation: Int32Array = new Int32Array(this.#columns, SLOTS * 16, SLOTS)
-  /** Bits 0 to 2 rights, 3 dirty, 4 global, 5 to 7 PAT index, 8 and up pageFrames. */
+  /** Bits 0 to 6 rights, 7 dirty, 8 to 10 PAT index, 11 and up pageFrames. */
   readonly #flags: Int32Array = new Int32Array(this.#columns, SLOTS * 20, SLOTS)
-  readonly #evicted: Map<number, TlbEntry> = new Map()
+  readonly #epoch: Int32Array = new Int32Array(this.#columns, SLOTS * 24, SLOTS)
+  /** By generation, then by page. */
+  readonly #evicted: Map<number, Map<number, TlbEntry>> = new Map()
   /** Whether fragments of a large page may be held. */
   #holdsFragments = false
-  #localGeneration = 0
-  #globalGeneration = 0
+  #pcid = 0
+  /** Generations start at 1, so that an empty slot has none. */
+  #lastGeneration = 2
+  #globalGeneration = 1
+  #current = 2
+  readonly #generations: Map<number, number> = new Map([[0, 2]])
 
-  /** Whether a translation is held for the page of the address with these halves; its fields are then in this object. */
+  /** Whether a translation is held for the page of the address with these halves, in the current context; its fields are then in this object. */
   find(high: number, low: number): boolean {
     const tagLow = (high << 20) | (low >>> 12)
     const slot = tagLow & (SLOTS - 1)
-    if (this.#tagLow[slot] === tagLow && this.#tagHigh[slot] === high >>> 12 && this.#live(slot)) {
+    const generation = this.#generation[slot]!
+    if (
+      this.#tagLow[slot] === tagLow &&
+      this.#tagHigh[slot] === high >>> 12 &&
+      (generation === this.#current || generation === this.#globalGeneration)
+    ) {
       const flags = this.#flags[slot]!
       this.frame = this.#frame[slot]!
-      this.rights = flags & 7
-      this.dirty = (flags & 8) !== 0
+      this.rights = flags & 0x7f
+      this.dirty = (flags & 0x80) !== 0
+      this.epoch = this.#epoch[slot]!
       return true
     }
-    if (this.#evicted.size === 0) return false
-    const entry = this.#evicted.get(pageNumber(high, low))
-    if (entry === undefined) return false
-    this.frame = entry.frame
-    this.rights = entry.rights
-    this.dirty = entry.dirty
-    return true
+    return this.#evicted.size !== 0 && this.#findEvicted(pageNumber(high, low))
   }
 
-  /** Holds a translation for the page of the address with these halves, in place of the one held before. */
+  /** Holds a translation for the page of the address with these halves in the current context, in place of the one held before. */
   insert(high: number, low: number, entry: TlbEntry): void {
     const tagLow = (high << 20) | (low >>> 12)
     const tagHigh = high >>> 12
     const slot = tagLow & (SLOTS - 1)
-    if (
-      this.#tagHigh[slot] !== NO_TAG &&
-      this.#live(slot) &&
-      (this.#tagLow[slot] !== tagLow || this.#tagHigh[slot] !== tagHigh)
-    ) {
-      this.#keepEvicted(slot)
-    }
-    if (this.#evicted.size > 0) this.#evicted.delete(pageNumber(high, low))
+    const isOther = this.#tagLow[slot] !== tagLow || this.#tagHigh[slot] !== tagHigh
+    if (this.#isLive(slot) && (isOther || !this.#isVisible(slot))) this.#keepEvicted(slot)
+    if (this.#evicted.size > 0) this.#dropEvicted(pageNumber(high, low))
     this.#tagLow[slot] = tagLow
     this.#tagHigh[slot] = tagHigh
-    this.#generation[slot] = entry.global ? this.#globalGeneration : this.#localGeneration
+    this.#generation[slot] = entry.global ? this.#globalGeneration : this.#current
     this.#frame[slot] = entry.frame
     if (entry.pageFrames > 1) this.#holdsFragments = true
     this.#flags[slot] =
-      entry.rights |
-      (entry.dirty ? 8 : 0) |
-      (entry.global ? 16 : 0) |
-      (entry.patIndex << 5) |
-      (entry.pageFrames << 8)
+      entry.rights | (entry.dirty ? 0x80 : 0) | (entry.patIndex << 8) | (entry.pageFrames << 11)
+    this.#epoch[slot] = entry.epoch
   }
 
-  /** The whole entry that is held for a 64-bit address, for an inspector. */
+  /** Notes that the entry for the address was compared with the page tables of this epoch. */
+  markChecked(high: number, low: number, epoch: number): void {
+    const slot = ((high << 20) | (low >>> 12)) & (SLOTS - 1)
+    if (this.#isVisible(slot) && this.#slotPage(slot) === pageNumber(high, low)) {
+      this.#epoch[slot] = epoch
+      return
+    }
+    const page = pageNumber(high, low)
+    for (const generation of [this.#current, this.#globalGeneration]) {
+      const entries = this.#evicted.get(generation)
+      const entry = entries?.get(page)
+      if (entry !== undefined) entries?.set(page, { ...entry, epoch })
+    }
+  }
+
+  /** The whole entry that is held for a 64-bit address in the current context, for an inspector. */
   peek(address: bigint): TlbEntry | undefined {
-    const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
-    const low = Number(BigInt.asUintN(32, address)) | 0
-    const tagLow = (high << 20) | (low >>> 12)
-    const slot = tagLow & (SLOTS - 1)
-    if (this.#tagLow[slot] === tagLow && this.#tagHigh[slot] === high >>> 12 && this.#live(slot)) {
-      return this.#slotEntry(slot)
-    }
-    return this.#evicted.get(pageNumber(high, low))
+    const page = Number(BigInt.asUintN(64, address) >> 12n)
+    const slot = Number(BigInt.asUintN(32, address >> 12n)) & (SLOTS - 1)
+    if (this.#isVisible(slot) && this.#slotPage(slot) === page) return this.#slotEntry(slot)
+    return (
+      this.#evicted.get(this.#current)?.get(page) ??
+      this.#evicted.get(this.#globalGeneration)?.get(page)
+    )
   }
 
-  /** Drops what is not global: a MOV to CR3 (SDM Vol. 3, 4.10.4.1). */
+  /** Every translation held, of all contexts. */
+  *held(): IterableIterator<HeldTranslation> {
+    const pcids = new Map([...this.#generations].map(([pcid, generation]) => [generation, pcid]))
+    for (let slot = 0; slot < SLOTS; slot++) {
+      if (!this.#isLive(slot)) continue
+      const pcid = pcids.get(this.#generation[slot]!)
+      yield { ...this.#slotEntry(slot), page: this.#slotPage(slot), pcid }
+    }
+    for (const [generation, entries] of this.#evicted) {
+      for (const [page, entry] of entries) yield { ...entry, page, pcid: pcids.get(generation) }
+    }
+  }
+
+  /** Makes a process-context identifier the current one: its translations and the global ones are found from now on. */
+  selectContext(pcid: number): void {
+    let generation = this.#generations.get(pcid)
+    if (generation === undefined) {
+      generation = ++this.#lastGeneration
+      this.#generations.set(pcid, generation)
+    }
+    this.#pcid = pcid
+    this.#current = generation
+  }
+
+  /** Drops what is not global of one context: a MOV to CR3, or INVPCID type 1 (SDM Vol. 3, 4.10.4.1). */
+  flushContext(pcid: number): void {
+    const generation = this.#generations.get(pcid)
+    if (generation === undefined) return
+    this.#evicted.delete(generation)
+    this.#generations.delete(pcid)
+    if (pcid === this.#pcid) this.selectContext(pcid)
+  }
+
+  /** Drops what is not global of all contexts: INVPCID type 3. */
   flushNonGlobal(): void {
-    this.#localGeneration++
-    for (const [page, entry] of this.#evicted) {
-      if (!entry.global) this.#evicted.delete(page)
+    for (const pcid of this.#generations.keys()) {
+      if (pcid !== this.#pcid) this.flushContext(pcid)
     }
+    this.flushContext(this.#pcid)
   }
 
-  /** Drops everything: a change of CR4.PGE, or SMEP set. */
+  /** Drops the global translations. */
+  flushGlobal(): void {
+    this.#evicted.delete(this.#globalGeneration)
+    this.#globalGeneration = ++this.#lastGeneration
+  }
+
+  /** Drops everything: a change of CR4.PGE, INVPCID type 2. */
   flushAll(): void {
-    this.#localGeneration++
-    this.#globalGeneration++
-    this.#evicted.clear()
+    this.flushNonGlobal()
+    this.flushGlobal()
     this.#holdsFragments = false
   }
 
   /**
-   * Drops the translations of the page that holds an address, global or not: INVLPG. Of a large page all fragments go, whether the
-   * one at the address is held or not (SDM Vol. 3, 4.10.4.1).
+   * Drops the translations of the page that holds an address, in the current context and global ones: INVLPG. Of a large page all
+   * fragments go, whether the one at the address is held or not (SDM Vol. 3, 4.10.4.1).
    */
   invalidatePage(address: bigint): void {
-    const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
-    const low = Number(BigInt.asUintN(32, address)) | 0
-    if (this.#holdsFragments) this.#dropFragments(pageNumber(high, low))
-    this.#drop(high, low)
+    this.#invalidate(address, this.#current)
+    this.#invalidate(address, this.#globalGeneration)
   }
 
-  /** Number of translations held. */
+  /** Drops the translations of the page that holds an address in one context, global ones excepted: INVPCID type 0. */
+  invalidatePageOf(pcid: number, address: bigint): void {
+    const generation = this.#generations.get(pcid)
+    if (generation !== undefined) this.#invalidate(address, generation)
+  }
+
+  /** Number of translations held, of all contexts. */
   get size(): number {
-    let size = this.#evicted.size
+    let size = 0
+    for (const entries of this.#evicted.values()) size += entries.size
     for (let slot = 0; slot < SLOTS; slot++) {
-      if (this.#tagHigh[slot] !== NO_TAG && this.#live(slot)) size++
+      if (this.#isLive(slot)) size++
     }
     return size
   }
 
+  #findEvicted(page: number): boolean {
+    const entry =
+      this.#evicted.get(this.#current)?.get(page) ??
+      this.#evicted.get(this.#globalGeneration)?.get(page)
+    if (entry === undefined) return false
+    this.frame = entry.frame
+    this.rights = entry.rights
+    this.dirty = entry.dirty
+    this.epoch = entry.epoch
+    return true
+  }
+
   #keepEvicted(slot: number): void {
-    if (this.#evicted.size >= EVICTED_CAPACITY) {
-      for (const oldest of this.#evicted.keys()) {
-        this.#evicted.delete(oldest)
+    const generation = this.#generation[slot]!
+    let entries = this.#evicted.get(generation)
+    if (entries === undefined) {
+      entries = new Map()
+      this.#evicted.set(generation, entries)
+    }
+    if (entries.size >= EVICTED_CAPACITY) {
+      for (const oldest of entries.keys()) {
+        entries.delete(oldest)
         break
       }
     }
-    this.#evicted.set(this.#slotPage(slot), this.#slotEntry(slot))
+    entries.set(this.#slotPage(slot), this.#slotEntry(slot))
   }
 
-  #live(slot: number): boolean {
-    const global = (this.#flags[slot]! & 16) !== 0
-    return this.#generation[slot] === (global ? this.#globalGeneration : this.#localGeneration)
+  #dropEvicted(page: number): void {
+    this.#evicted.get(this.#current)?.delete(page)
+    this.#evicted.get(this.#globalGeneration)?.delete(page)
   }
 
-  #drop(high: number, low: number): void {
-    const tagLow = (high << 20) | (low >>> 12)
-    const slot = tagLow & (SLOTS - 1)
-    if (this.#tagLow[slot] === tagLow && this.#tagHigh[slot] === high >>> 12) {
-      this.#tagHigh[slot] = NO_TAG
+  /** Whether a slot holds a translation of a context that still has its generation. */
+  #isLive(slot: number): boolean {
+    if (this.#tagHigh[slot] === NO_TAG) return false
+    if (this.#isVisible(slot)) return true
+    for (const generation of this.#generations.values()) {
+      if (generation === this.#generation[slot]) return true
     }
-    this.#evicted.delete(pageNumber(high, low))
+    return false
   }
 
-  /** Drops every entry that comes from a large page around `page`. */
-  #dropFragments(page: number): void {
+  /** Whether a slot holds a translation of the current context or a global one. */
+  #isVisible(slot: number): boolean {
+    const generation = this.#generation[slot]
+    return (
+      this.#tagHigh[slot] !== NO_TAG &&
+      (generation === this.#current || generation === this.#globalGeneration)
+    )
+  }
+
+  #invalidate(address: bigint, generation: number): void {
+    const page = Number(BigInt.asUintN(64, address) >> 12n)
     const covers = (held: number, frames: number): boolean =>
-      frames > 1 && Math.floor(held / frames) === Math.floor(page / frames)
-    for (let slot = 0; slot < SLOTS; slot++) {
-      if (this.#tagHigh[slot] === NO_TAG) continue
-      if (covers(this.#slotPage(slot), this.#flags[slot]! >>> 8)) this.#tagHigh[slot] = NO_TAG
+      held === page || (frames > 1 && Math.floor(held / frames) === Math.floor(page / frames))
+    const evicted = this.#evicted.get(generation)
+    if (!this.#holdsFragments) {
+      const slot = page % SLOTS
+      if (this.#generation[slot] === generation && this.#slotPage(slot) === page) {
+        this.#tagHigh[slot] = NO_TAG
+      }
+      evicted?.delete(page)
+      return
     }
-    for (const [held, { pageFrames }] of this.#evicted) {
-      if (covers(held, pageFrames)) this.#evicted.delete(held)
+    for (let slot = 0; slot < SLOTS; slot++) {
+      if (this.#tagHigh[slot] === NO_TAG || this.#generation[slot] !== generation) continue
+      if (covers(this.#slotPage(slot), this.#flags[slot]! >>> 11)) this.#tagHigh[slot] = NO_TAG
+    }
+    if (evicted === undefined) return
+    for (const [held, { pageFrames }] of evicted) {
+      if (covers(held, pageFrames)) evicted.delete(held)
     }
   }
 
@@ -181,11 +288,12 @@ export class Tlb {
     const flags = this.#flags[slot]!
     return {
       frame: this.#frame[slot]!,
-      rights: flags & 7,
-      dirty: (flags & 8) !== 0,
-      global: (flags & 16) !== 0,
-      patIndex: (flags >>> 5) & 7,
-      pageFrames: flags >>> 8,
+      rights: flags & 0x7f,
+      dirty: (flags & 0x80) !== 0,
+      global: this.#generation[slot] === this.#globalGeneration,
+      patIndex: (flags >>> 8) & 7,
+      pageFrames: flags >>> 11,
+      epoch: this.#epoch[slot]!,
     }
   }
 }

@@ -1,5 +1,29 @@
 import type { Access } from '../cpu/exception.ts'
 
+/** What page tables, or a cache of them, give for an address. */
+export type TranslationNow =
+  | { readonly status: 'not-present' | 'reserved-bit' }
+  | {
+      readonly status: 'mapped'
+      /** Frame of 4 KiB. */
+      readonly frame: number
+      readonly writable: boolean
+      readonly user: boolean
+      readonly executable: boolean
+      readonly protectionKey: number
+    }
+
+/** A translation that outlived the page-table entries it came from. */
+export interface StaleTranslation {
+  readonly cpu: number
+  readonly address: bigint
+  readonly via: 'TLB' | 'paging-structure cache'
+  readonly held: TranslationNow
+  readonly now: TranslationNow
+  /** Who changed the entries, such as "first kernel" or "VariableRuntimeDxe: SetVariable on CPU 1"; undefined where another root was loaded. */
+  readonly changedBy: string | undefined
+}
+
 /** What happened, by kind. Addresses are in bytes; linear ones are bigint, physical ones numbers. */
 export type MachineEventBody =
   | { readonly kind: 'phase'; readonly name: string }
@@ -11,6 +35,19 @@ export type MachineEventBody =
   | { readonly kind: 'cr3-write'; readonly cpu: number; readonly from: number; readonly to: number }
   | { readonly kind: 'cr4-write'; readonly cpu: number; readonly from: number; readonly to: number }
   | { readonly kind: 'invlpg'; readonly cpu: number; readonly address: bigint }
+  | {
+      readonly kind: 'invpcid'
+      readonly cpu: number
+      readonly type: 0 | 1 | 2 | 3
+      readonly pcid: number
+      readonly address: bigint
+    }
+  /** A CPU made others drop translations. */
+  | { readonly kind: 'shootdown'; readonly cpu: number; readonly targets: readonly number[] }
+  /** A CPU used a translation that the page tables no longer give. */
+  | ({ readonly kind: 'stale-translation'; readonly access: Access } & StaleTranslation)
+  /** A mapping was changed and never flushed: a CPU still holds what it was. */
+  | ({ readonly kind: 'unflushed-change' } & StaleTranslation)
   | {
       readonly kind: 'call'
       readonly cpu: number

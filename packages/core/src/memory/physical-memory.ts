@@ -1,6 +1,7 @@
 import { PAGE_SIZE, PHYSICAL_ADDRESS_LIMIT } from '../address.ts'
 import { CoreError } from '../error.ts'
 import { OwnerMap } from './owner-map.ts'
+import { TableJournal } from './table-journal.ts'
 
 const WORDS_PER_FRAME = PAGE_SIZE / 4
 const FRAMES_PER_REGION = 512
@@ -13,6 +14,8 @@ interface Region {
   /** 1 where the frame belongs to this region alone, 0 where it is shared with a fork. */
   readonly owned: Uint8Array
   readonly holder: symbol
+  /** 1 where writes to the frame are noted in the journal; made when the first is. */
+  watched: Uint8Array | undefined
 }
 
 /** Frames are cut from arrays of so many: one allocation a frame would cost more than the frame's use. */
@@ -40,6 +43,8 @@ export interface PhysicalMemoryOptions {
 export class PhysicalMemory {
   /** Who each frame belongs to. */
   owners: OwnerMap = new OwnerMap()
+  /** Who changed the page tables that processors use. A fork starts with an empty one. */
+  readonly tables: TableJournal = new TableJournal()
   /** Index in {@link locate}'s array at which the frame begins. Read it right after the call. */
   base = 0
 
@@ -54,6 +59,9 @@ export class PhysicalMemory {
   #poolUsed = 0
   #flat: Int32Array | undefined
   #flatFrames = 0
+  #flatWatched: Uint8Array | undefined
+  /** Whether the frame of the last {@link locateForWrite} is watched. */
+  #isWatched = false
   /** What was the flat window before the first fork: shared, never written again. */
   #frozen: Int32Array | undefined
 
@@ -78,6 +86,10 @@ export class PhysicalMemory {
       this.#frozen = this.#flat
       this.#flat = undefined
       this.#flatFrames = 0
+      this.#flatWatched?.forEach((watched, frame) => {
+        if (watched === 1) this.#watchSparse(frame)
+      })
+      this.#flatWatched = undefined
     }
     child.#frozen = this.#frozen
     child.#near = this.#near.slice()
@@ -107,15 +119,20 @@ export class PhysicalMemory {
     return region?.frames[frame % FRAMES_PER_REGION] ?? this.#absent(frame)
   }
 
-  /** The words that hold a frame, for reading and writing; the frame begins at {@link base}. */
+  /**
+   * The words that hold a frame, for reading and writing; the frame begins at {@link base}. Who changes page tables through it says
+   * so by {@link noteTableWrite}.
+   */
   locateForWrite(frame: number): Int32Array {
     if (frame < this.#flatFrames) {
       this.base = frame * WORDS_PER_FRAME
+      this.#isWatched = this.#flatWatched !== undefined && this.#flatWatched[frame] === 1
       return this.#flat as Int32Array
     }
     this.base = 0
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     const index = frame % FRAMES_PER_REGION
+    this.#isWatched = region.watched !== undefined && region.watched[index] === 1
     const present = region.frames[index]
     if (present !== undefined && region.owned[index] === 1) return present
     const copy = this.#newFrame()
@@ -125,8 +142,24 @@ export class PhysicalMemory {
     return copy
   }
 
+  /** Has changes of a frame noted in {@link tables} from now on: a processor has translated through it. */
+  watchTable(frame: number): void {
+    if (frame < this.#flatFrames) {
+      this.#flatWatched ??= new Uint8Array(this.#flatFrames)
+      this.#flatWatched[frame] = 1
+    } else {
+      this.#watchSparse(frame)
+    }
+  }
+
+  /** Tells that the 32-bit words `start` up to `end` (exclusive) of the frame of the last {@link locateForWrite} were changed. */
+  noteTableWrite(frame: number, start: number, end: number): void {
+    if (this.#isWatched) this.tables.note(frame, start, end)
+  }
+
   /** Sets a whole frame to zeros, as a page-table allocator does. */
   clearFrame(frame: number): void {
+    if (this.#watches(frame)) this.tables.note(frame, 0, WORDS_PER_FRAME)
     if (frame < this.#flatFrames) {
       this.#flat?.fill(0, frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
       return
@@ -160,6 +193,9 @@ export class PhysicalMemory {
     if (this.#flat !== undefined && first < this.#flatFrames) {
       const windowEnd = Math.min(last, this.#flatFrames)
       this.#flat.fill(word, first * WORDS_PER_FRAME, windowEnd * WORDS_PER_FRAME)
+      this.#flatWatched?.subarray(first, windowEnd).forEach((watched, offset) => {
+        if (watched === 1) this.tables.note(first + offset, 0, WORDS_PER_FRAME)
+      })
     }
     const range = { start: Math.max(first, this.#flatFrames), end: last, word: word | 0 }
     if (range.end <= range.start) return
@@ -191,6 +227,7 @@ export class PhysicalMemory {
     const index = this.base + ((address % PAGE_SIZE) >>> 2)
     const shift = (address & 3) * 8
     words[index] = (words[index]! & ~(0xff << shift)) | ((value & 0xff) << shift)
+    if (this.#isWatched) this.#noteWord(address)
   }
 
   write16(address: number, value: number): void {
@@ -207,6 +244,7 @@ export class PhysicalMemory {
     checkAddress(address, 4)
     const words = this.locateForWrite(Math.floor(address / PAGE_SIZE))
     words[this.base + ((address % PAGE_SIZE) >>> 2)] = value
+    if (this.#isWatched) this.#noteWord(address)
   }
 
   write64(address: number, value: bigint): void {
@@ -243,8 +281,32 @@ export class PhysicalMemory {
       new Uint8Array(words.buffer, words.byteOffset + this.base * 4 + offset, count).set(
         bytes.subarray(done, done + count),
       )
+      if (this.#isWatched) {
+        this.tables.note(Math.floor(at / PAGE_SIZE), offset >>> 2, (offset + count + 3) >>> 2)
+      }
       done += count
     }
+  }
+
+  #noteWord(address: number): void {
+    const word = (address % PAGE_SIZE) >>> 2
+    this.tables.note(Math.floor(address / PAGE_SIZE), word, word + 1)
+  }
+
+  #watches(frame: number): boolean {
+    if (frame < this.#flatFrames) return this.#flatWatched?.[frame] === 1
+    const number = Math.floor(frame / FRAMES_PER_REGION)
+    const region = number < NEAR_REGIONS ? this.#near[number] : this.#far.get(number)
+    return region?.watched?.[frame % FRAMES_PER_REGION] === 1
+  }
+
+  #watchSparse(frame: number): void {
+    const number = Math.floor(frame / FRAMES_PER_REGION)
+    const region =
+      (number < NEAR_REGIONS ? this.#near[number] : this.#far.get(number)) ??
+      this.#ownRegion(number)
+    region.watched ??= new Uint8Array(FRAMES_PER_REGION)
+    region.watched[frame % FRAMES_PER_REGION] = 1
   }
 
   #word(address: number): number {
@@ -297,6 +359,7 @@ export class PhysicalMemory {
       frames: (present?.frames ?? NO_FRAMES).slice(),
       owned: new Uint8Array(FRAMES_PER_REGION),
       holder: this.#holder,
+      watched: present?.watched?.slice(),
     }
     this.#present.add(number)
     if (near) {
@@ -318,6 +381,7 @@ export class PhysicalMemory {
     for (let frame = start; frame < end; frame++) {
       region.frames[frame - first] = undefined
       region.owned[frame - first] = 0
+      if (region.watched?.[frame - first] === 1) this.tables.note(frame, 0, WORDS_PER_FRAME)
     }
   }
 }

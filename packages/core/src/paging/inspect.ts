@@ -3,6 +3,7 @@ import type { CpuFeatures } from '../cpu/features.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { Entry } from './entry.ts'
 import type { PagingMode } from './mode.ts'
+import { PdpteRegisters } from './pdpte-registers.ts'
 import { PageWalker, Rights, WalkStatus } from './walk.ts'
 
 /** The translation environment of a root: what {@link inspectAddress} and {@link mappedRanges} need to read tables as the CPU would. */
@@ -12,7 +13,7 @@ export interface TranslationContext {
   readonly features: CpuFeatures
   /** EFER.NXE. */
   readonly noExecute: boolean
-  /** Physical address of the root table in bytes (bits 51:12 of CR3). */
+  /** Physical address of the root table in bytes (the address bits of CR3). */
   readonly root: number
 }
 
@@ -40,20 +41,26 @@ export type Inspection = { readonly steps: readonly WalkStep[] } & (
       readonly executable: boolean
       readonly global: boolean
       readonly patIndex: number
+      /** Protection key, 0 to 15; always 0 where entries have none. */
+      readonly protectionKey: number
     }
   | { readonly status: 'not-present' | 'reserved-bit' | 'non-canonical' }
 )
 
-/** Walks the tables for `address` (64 bits) as an inspector: nothing changes, no TLB is asked, no rights are needed. */
+/**
+ * Walks the tables for `address` (64 bits) as an inspector: nothing changes, no TLB is asked, no rights are needed. Where linear addresses have
+ * 32 bits, one above them is non-canonical; without paging an address is mapped to itself, in one page of all the address space.
+ */
 export function inspectAddress(context: TranslationContext, address: bigint): Inspection {
-  if (!isCanonical(address)) return { status: 'non-canonical', steps: [] }
-  const walker = new PageWalker(context.memory, context.mode, context.features, context.noExecute)
+  if (!isLinear(context.mode, address)) return { status: 'non-canonical', steps: [] }
+  if (context.mode.levels.length === 0) return { ...UNPAGED, physical: Number(address) }
+  const walker = inspectingWalker(context)
   const status = walker.walk(
-    context.root / 4096,
+    Math.floor(context.root / 4096),
     Number(BigInt.asUintN(32, address >> 32n)) | 0,
     Number(BigInt.asUintN(32, address)) | 0,
   )
-  const steps = walkSteps(walker, context.memory)
+  const steps = walkSteps(walker)
   if (status === WalkStatus.NotPresent) return { status: 'not-present', steps }
   if (status === WalkStatus.ReservedBit) return { status: 'reserved-bit', steps }
   return {
@@ -66,15 +73,45 @@ export function inspectAddress(context: TranslationContext, address: bigint): In
     executable: (walker.rights & Rights.NoExecute) === 0,
     global: (walker.leafLow & Entry.Global) !== 0,
     patIndex: walker.patIndex,
+    protectionKey: walker.rights >>> Rights.KeyShift,
   }
 }
 
+/** Whether a 64-bit value is a linear address of a mode: canonical, or below 2^32. */
+export function isLinear(mode: PagingMode, address: bigint): boolean {
+  return mode.linearBits === 32 ? address >> 32n === 0n : isCanonical(address, mode.linearBits)
+}
+
 /** The entries that a walker's last walk read, from the root down. */
-export function walkSteps(walker: PageWalker, memory: PhysicalMemory): WalkStep[] {
-  return walker.path().map(({ table, index }, depth) => ({
+export function walkSteps(walker: PageWalker): WalkStep[] {
+  return walker.path().map(({ depth, table, index, low, high }) => ({
     entry: walker.mode.levels[depth]!.entry,
-    table: table * 4096,
+    table,
     index,
-    value: memory.read64(table * 4096 + index * 8),
+    value: (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0),
   }))
 }
+
+/** A walker that reads tables as memory has them now. */
+function inspectingWalker({
+  memory,
+  mode,
+  features,
+  noExecute,
+  root,
+}: TranslationContext): PageWalker {
+  const registers = mode.rootInRegisters ? PdpteRegisters.read(memory, root) : undefined
+  return new PageWalker(memory, mode, features, noExecute, registers)
+}
+
+const UNPAGED = {
+  status: 'mapped',
+  steps: [],
+  pageSize: 2 ** 32,
+  writable: true,
+  user: true,
+  executable: true,
+  global: false,
+  patIndex: 0,
+  protectionKey: 0,
+} as const
