@@ -11,7 +11,6 @@ import {
   phys,
   PhysicalMemory,
   virt,
-  WalkStatus,
 } from '@trapdoor/core'
 import { execa, ExecaError } from 'execa'
 
@@ -133,10 +132,10 @@ function walkAll(walker: PageWalker, halves: Int32Array): number {
   for (let index = 0; index < ADDRESSES; index++) {
     const kind = index & 1
     const status = walker.walk(ROOT / PAGE_SIZE, halves[index * 2 + 1]!, halves[index * 2]!)
-    if (status !== WalkStatus.Mapped || (ALLOWED[kind]! & (1 << walker.rights)) === 0) {
+    if (status !== 0 || (ALLOWED[kind]! & (1 << (walker.rights & 7))) === 0) {
       throw new Error('every address of a workload is mapped')
     }
-    walker.markUsed(kind === 1)
+    walker.markUsed(halves[index * 2 + 1]!, halves[index * 2]!, kind === 1)
     sum += walker.frame
   }
   return sum

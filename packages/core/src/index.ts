@@ -97,4 +97,4 @@ export {
 } from './paging/mode.ts'
 export { PdpteRegisters } from './paging/pdpte-registers.ts'
 export { type MappedRange, mappedRanges, type MappingSurvey } from './paging/ranges.ts'
-export { PageWalker, type PathEntry, Rights, WalkStatus } from './paging/walk.ts'
+export { PageWalker, type PathEntry, Rights, ROOT_IN_REGISTERS, WalkStatus } from './paging/walk.ts'

@@ -5,7 +5,7 @@ import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { isLinear, type TranslationContext } from '../paging/inspect.ts'
 import { type PagingMode, pagingMode } from '../paging/mode.ts'
 import { PdpteRegisters } from '../paging/pdpte-registers.ts'
-import { Rights, WalkStatus } from '../paging/walk.ts'
+import { Rights, ROOT_IN_REGISTERS, WalkStatus } from '../paging/walk.ts'
 import type { StaleTranslation, TranslationNow } from '../machine/event-log.ts'
 import type { Machine } from '../machine/machine.ts'
 import { MachineReset } from '../machine/reset.ts'
@@ -613,7 +613,7 @@ export class Cpu {
     const isLongMode = (this.efer & Efer.LMA) !== 0
     this.mmu.configure({
       mode: this.#mode,
-      root: Math.floor(this.root / PHYSICAL_PAGE),
+      root: this.#mode.rootInRegisters ? ROOT_IN_REGISTERS : this.root / PHYSICAL_PAGE,
       pcid: this.#pcid,
       pdptes: this.#pdptes,
       globalPages: (this.cr4 & Cr4.PGE) !== 0,

@@ -3,7 +3,7 @@ import type { TableChange } from '../memory/table-journal.ts'
 import { Entry } from '../paging/entry.ts'
 import { type WalkStep, walkSteps } from '../paging/inspect.ts'
 import { PAGING_OFF, type PagingMode } from '../paging/mode.ts'
-import { PdpteRegisters } from '../paging/pdpte-registers.ts'
+import type { PdpteRegisters } from '../paging/pdpte-registers.ts'
 import { PageWalker, WalkStatus } from '../paging/walk.ts'
 import { type CpuCounters, zeroCounters } from './counters.ts'
 import type { CpuFeatures } from './features.ts'
@@ -60,7 +60,7 @@ export interface StaleUse extends StaleEntry {
 /** The registers that a translation depends on. */
 export interface MmuRegisters {
   readonly mode: PagingMode
-  /** Frame of the root table. */
+  /** Frame of the root table, or ROOT_IN_REGISTERS. */
   readonly root: number
   /** The current process-context identifier, 0 where CR4.PCIDE is clear. */
   readonly pcid: number
@@ -172,7 +172,7 @@ export class Mmu {
   faultSteps(high: number, low: number): WalkStep[] {
     if (this.#faultFromTlb) return []
     this.#walker.walk(this.#root, high, low)
-    return walkSteps(this.#walker)
+    return walkSteps(this.#walker, high, low)
   }
 
   /** What the page tables give for an address now, from a root (default: the current one), whatever the caches hold. Changes nothing. */
@@ -189,7 +189,7 @@ export class Mmu {
   lastChange(high: number, low: number, epoch: number, root?: number): TableChange | undefined {
     this.lookUp(high, low, root)
     let last: TableChange | undefined
-    for (const { table, index } of this.#auditor!.path()) {
+    for (const { table, index } of this.#auditor!.path(high, low)) {
       const word = ((table % 4096) + index * this.#mode.entryBytes) >>> 2
       const frame = Math.floor(table / 4096)
       for (let at = word; at < word + this.#mode.entryBytes / 4; at++) {
@@ -260,7 +260,7 @@ export class Mmu {
     counters.tlbMisses++
     const status = this.#startWalk(high, low, kind)
     if (status !== WalkStatus.Mapped) {
-      if (this.#policy.accessedFlags === 'eager') walker.markTraversed()
+      if (this.#policy.accessedFlags === 'eager') walker.markTraversed(high, low)
       // Reserved bits are looked at in present entries only, so that such a fault has P set too (SDM Vol. 3, 4.7).
       const isReserved = status === WalkStatus.ReservedBit
       this.#faultFromTlb = false
@@ -268,14 +268,14 @@ export class Mmu {
     }
     const allowed = this.#permissions[kind * PERMISSION_WORDS + (walker.rights >>> 5)]!
     if ((allowed & (1 << walker.rights)) === 0) {
-      if (this.#policy.accessedFlags === 'eager') walker.markTraversed()
+      if (this.#policy.accessedFlags === 'eager') walker.markTraversed(high, low)
       this.#faultFromTlb = false
       return this.#fault(high, low, violationCode(kind, walker.rights, this.#controls!))
     }
-    walker.markUsed(write)
+    walker.markUsed(high, low, write)
     const { frame } = walker
     if (this.#policy.structureCaches) this.#keepStructures(high, low)
-    else if (this.#policy.auditTranslations) this.#watchPath()
+    else if (this.#policy.auditTranslations) this.#watchPath(high, low)
     this.tlb.insert(high, low, {
       frame,
       rights: walker.rights,
@@ -316,15 +316,14 @@ export class Mmu {
   #keepStructures(high: number, low: number): void {
     const walker = this.#walker
     const { levels, rootInRegisters } = this.#mode
-    if (this.#policy.auditTranslations) this.#memory.watchTable(walker.lastTable)
     if (walker.depth === this.#startDepth) return
     let common = this.#start?.common ?? -1
     let noExecute = this.#start?.noExecute ?? 0
-    const path = walker.path()
+    const path = walker.path(high, low)
     for (const [at, entry] of path.entries()) {
+      if (this.#policy.auditTranslations) this.#memory.watchTable(Math.floor(entry.table / 4096))
       const next = path[at + 1]
       if (next === undefined) break
-      if (this.#policy.auditTranslations) this.#memory.watchTable(Math.floor(entry.table / 4096))
       if (rootInRegisters && entry.depth === 0) continue
       common &= entry.low
       noExecute |= entry.high
@@ -337,8 +336,9 @@ export class Mmu {
     }
   }
 
-  #watchPath(): void {
-    for (const { table } of this.#walker.path()) this.#memory.watchTable(Math.floor(table / 4096))
+  #watchPath(high: number, low: number): void {
+    for (const { table } of this.#walker.path(high, low))
+      this.#memory.watchTable(Math.floor(table / 4096))
   }
 
   /** A page fault takes along what the caches hold for its address (SDM Vol. 3, 4.10.4.1). */
@@ -370,7 +370,7 @@ export class Mmu {
   #auditWalk(high: number, low: number, kind: number, status: WalkStatus): void {
     const start = this.#start!
     const now = this.lookUp(high, low)
-    if (this.#isCurrent(start, this.#startDepth)) {
+    if (this.#isCurrent(start, this.#startDepth, high, low)) {
       start.epoch = this.#memory.tables.epoch
       return
     }
@@ -385,10 +385,10 @@ export class Mmu {
   }
 
   /** Whether the entries above `depth` that the auditor has just walked still lead to what was cached. */
-  #isCurrent(cached: CachedStructure, depth: number): boolean {
+  #isCurrent(cached: CachedStructure, depth: number, high: number, low: number): boolean {
     let common = -1
     let noExecute = 0
-    for (const entry of this.#auditor!.path()) {
+    for (const entry of this.#auditor!.path(high, low)) {
       if (entry.depth === depth) {
         const grants = (Entry.Writable | Entry.User) & (common ^ cached.common)
         return (

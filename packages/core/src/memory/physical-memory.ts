@@ -20,6 +20,7 @@ interface Region {
 
 /** Frames are cut from arrays of so many: one allocation a frame would cost more than the frame's use. */
 const FRAMES_PER_POOL = 32
+const NO_WORDS: Int32Array = new Int32Array(0)
 const NO_FRAMES: readonly undefined[] = Array.from({ length: FRAMES_PER_REGION }, () => undefined)
 
 interface FillRange {
@@ -48,6 +49,11 @@ export class PhysicalMemory {
   /** Index in {@link locate}'s array at which the frame begins. Read it right after the call. */
   base = 0
 
+  /** The words of the flat window, from address 0 on; empty where there is none. For reading only. */
+  get flatWords(): Int32Array {
+    return this.#flat
+  }
+
   #holder: symbol = Symbol('memory')
   #near: (Region | undefined)[] = []
   #far: Map<number, Region> = new Map()
@@ -57,7 +63,7 @@ export class PhysicalMemory {
   #patterns: Map<number, Int32Array> = new Map()
   #pool: Int32Array | undefined
   #poolUsed = 0
-  #flat: Int32Array | undefined
+  #flat: Int32Array = NO_WORDS
   #flatFrames = 0
   #flatWatched: Uint8Array | undefined
   /** Whether the frame of the last {@link locateForWrite} is watched. */
@@ -82,9 +88,9 @@ export class PhysicalMemory {
   /** A copy-on-write copy: what either side writes from now on does not show in the other. */
   fork(): PhysicalMemory {
     const child = new PhysicalMemory()
-    if (this.#flat !== undefined) {
+    if (this.#flatFrames > 0) {
       this.#frozen = this.#flat
-      this.#flat = undefined
+      this.#flat = NO_WORDS
       this.#flatFrames = 0
       this.#flatWatched?.forEach((watched, frame) => {
         if (watched === 1) this.#watchSparse(frame)
@@ -110,7 +116,7 @@ export class PhysicalMemory {
   locate(frame: number): Int32Array {
     if (frame < this.#flatFrames) {
       this.base = frame * WORDS_PER_FRAME
-      return this.#flat as Int32Array
+      return this.#flat
     }
     this.base = 0
     const regionNumber = Math.floor(frame / FRAMES_PER_REGION)
@@ -127,7 +133,7 @@ export class PhysicalMemory {
     if (frame < this.#flatFrames) {
       this.base = frame * WORDS_PER_FRAME
       this.#isWatched = this.#flatWatched !== undefined && this.#flatWatched[frame] === 1
-      return this.#flat as Int32Array
+      return this.#flat
     }
     this.base = 0
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
@@ -161,7 +167,7 @@ export class PhysicalMemory {
   clearFrame(frame: number): void {
     if (this.#watches(frame)) this.tables.note(frame, 0, WORDS_PER_FRAME)
     if (frame < this.#flatFrames) {
-      this.#flat?.fill(0, frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
+      this.#flat.fill(0, frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
       return
     }
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
@@ -190,7 +196,7 @@ export class PhysicalMemory {
     }
     const first = start / PAGE_SIZE
     const last = end / PAGE_SIZE
-    if (this.#flat !== undefined && first < this.#flatFrames) {
+    if (first < this.#flatFrames) {
       const windowEnd = Math.min(last, this.#flatFrames)
       this.#flat.fill(word, first * WORDS_PER_FRAME, windowEnd * WORDS_PER_FRAME)
       this.#flatWatched?.subarray(first, windowEnd).forEach((watched, offset) => {

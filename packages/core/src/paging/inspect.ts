@@ -4,7 +4,7 @@ import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { Entry } from './entry.ts'
 import type { PagingMode } from './mode.ts'
 import { PdpteRegisters } from './pdpte-registers.ts'
-import { PageWalker, Rights, WalkStatus } from './walk.ts'
+import { PageWalker, Rights, ROOT_IN_REGISTERS, WalkStatus } from './walk.ts'
 
 /** The translation environment of a root: what {@link inspectAddress} and {@link mappedRanges} need to read tables as the CPU would. */
 export interface TranslationContext {
@@ -55,12 +55,11 @@ export function inspectAddress(context: TranslationContext, address: bigint): In
   if (!isLinear(context.mode, address)) return { status: 'non-canonical', steps: [] }
   if (context.mode.levels.length === 0) return { ...UNPAGED, physical: Number(address) }
   const walker = inspectingWalker(context)
-  const status = walker.walk(
-    Math.floor(context.root / 4096),
-    Number(BigInt.asUintN(32, address >> 32n)) | 0,
-    Number(BigInt.asUintN(32, address)) | 0,
-  )
-  const steps = walkSteps(walker)
+  const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
+  const low = Number(BigInt.asUintN(32, address)) | 0
+  const root = context.mode.rootInRegisters ? ROOT_IN_REGISTERS : context.root / 4096
+  const status = walker.walk(root, high, low)
+  const steps = walkSteps(walker, high, low)
   if (status === WalkStatus.NotPresent) return { status: 'not-present', steps }
   if (status === WalkStatus.ReservedBit) return { status: 'reserved-bit', steps }
   return {
@@ -82,13 +81,13 @@ export function isLinear(mode: PagingMode, address: bigint): boolean {
   return mode.linearBits === 32 ? address >> 32n === 0n : isCanonical(address, mode.linearBits)
 }
 
-/** The entries that a walker's last walk read, from the root down. */
-export function walkSteps(walker: PageWalker): WalkStep[] {
-  return walker.path().map(({ depth, table, index, low, high }) => ({
+/** The entries that a walker's last walk, for the address with these halves, read, from the root down. */
+export function walkSteps(walker: PageWalker, high: number, low: number): WalkStep[] {
+  return walker.path(high, low).map(({ depth, table, index, ...entry }) => ({
     entry: walker.mode.levels[depth]!.entry,
     table,
     index,
-    value: (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0),
+    value: (BigInt(entry.high >>> 0) << 32n) | BigInt(entry.low >>> 0),
   }))
 }
 
