@@ -26,15 +26,28 @@ export {
   type Access,
   CpuException,
   describePageFault,
+  DescriptorFault,
   type FaultSite,
   GeneralProtection,
   InvalidOpcode,
   PageFault,
   PageFaultBit,
   StackFault,
+  TripleFault,
 } from './cpu/exception.ts'
 export type { CpuFeatures } from './cpu/features.ts'
 export { BROADWELL, NEHALEM } from './cpu/models.ts'
+export {
+  deliverInterrupt,
+  type Delivery,
+  type DescriptorTable,
+  exceptionEvent,
+  type InterruptEvent,
+  loadTaskRegister,
+  returnFromInterrupt,
+  type TaskRegister,
+  Vector,
+} from './cpu/interrupt-delivery.ts'
 export { AccessKind } from './cpu/permission.ts'
 export {
   type CurrentTranslation,

@@ -1,9 +1,9 @@
 import {
   BROADWELL,
   type Cpu,
-  type CpuFeatures,
   Efer,
   Machine,
+  type MachineOptions,
   PAGE_SIZE,
   PageTableBuilder,
   phys,
@@ -16,11 +16,9 @@ export interface MappedMachine {
 }
 
 /** A machine with an empty root table at 64 KiB in CR3 of every CPU; tables are taken upwards from there. No-execute is on where the CPU has it. */
-export function mappedMachine(
-  options: { readonly features?: CpuFeatures; readonly cpus?: number } = {},
-): MappedMachine {
+export function mappedMachine(options: MachineOptions = {}): MappedMachine {
   const features = options.features ?? BROADWELL
-  const machine = new Machine({ features, cpus: options.cpus ?? 1 })
+  const machine = new Machine({ ...options, features })
   let next = 0x11
   const tables = new PageTableBuilder(machine.memory, phys(0x10 * PAGE_SIZE), () => next++)
   for (const cpu of machine.cpus) {

@@ -153,6 +153,13 @@ function describe(
     }
     case 'exception':
       return { text: `cpu ${event.cpu}: ${event.mnemonic} ${event.message}`, fold: '' }
+    case 'interrupt':
+      return {
+        text: `cpu ${event.cpu}: vector ${event.vector} delivered to ${formatAddress(event.handler)}`,
+        fold: '',
+      }
+    case 'triple-fault':
+      return { text: `cpu ${event.cpu}: triple fault at vector ${event.vector}`, fold: '' }
     case 'reset':
       break
   }

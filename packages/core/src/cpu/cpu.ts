@@ -33,6 +33,13 @@ import {
 } from './exception.ts'
 import { type CurrentTranslation, FAULT, joinHalves, Mmu, type StaleUse } from './mmu.ts'
 import { AccessKind, accessOf } from './permission.ts'
+import {
+  deliverInterrupt,
+  type DescriptorTable,
+  type InterruptEvent,
+  returnFromInterrupt,
+  type TaskRegister,
+} from './interrupt-delivery.ts'
 import type { Tlb } from './tlb.ts'
 
 /** A function that runs on a CPU: a gate that was called and has not returned. */
@@ -58,6 +65,8 @@ export interface AccessOrigin {
 
 const PHYSICAL_PAGE = 4096
 const EXPLICIT: AccessOrigin = {}
+/** GDTR, IDTR and TR after RESET, as far as they are modelled. */
+const NO_TABLE: DescriptorTable = { base: 0n, limit: 0xffff }
 const ON_STACK: AccessOrigin = { stack: true }
 
 /**
@@ -77,6 +86,12 @@ export class Cpu {
   cpl: 0 | 3
   /** Top of the stack. Calls push on it. */
   rsp: bigint
+  /** Selectors of the code and stack segment; {@link cpl} is the privilege of the former. */
+  cs: number
+  ss: number
+  gdtr: DescriptorTable
+  idtr: DescriptorTable
+  taskRegister: TaskRegister
   /** IA32_PAT. */
   pat: PageAttributeTable
   touchRecorder: TouchRecorder | undefined
@@ -106,6 +121,11 @@ export class Cpu {
     this.interruptFlag = from?.interruptFlag ?? false
     this.cpl = from?.cpl ?? 0
     this.rsp = from?.rsp ?? 0n
+    this.cs = from?.cs ?? 0
+    this.ss = from?.ss ?? 0
+    this.gdtr = from?.gdtr ?? NO_TABLE
+    this.idtr = from?.idtr ?? NO_TABLE
+    this.taskRegister = from?.taskRegister ?? { ...NO_TABLE, selector: 0 }
     this.pat = from?.pat ?? PAT_AT_RESET
     this.mmu = new Mmu(machine.memory, machine.features, machine.policy)
     this.mmu.onStaleUse = (use) => {
@@ -431,6 +451,27 @@ export class Cpu {
     this.#calls.pop()
     log.emit({ kind: 'return', cpu: this.id, name: gate.name, image: gate.image, rax })
     return rax
+  }
+
+  /**
+   * Delivers an event and runs its handler, a gate, to the end: {@link deliverInterrupt}, the handler with the address of its frame and its error code as arguments, {@link returnFromInterrupt}.
+   * Returns what the handler left in RAX.
+   */
+  interrupt(event: InterruptEvent): bigint {
+    const delivery = deliverInterrupt(this, event)
+    const gate = this.#fetchGate(delivery.handler)
+    const rip = delivery.handler
+    const args = [delivery.frame, BigInt(delivery.event.errorCode ?? 0)]
+    this.#calls.push({ gate, rip })
+    const rax = this.machine.runAs(this, () => gate.run({ cpu: this, rip, args }))
+    this.#calls.pop()
+    returnFromInterrupt(this, delivery)
+    return BigInt.asUintN(64, rax)
+  }
+
+  /** Raises an exception at what this CPU is doing: it is logged, and returned to be thrown. */
+  raise<E extends CpuException>(exception: (site: FaultSite) => E): E {
+    return this.#raise(exception(this.#site()))
   }
 
   /** Forgets the calls that are under way, as a kernel does that will not return to them. */

@@ -26,6 +26,8 @@ export interface FaultSite {
 export abstract class CpuException extends Error {
   abstract readonly vector: number
   abstract readonly mnemonic: string
+  /** The error code that goes on the handler's stack; undefined for an exception without one. */
+  abstract readonly pushedCode: number | undefined
   readonly site: FaultSite
 
   constructor(message: string, site: FaultSite) {
@@ -59,6 +61,10 @@ export class PageFault extends CpuException {
     this.errorCode = errorCode
     this.steps = steps
   }
+
+  get pushedCode(): number {
+    return this.errorCode
+  }
 }
 
 /** #GP(0), for an address that is not canonical or on the wrong side of LASS, or a register that may not hold a value. */
@@ -66,6 +72,7 @@ export class GeneralProtection extends CpuException {
   override readonly name = 'GeneralProtection'
   readonly vector = 13
   readonly mnemonic = '#GP'
+  readonly pushedCode = 0
   /** The value that raised it. */
   readonly value: bigint
 
@@ -80,6 +87,7 @@ export class StackFault extends CpuException {
   override readonly name = 'StackFault'
   readonly vector = 12
   readonly mnemonic = '#SS'
+  readonly pushedCode = 0
   /** The address that raised it. */
   readonly value: bigint
 
@@ -94,6 +102,7 @@ export class InvalidOpcode extends CpuException {
   override readonly name = 'InvalidOpcode'
   readonly vector = 6
   readonly mnemonic = '#UD'
+  readonly pushedCode = undefined
   /** Where the bytes were fetched; undefined for an instruction that the CPU lacks. */
   readonly address: bigint | undefined
   readonly bytes: Uint8Array
@@ -102,6 +111,44 @@ export class InvalidOpcode extends CpuException {
     super(message, site)
     this.address = address
     this.bytes = bytes
+  }
+}
+
+const DESCRIPTOR_FAULT_VECTORS = { '#TS': 10, '#NP': 11, '#GP': 13 } as const
+
+/** #TS, #NP or #GP for a descriptor that an event or a segment register cannot use. */
+export class DescriptorFault extends CpuException {
+  override readonly name = 'DescriptorFault'
+  readonly mnemonic: keyof typeof DESCRIPTOR_FAULT_VECTORS
+  readonly vector: number
+  /** Selector or vector times 8, with the flags IDT (2) and EXT (1) (SDM Vol. 3, 6.13). */
+  readonly pushedCode: number
+
+  constructor(mnemonic: keyof typeof DESCRIPTOR_FAULT_VECTORS, errorCode: number, site: FaultSite) {
+    const what =
+      (errorCode & 2) !== 0
+        ? `vector ${errorCode >>> 3} of the IDT`
+        : `selector 0x${(errorCode & ~7).toString(16)}`
+    super(`${what} cannot be used`, site)
+    this.mnemonic = mnemonic
+    this.vector = DESCRIPTOR_FAULT_VECTORS[mnemonic]
+    this.pushedCode = errorCode
+  }
+}
+
+/** A fault while a double fault was delivered: the processor shuts down, and a machine resets (SDM Vol. 3, 6.15, interrupt 8). */
+export class TripleFault extends Error {
+  override readonly name = 'TripleFault'
+  /** The vector that was to be delivered. */
+  readonly vector: number
+  /** The exceptions that its delivery, and those in its place, ended in. */
+  readonly failures: readonly CpuException[]
+
+  constructor(vector: number, failures: readonly CpuException[]) {
+    const chain = failures.map(({ mnemonic, message }) => `${mnemonic} ${message}`).join('; then ')
+    super(`triple fault while vector ${vector} was delivered: ${chain}`)
+    this.vector = vector
+    this.failures = failures
   }
 }
 

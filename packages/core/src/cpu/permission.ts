@@ -94,16 +94,25 @@ function allowsByRights(controls: PermissionControls, kind: number, rights: numb
   }
 }
 
-/** Whether the protection key in `rights` forbids a data access, whatever the other rights say (SDM Vol. 3, 4.6.2). */
+/**
+ * Whether the protection key in `rights` forbids a data access, whatever the other rights say (SDM Vol. 3, 4.6.2): WD stops writes with CR0.WP, and
+ * a user's writes to user pages without it too.
+ */
 export function violatesKey(controls: PermissionControls, kind: number, rights: number): boolean {
   if (isExecute(kind)) return false
-  const keys = (rights & Rights.User) !== 0 ? controls.userKeys : controls.supervisorKeys
+  const isUserPage = (rights & Rights.User) !== 0
+  const keys = isUserPage ? controls.userKeys : controls.supervisorKeys
   const disable = keys >>> (2 * (rights >>> Rights.KeyShift))
-  const isUserAccess = kind >= AccessKind.UserOffset && kind < AccessKind.ImplicitOffset
+  if ((disable & 1) !== 0) return true
   return (
-    (disable & 1) !== 0 ||
-    ((disable & 2) !== 0 && isWrite(kind) && (isUserAccess || controls.writeProtect))
+    (disable & 2) !== 0 &&
+    isWrite(kind) &&
+    (controls.writeProtect || (isUserPage && isUserKind(kind)))
   )
+}
+
+function isUserKind(kind: number): boolean {
+  return kind >= AccessKind.UserOffset && kind < AccessKind.ImplicitOffset
 }
 
 function isWrite(kind: number): boolean {
@@ -126,11 +135,10 @@ export function pageFaultCode(
   reserved: boolean,
   controls: PermissionControls,
 ): number {
-  const isUserAccess = kind >= AccessKind.UserOffset && kind < AccessKind.ImplicitOffset
   return (
     (present ? PageFaultBit.Present : 0) |
     (isWrite(kind) ? PageFaultBit.Write : 0) |
-    (isUserAccess ? PageFaultBit.User : 0) |
+    (isUserKind(kind) ? PageFaultBit.User : 0) |
     (reserved ? PageFaultBit.Reserved : 0) |
     (isExecute(kind) && (controls.noExecute || controls.smep) ? PageFaultBit.Instruction : 0)
   )

@@ -71,6 +71,16 @@ export type MachineEventBody =
       readonly access: Access | undefined
       readonly errorCode: number | undefined
     }
+  /** A CPU entered the handler of an interrupt or exception. */
+  | {
+      readonly kind: 'interrupt'
+      readonly cpu: number
+      readonly vector: number
+      readonly errorCode: number | undefined
+      readonly handler: bigint
+    }
+  /** A CPU could not deliver an event, nor the double fault in its place, and shut down. */
+  | { readonly kind: 'triple-fault'; readonly cpu: number; readonly vector: number }
   | { readonly kind: 'reset'; readonly port: number; readonly value: number }
 
 /** An event with its place in the order of all. */
