@@ -9,7 +9,7 @@ import {
   exceptionEvent,
   loadTaskRegister,
   Machine,
-  PageFault,
+  type PageFault,
   PageTableBuilder,
   phys,
   returnFromInterrupt,
@@ -108,6 +108,15 @@ function writeGate(
       ((offset & 0xffff_0000n) << 32n),
   )
   cpu.write64(at + 8n, offset >> 32n)
+}
+
+function thrownBy(code: () => unknown): unknown {
+  try {
+    code()
+  } catch (error) {
+    return error
+  }
+  return undefined
 }
 
 function enterUser(cpu: Cpu): void {
@@ -266,17 +275,8 @@ describe('a fault while an event is delivered', () => {
     handle(Vector.PF, 'page fault')
     handle(Vector.DF, 'double fault')
     cpu.rsp = 0xffff_9000_0000_0000n
-    let triple: unknown
-    try {
-      cpu.read8(0n)
-    } catch (fault) {
-      expect(fault).toBeInstanceOf(PageFault)
-      try {
-        cpu.interrupt(exceptionEvent(fault as PageFault))
-      } catch (error) {
-        triple = error
-      }
-    }
+    const fault = thrownBy(() => cpu.read8(0n)) as PageFault
+    const triple = thrownBy(() => cpu.interrupt(exceptionEvent(fault)))
     expect(triple).toBeInstanceOf(TripleFault)
     expect((triple as TripleFault).failures.map(({ mnemonic }) => mnemonic)).toEqual(['#PF', '#PF'])
     expect(machine.log.events.at(-1)).toMatchObject({ kind: 'triple-fault', vector: Vector.PF })

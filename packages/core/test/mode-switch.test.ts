@@ -230,15 +230,15 @@ describe('in IA-32e mode', () => {
   })
 })
 
-describe('the PDPTE registers', () => {
-  const inPae = (): { machine: Machine; cpu: Cpu } => {
-    const { machine, cpu } = atReset()
-    cpu.writeCr3(0x3020)
-    cpu.writeCr4(Cr4.PAE)
-    cpu.writeCr0(Cr0.PE | Cr0.PG)
-    return { machine, cpu }
-  }
+function inPae(): { machine: Machine; cpu: Cpu } {
+  const { machine, cpu } = atReset()
+  cpu.writeCr3(0x3020)
+  cpu.writeCr4(Cr4.PAE)
+  cpu.writeCr0(Cr0.PE | Cr0.PG)
+  return { machine, cpu }
+}
 
+describe('the PDPTE registers', () => {
   test('keep what CR3 loaded, whatever memory says afterwards', () => {
     const { machine, cpu } = inPae()
     machine.memory.write64(0x3020, 0n)

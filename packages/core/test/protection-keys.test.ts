@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import {
   BROADWELL,
+  type ChangeLeaf,
   type Cpu,
   Cr0,
   Cr4,
@@ -20,10 +21,11 @@ const KEY = 5
 const { Present, Write, User, ProtectionKey } = PageFaultBit
 const features = { ...BROADWELL, pku: true, pks: true, lass: true }
 
+const withKey: ChangeLeaf = (low, high) => [low, high | (KEY << 27)]
+
 /** A user page and a supervisor page, both writable, both with key 5. */
 function keyed(cr4: number): Cpu {
   const { cpu, tables } = mappedMachine({ features })
-  const withKey = (low: number, high: number) => [low, high | (KEY << 27)] as const
   tables.mapRange(USER_PAGE, phys(0x20_0000), 4096, { user: true, executable: true })
   tables.mapRange(SUPERVISOR_PAGE, phys(0x30_0000), 4096, { executable: true })
   tables.changeRange(USER_PAGE, 4096, withKey)
