@@ -5,23 +5,34 @@ import { expect, test } from 'vitest'
 
 const PACKAGES = join(import.meta.dirname, '../../packages')
 
-/** The text of a README's first code block in a language. */
-function codeBlock(name: string, language: string): string {
+/** The texts of a README's code blocks in a language. */
+function codeBlocks(name: string, language: string): string[] {
   const readme = readFileSync(join(PACKAGES, name, 'README.md'), 'utf8')
-  const block = readme.split(`\`\`\`${language}\n`)[1]?.split('```')[0]
-  if (block === undefined) throw new Error(`no ${language} block in the README of ${name}`)
-  return block.trimEnd()
+  const [, ...blocks] = readme.split(`\`\`\`${language}\n`)
+  if (blocks.length === 0) throw new Error(`no ${language} block in the README of ${name}`)
+  return blocks.map((block) => block.split('```')[0]!.trimEnd())
 }
 
-test.each(['core', 'uefi', 'intake'])(
-  'the example in the README of %s prints what the README says',
-  async (name) => {
+/** The examples of a README: each code block, with the output that follows it. */
+function examples(name: string): { name: string; number: number; code: string; output: string }[] {
+  const outputs = codeBlocks(name, 'text')
+  return codeBlocks(name, 'ts').map((code, index) => ({
+    name,
+    number: index + 1,
+    code,
+    output: outputs[index]!,
+  }))
+}
+
+test.each(['core', 'uefi', 'intake'].flatMap(examples))(
+  'example $number in the README of $name prints what the README says',
+  async ({ name, code, output }) => {
     // From the package's folder, its own name resolves to its sources.
     const { stdout } = await execa(
       process.execPath,
       ['--conditions=@trapdoor/source', '--input-type=module-typescript'],
-      { cwd: join(PACKAGES, name), input: codeBlock(name, 'ts') },
+      { cwd: join(PACKAGES, name), input: code },
     )
-    expect(stdout).toBe(codeBlock(name, 'text'))
+    expect(stdout).toBe(output)
   },
 )

@@ -6,7 +6,13 @@ export type CoreErrorCode =
   | 'CORE_BAD_RANGE'
   | 'CORE_ALREADY_MAPPED'
   | 'CORE_NOT_MAPPED'
+  | 'CORE_NOT_SPLITTABLE'
+  | 'CORE_NOT_MERGEABLE'
+  | 'CORE_NO_FRAME'
+  | 'CORE_NOT_APPLICABLE'
+  | 'CORE_MODE_MISMATCH'
   | 'CORE_BAD_CONTROL_REGISTER'
+  | 'CORE_BAD_MEMORY_TYPE'
   | 'CORE_NO_GATE'
 
 /** What an error has to say beside its code. */

@@ -36,7 +36,35 @@ export {
   TripleFault,
 } from './cpu/exception.ts'
 export type { CpuFeatures } from './cpu/features.ts'
-export { BROADWELL, NEHALEM } from './cpu/models.ts'
+export {
+  ARROW_LAKE,
+  BROADWELL,
+  BULLDOZER,
+  CORE2,
+  CPU_MODELS,
+  type CpuModel,
+  type CpuModelName,
+  HASWELL,
+  ICE_LAKE_SP,
+  IVY_BRIDGE,
+  K10,
+  K8,
+  LUNAR_LAKE,
+  NEHALEM,
+  NEHALEM_EX,
+  QEMU_TCG,
+  SANDY_BRIDGE,
+  SAPPHIRE_RAPIDS,
+  SILVERMONT,
+  SKYLAKE,
+  SKYLAKE_SP,
+  VERMEER,
+  WESTMERE,
+  ZEN,
+  ZEN3,
+  ZEN4,
+  ZEN5,
+} from './cpu/models.ts'
 export {
   deliverInterrupt,
   type Delivery,
@@ -69,9 +97,13 @@ export {
 export { Machine, type MachineOptions } from './machine/machine.ts'
 export { CmosClock, IoPorts, type PortDevice } from './machine/ports.ts'
 export { MachineReset, POWER_OFF_PORT, RESET_CONTROL_PORT } from './machine/reset.ts'
+export { type DumpRun, loadDump } from './memory/dump.ts'
 export {
+  type CachingControls,
+  decodePat,
   effectiveMemoryKind,
   MemoryKind,
+  memoryKindAt,
   memoryKindName,
   type MtrrKind,
   mtrrKind,
@@ -80,16 +112,17 @@ export {
   PAT_AT_RESET,
   PAT_LINUX,
 } from './memory/memory-type.ts'
+export { decodeMtrrs } from './memory/mtrr.ts'
 export { type FrameOwner, OwnerMap } from './memory/owner-map.ts'
 export { type TableChange, TableJournal } from './memory/table-journal.ts'
 export { PhysicalMemory, type PhysicalMemoryOptions } from './memory/physical-memory.ts'
 export {
-  type AllocateTable,
-  type ChangeLeaf,
-  type MapOptions,
-  PAGE_TABLE_FLAGS,
-  PageTableBuilder,
-} from './paging/builder.ts'
+  type CachedRange,
+  type ConflictingMapping,
+  findTypeConflicts,
+  type LiveRoot,
+  type TypeConflict,
+} from './memory/type-conflicts.ts'
 export { Entry, type PageFlags } from './paging/entry.ts'
 export {
   inspectAddress,
@@ -109,5 +142,52 @@ export {
   pagingMode,
 } from './paging/mode.ts'
 export { PdpteRegisters } from './paging/pdpte-registers.ts'
-export { type MappedRange, mappedRanges, type MappingSurvey } from './paging/ranges.ts'
+export { contextFromRegisters, type PagingRegisters } from './paging/registers.ts'
 export { PageWalker, type PathEntry, Rights, ROOT_IN_REGISTERS, WalkStatus } from './paging/walk.ts'
+export {
+  type DiffOptions,
+  diffTables,
+  type EntryContent,
+  type EntryRun,
+  type TableDifference,
+  type TableRoot,
+} from './survey/diff.ts'
+export { type TableOwner, tableOwners, type TableReference } from './survey/owners.ts'
+export {
+  type AddressName,
+  filterRanges,
+  type JoinedRange,
+  joinPageSizes,
+  type MappedRange,
+  mappedRanges,
+  type MappingSurvey,
+  type NamedRange,
+  nameRanges,
+  type RangeQuery,
+} from './survey/ranges.ts'
+export { type BuilderOptions, PageTableBuilder, type TableResult } from './tables/builder.ts'
+export type { ChangeLeaf } from './tables/change.ts'
+export type {
+  AlreadyMapped,
+  ApplyError,
+  BadPageSize,
+  ChangeError,
+  MapError,
+  MergeError,
+  Misaligned,
+  NoFrame,
+  NotApplicable,
+  NotMapped,
+  NotMergeable,
+  NotSplittable,
+  OutOfRange,
+  ProtectError,
+  SplitError,
+  TableError,
+  UnmapError,
+} from './tables/failure.ts'
+export { type ChangedRange, type FlushObligation, NOTHING_TO_FLUSH } from './tables/flush.ts'
+export type { AllocateTable, ReleaseTable } from './tables/frame-stock.ts'
+export type { MapOptions } from './tables/mapping.ts'
+export { type TableCountOptions, tablesNeeded } from './tables/table-count.ts'
+export { PAGE_TABLE_FLAGS } from './tables/tree.ts'

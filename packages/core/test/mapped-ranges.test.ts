@@ -1,37 +1,26 @@
 import fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
-  type CpuFeatures,
-  BROADWELL,
-  FOUR_LEVEL,
+  FIVE_LEVEL,
+  filterRanges,
   inspectAddress,
+  joinPageSizes,
   type MappedRange,
   mappedRanges,
+  nameRanges,
   NEHALEM,
   PAGE_SIZE,
   PAGE_SIZE_1G,
   PAGE_SIZE_2M,
-  PageTableBuilder,
+  type PagingMode,
   phys,
-  PhysicalMemory,
-  type TranslationContext,
+  type RangeQuery,
   virt,
 } from '../src/index.ts'
+import { type EmptyTables, emptyTables } from './empty-tables.ts'
+import { inspectWindow, perform, script, WINDOWS } from './table-script.ts'
 
-function emptyTables(features: CpuFeatures = BROADWELL): {
-  builder: PageTableBuilder
-  context: TranslationContext
-  used: number[]
-} {
-  const memory = new PhysicalMemory()
-  const used = [0x100]
-  const builder = new PageTableBuilder(memory, phys(0x10_0000), () => {
-    used.push(0x100 + used.length)
-    return used.at(-1)!
-  })
-  const context = { memory, mode: FOUR_LEVEL, features, noExecute: true, root: builder.root }
-  return { builder, context, used }
-}
+const emptyTreeOf = (mode: PagingMode): EmptyTables => emptyTables({ mode })
 
 const region = fc.record({
   gap: fc.integer({ min: 1, max: 2000 }),
@@ -70,6 +59,7 @@ test('what mapRange() mapped, in pages of 4 KiB, comes back range by range', () 
             executable: flags.executable,
             global: flags.global,
             patIndex: (flags.cacheDisable ? 2 : 0) + (flags.writeThrough ? 1 : 0),
+            protectionKey: 0,
           })
           start += BigInt(bytes)
         }
@@ -128,7 +118,7 @@ test('rights are those of all levels together', () => {
 })
 
 test('entries with a reserved bit map nothing, as for the CPU', () => {
-  const { builder, context } = emptyTables(NEHALEM)
+  const { builder, context } = emptyTables({ features: NEHALEM })
   builder.mapRange(virt(0x1000n), phys(0x8000), 3 * PAGE_SIZE)
   builder.writeEntry(virt(0x2000n), (1n << 40n) | 0x63n)
   builder.mapRange(virt(0x4000_0000n), phys(0), PAGE_SIZE_1G, { largestPage: PAGE_SIZE_1G })
@@ -154,4 +144,117 @@ test('tables that two roots share count once each', () => {
   const survey = mappedRanges(context)
   expect(survey.ranges.map((range) => range.start)).toEqual([0x1000n, 0x380_0000_1000n])
   expect(survey.tables.toSorted((a, b) => a - b)).toEqual(used)
+})
+
+describe.each(WINDOWS.map((window) => [window.mode.name, window] as const))(
+  'in %s paging',
+  (_, window) => {
+    test('ranges tell of each page what an inspector does', () => {
+      fc.assert(
+        fc.property(script, (steps) => {
+          const tables = emptyTreeOf(window.mode)
+          for (const each of steps) perform(tables.builder, window, each)
+          const { ranges } = mappedRanges(tables.context)
+          const expected = inspectWindow(tables.context, window).map((inspection) => {
+            if (inspection.status !== 'mapped') return undefined
+            const { steps: __, status: ___, ...page } = inspection
+            return page
+          })
+          const told: unknown[] = expected.map(() => undefined)
+          for (const { start, bytes, physical, ...flags } of ranges) {
+            for (let offset = 0; offset < bytes; offset += PAGE_SIZE) {
+              const page = Number(start - window.start) / PAGE_SIZE + offset / PAGE_SIZE
+              told[page] = { physical: physical + offset, ...flags }
+            }
+          }
+          expect(told).toEqual(expected)
+        }),
+        { numRuns: 20 },
+      )
+    })
+  },
+)
+
+test('no range of 5-level paging runs from the lower half into the upper', () => {
+  const { builder, context } = emptyTreeOf(FIVE_LEVEL)
+  builder.mapRange(virt(0xff_ffff_ffff_f000n, 57), phys(0x8000), PAGE_SIZE)
+  builder.mapRange(virt(0xff00_0000_0000_0000n, 57), phys(0x9000), PAGE_SIZE)
+  expect(mappedRanges(context).ranges.map((range) => range.start)).toEqual([
+    0xff_ffff_ffff_f000n,
+    0xff00_0000_0000_0000n,
+  ])
+})
+
+test('pages with different protection keys are two ranges', () => {
+  const { builder, context } = emptyTables()
+  builder.mapRange(virt(0x1000n), phys(0x8000), 2 * PAGE_SIZE)
+  builder.changeRange(virt(0x2000n), PAGE_SIZE, (low, high) => [low, high | (9 << 27)])
+  expect(mappedRanges(context).ranges.map((range) => range.protectionKey)).toEqual([0, 9])
+})
+
+test('ranges can be asked for, as those that are writable and executable', () => {
+  const { builder, context } = emptyTables()
+  builder.mapRange(virt(0x1000n), phys(0x8000), PAGE_SIZE, { executable: true })
+  builder.mapRange(virt(0x2000n), phys(0x9000), PAGE_SIZE, { executable: true, writable: false })
+  builder.mapRange(virt(0x3000n), phys(0xa000), PAGE_SIZE, { user: true })
+  const { ranges } = mappedRanges(context)
+  const starts = (query: RangeQuery): bigint[] =>
+    filterRanges(ranges, query).map((range) => range.start)
+  expect(starts({ writable: true, executable: true })).toEqual([0x1000n])
+  expect(starts({ executable: true })).toEqual([0x1000n, 0x2000n])
+  expect(starts({ user: false, writable: true })).toEqual([0x1000n])
+  expect(starts({ pageSize: PAGE_SIZE_2M })).toEqual([])
+  expect(starts({})).toEqual([0x1000n, 0x2000n, 0x3000n])
+})
+
+test('ranges that differ in page size alone can be joined', () => {
+  const { builder, context } = emptyTables()
+  const bytes = PAGE_SIZE_1G + 2 * PAGE_SIZE_2M + 3 * PAGE_SIZE
+  const options = { largestPage: PAGE_SIZE_1G }
+  builder.mapRange(virt(0x4000_0000n), phys(0), bytes, options)
+  builder.mapRange(virt(0x4000_0000n + BigInt(bytes)), phys(bytes), PAGE_SIZE, { user: true })
+  const { ranges } = mappedRanges(context)
+  expect(joinPageSizes(ranges)).toMatchObject([
+    {
+      start: 0x4000_0000n,
+      physical: 0,
+      bytes,
+      pageSizes: [PAGE_SIZE_1G, PAGE_SIZE_2M, PAGE_SIZE],
+    },
+    { start: 0x4000_0000n + BigInt(bytes), bytes: PAGE_SIZE, pageSizes: [PAGE_SIZE], user: true },
+  ])
+})
+
+describe('names', () => {
+  const { builder, context } = emptyTables()
+  builder.mapRange(virt(0x1000n), phys(0x11000), 8 * PAGE_SIZE)
+  const { ranges } = mappedRanges(context)
+  const named = (...names: [name: string, start: bigint, end: bigint][]): unknown[] =>
+    nameRanges(
+      ranges,
+      names.map(([name, start, end]) => ({ name, start, end })),
+    ).map(({ name, start, physical, bytes }) => [name, start, physical - Number(start), bytes])
+
+  test('cut ranges where they begin and end', () => {
+    expect(named(['stack', 0x3000n, 0x5000n], ['heap', 0x8000n, 0x1_0000n])).toEqual([
+      [undefined, 0x1000n, 0x10000, 0x2000],
+      ['stack', 0x3000n, 0x10000, 0x2000],
+      [undefined, 0x5000n, 0x10000, 0x3000],
+      ['heap', 0x8000n, 0x10000, 0x1000],
+    ])
+  })
+
+  test('that come later in the list count where they overlap', () => {
+    expect(named(['all', 0n, 0x10000n], ['inner', 0x2000n, 0x3000n])).toEqual([
+      ['all', 0x1000n, 0x10000, 0x1000],
+      ['inner', 0x2000n, 0x10000, 0x1000],
+      ['all', 0x3000n, 0x10000, 0x6000],
+    ])
+  })
+
+  test('that are hidden by others cut nothing', () => {
+    expect(named(['inner', 0x2000n, 0x3000n], ['all', 0n, 0x10000n])).toEqual([
+      ['all', 0x1000n, 0x10000, 0x8000],
+    ])
+  })
 })

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
 import {
+  decodePat,
   effectiveMemoryKind,
   MemoryKind,
+  memoryKindAt,
   memoryKindName,
   type MtrrKind,
   mtrrKind,
@@ -78,4 +80,38 @@ test('the PAT at reset is IA32_PAT’s 0x0007040600070406', () => {
 test('Linux puts write combining where reset has write through', () => {
   const names = PAT_LINUX.map(memoryKindName)
   expect(names).toEqual(['WB', 'WC', 'UC-', 'UC', 'WB', 'WC', 'UC-', 'UC'])
+})
+
+test('IA32_PAT as later kernels load it has WP and WT in its upper half', () => {
+  const names = decodePat(0x0407_0506_0007_0106n).map(memoryKindName)
+  expect(names).toEqual(['WB', 'WC', 'UC-', 'UC', 'WB', 'WP', 'UC-', 'WT'])
+})
+
+test('decodePat() reads IA32_PAT at reset', () => {
+  expect(decodePat(0x0007_0406_0007_0406n)).toEqual(PAT_AT_RESET)
+})
+
+test.each([2, 3, 8, 0x86])('type %i in IA32_PAT is refused, as by WRMSR', (kind) => {
+  expect(() => decodePat(0x0007_0406_0007_0006n | (BigInt(kind) << 8n))).toThrow(
+    `in each byte of IA32_PAT, found 0x${kind.toString(16)} in entry 1`,
+  )
+})
+
+test('an access has the type of its address and of the PAT entry that its mapping selects', () => {
+  const mtrrs = [{ start: 0, end: 0x8000_0000, kind: WB }] as const
+  const kinds = [0x7fff_ffff, 0x8000_0000].map((address) =>
+    [0, 1, 2, 3].map((index) =>
+      memoryKindName(memoryKindAt({ pat: PAT_LINUX, mtrrs }, index, address)),
+    ),
+  )
+  expect(kinds).toEqual([
+    ['WB', 'WC', 'UC', 'UC'],
+    ['UC', 'WC', 'UC', 'UC'],
+  ])
+})
+
+test('with CR0.CD set every access is uncacheable', () => {
+  const mtrrs = [{ start: 0, end: 0x1000, kind: WB }] as const
+  const caching = { pat: PAT_LINUX, mtrrs, cacheDisable: true }
+  expect([0, 1, 2, 3].map((index) => memoryKindAt(caching, index, 0))).toEqual([UC, UC, UC, UC])
 })

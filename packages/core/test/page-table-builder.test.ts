@@ -1,41 +1,17 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
-  BROADWELL,
-  FOUR_LEVEL,
   inspectAddress,
   type Inspection,
   type MapOptions,
   PAGE_SIZE,
   PAGE_SIZE_1G,
   PAGE_SIZE_2M,
-  PageTableBuilder,
   phys,
-  PhysicalMemory,
-  type TranslationContext,
   truncateVirt,
   virt,
 } from '../src/index.ts'
-
-interface Bench {
-  readonly builder: PageTableBuilder
-  readonly memory: PhysicalMemory
-  readonly context: TranslationContext
-}
-
-function emptyTables(): Bench {
-  const memory = new PhysicalMemory()
-  let next = 0x101
-  const builder = new PageTableBuilder(memory, phys(0x10_0000), () => next++)
-  const context = {
-    memory,
-    mode: FOUR_LEVEL,
-    features: BROADWELL,
-    noExecute: true,
-    root: builder.root,
-  }
-  return { builder, memory, context }
-}
+import { emptyTables } from './empty-tables.ts'
 
 /** What a 4 KiB page is in the model: where it leads and how. */
 interface ModelPage {

@@ -13,12 +13,7 @@ export { CONFIG_FILES } from './config/find.ts'
 export { type ConfigOverrides, loadConfig, type LoadConfigOptions } from './config/load.ts'
 export { type CaseFilters, findCase, planCases } from './config/plan.ts'
 export { explainCommand } from './config/reproduce.ts'
-export {
-  CPU_MODELS,
-  type CpuModel,
-  type MemoryMapFile,
-  type ResolvedConfig,
-} from './config/resolved-config.ts'
+export { type MemoryMapFile, type ResolvedConfig } from './config/resolved-config.ts'
 export { HarnessError, type HarnessErrorCode, type HarnessErrorDetail } from './error.ts'
 export { nameHint, nearestName } from './nearest.ts'
 export type { PluginReference } from './plugin/load.ts'

@@ -183,8 +183,9 @@ export class Caller {
     let frame = 0x4000
     const allocate = (): number => frame++
     const builder = new PageTableBuilder(this.machine.memory, phys(allocate() * 4096), allocate)
-    const map = (start: bigint, physical: number, bytes: number): void =>
+    const map = (start: bigint, physical: number, bytes: number): void => {
       builder.mapRange(virt(start), phys(physical), bytes, { executable: true, replace: true })
+    }
     map(SCRATCH, Number(SCRATCH), SCRATCH_BYTES)
     for (const page of [this.systemTable & ~0xfffn, (this.cpu.rsp - 8n) & ~0xfffn]) {
       map(page, Number(page), 4096)

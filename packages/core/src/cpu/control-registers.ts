@@ -13,8 +13,11 @@ export interface ControlState {
   readonly codeSegmentLong: boolean
 }
 
-/** Bits of CR4 that every CPU here has and that paging does not look at: VME, PVI, TSD, DE, MCE, PCE, OSFXSR, OSXMMEXCPT, OSXSAVE. */
-const CR4_OTHER = 0x4_074f
+/**
+ * Bits of CR4 that paging does not look at, whatever the CPU: VME, PVI, TSD, DE, MCE, PCE, OSFXSR, OSXMMEXCPT, UMIP, VMXE, SMXE, FSGSBASE, OSXSAVE.
+ * CET and LAM would matter and are not modelled, so that they are refused.
+ */
+const CR4_OTHER = 0x5_6f4f
 /** The bits that CR0 has, those that do not matter to paging (MP, EM, TS, ET, NE, AM) among them: others are not stored. */
 export const CR0_BITS: number = Cr0.PE | Cr0.WP | Cr0.NW | Cr0.CD | Cr0.PG | 0x4_003e
 /** Bit 63 of the operand of a MOV to CR3: the translations of the new context are kept (SDM Vol. 3, 4.10.4.1). */

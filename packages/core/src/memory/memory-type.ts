@@ -1,3 +1,5 @@
+import { CoreError } from '../error.ts'
+
 /** Memory types by their architectural encoding (SDM Vol. 3, table 12-2); UC- exists in the PAT alone. */
 export const MemoryKind = { UC: 0, WC: 1, WT: 4, WP: 5, WB: 6, UCMinus: 7 } as const
 export type MemoryKind = (typeof MemoryKind)[keyof typeof MemoryKind]
@@ -57,4 +59,45 @@ const PAT_COLUMNS: PageAttributeTable = [UC, UCMinus, WC, WT, WB, WP]
 /** The effective type of an access, from the MTRR's and the PAT's (SDM Vol. 3, table 12-7; 11-7 before 2023). An MTRR has no UC-. */
 export function effectiveMemoryKind(mtrr: MtrrKind, pat: MemoryKind): MemoryKind {
   return EFFECTIVE[mtrr][PAT_COLUMNS.indexOf(pat)]!
+}
+
+/** What decides memory types on a CPU, apart from the entries that map addresses. */
+export interface CachingControls {
+  readonly pat: PageAttributeTable
+  readonly mtrrs: MtrrRanges
+  /** CR0.CD: nothing is cached. Default false. */
+  readonly cacheDisable?: boolean
+}
+
+/**
+ * The effective type of an access to the physical address `physical` (in bytes) whose entry selects PAT entry `patIndex`. The accesses of a walk are typed too:
+ * for those to a table, bits 4 and 3 (PCD and PWT) of CR3 or of the entry that points to it are the index (SDM Vol. 3, 4.9.2).
+ */
+export function memoryKindAt(
+  caching: CachingControls,
+  patIndex: number,
+  physical: number,
+): MemoryKind {
+  if (caching.cacheDisable === true) return UC
+  return effectiveMemoryKind(mtrrKind(caching.mtrrs, physical), caching.pat[patIndex]!)
+}
+
+/**
+ * The PAT that the value of IA32_PAT (MSR 277H) stands for, entry 0 in its lowest byte (SDM Vol. 3, 12.12.2). A byte that stands for no type is
+ * CORE_BAD_MEMORY_TYPE: hardware refuses to load it.
+ */
+export function decodePat(value: bigint): PageAttributeTable {
+  return Array.from({ length: 8 }, (_, entry) => {
+    const kind = Number((value >> BigInt(entry * 8)) & 0xffn)
+    if (isMemoryKind(kind)) return kind
+    throw new CoreError('CORE_BAD_MEMORY_TYPE', {
+      expected: 'a memory type (0, 1 or 4 to 7) in each byte of IA32_PAT',
+      found: `0x${kind.toString(16)} in entry ${entry}`,
+    })
+  })
+}
+
+/** Whether a number is the encoding of a memory type; as an MTRR's type it must not be 7 (UC-). */
+export function isMemoryKind(value: number): value is MemoryKind {
+  return NAMES[value as MemoryKind] !== undefined
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { BROADWELL, type CpuFeatures, type Machine, NEHALEM } from '@trapdoor/core'
+import { CPU_MODELS, type Machine } from '@trapdoor/core'
 import { createFirmware, type Firmware } from '@trapdoor/firmware'
 import {
   type IntakeWarning,
@@ -37,11 +37,6 @@ export interface CaseListener {
 export interface Diagnosis {
   readonly rule: Rule
   readonly draft: FindingDraft
-}
-
-const MODELS: Readonly<Record<ResolvedConfig['cpu'], CpuFeatures>> = {
-  nehalem: NEHALEM,
-  broadwell: BROADWELL,
 }
 
 /** What the cases of a run share: memory maps that were read, firmware that was powered on, rules that watch. */
@@ -104,7 +99,7 @@ export class CaseEnvironment {
         name: spec.memoryMapId,
         memoryMap: map.descriptors,
         quirks: spec.quirks.map((id) => this.config.registry.quirk(id)),
-        features: MODELS[this.config.cpu],
+        features: CPU_MODELS[this.config.cpu],
         cpus,
       })
       this.#firmware.set(key, firmware)

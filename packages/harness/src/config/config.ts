@@ -1,6 +1,6 @@
+import { CPU_MODELS, type CpuModelName } from '@trapdoor/core'
 import { z } from 'zod'
 import type { PluginReference } from '../plugin/load.ts'
-import { CPU_MODELS, type CpuModel } from './resolved-config.ts'
 
 /** A memory map to run on: a file, relative to the configuration, with an id of its own where the file's name will not do. */
 export type MemoryMapReference = string | { readonly id: string; readonly file: string }
@@ -27,7 +27,7 @@ export interface TrapdoorConfig {
     readonly commandLine?: string
   }
   /** The CPU to run on. Default: "nehalem". */
-  readonly cpu?: CpuModel
+  readonly cpu?: CpuModelName
   /** Default: 1. The same seed gives the same bytes. */
   readonly seed?: number
   /** A JSON file of expected outcomes by case id; a case that it does not name is expected to be ok. */
@@ -75,7 +75,7 @@ const configShape = {
     .optional(),
   scenarios: z.array(z.string()).min(1).optional(),
   kernel: kernel.optional(),
-  cpu: z.enum(CPU_MODELS).optional(),
+  cpu: z.enum(Object.keys(CPU_MODELS) as [CpuModelName, ...CpuModelName[]]).optional(),
   seed: z.int().min(0).optional(),
   expect: z.string().optional(),
   output: z.string().optional(),

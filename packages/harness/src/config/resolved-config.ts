@@ -1,11 +1,6 @@
+import type { CpuModelName } from '@trapdoor/core'
 import type { PluginRegistry } from '../plugin/registry.ts'
 import type { StrategySelection } from './case-spec.ts'
-
-/** The CPU models that a case can run on: `nehalem` as in 2010, `broadwell` with SMEP and SMAP. */
-export const CPU_MODELS = ['nehalem', 'broadwell'] as const
-
-/** Name of a CPU model. */
-export type CpuModel = (typeof CPU_MODELS)[number]
 
 /** A file that holds a machine's memory map. */
 export interface MemoryMapFile {
@@ -34,7 +29,7 @@ export interface ResolvedConfig {
   readonly scenarios: readonly string[]
   /** The first kernel's command line. */
   readonly commandLine: string
-  readonly cpu: CpuModel
+  readonly cpu: CpuModelName
   readonly seed: number
   /** File of expected outcomes. */
   readonly expect?: string
