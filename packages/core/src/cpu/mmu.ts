@@ -297,7 +297,7 @@ export class Mmu {
         const cached = this.#caches.find(this.#pcid, depth, levels[depth]!.shift, high, low)
         if (cached === undefined) continue
         const { table, common, noExecute } = cached
-        const status = walker.resume(table, depth + 1, common, noExecute, high, low)
+        const status = walker.walk(table, high, low, depth + 1, common, noExecute)
         this.counters.walkReferences += walker.depth - depth
         this.#start = cached
         this.#startDepth = depth + 1

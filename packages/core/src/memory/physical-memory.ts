@@ -5,8 +5,11 @@ import { TableJournal } from './table-journal.ts'
 
 const WORDS_PER_FRAME = PAGE_SIZE / 4
 const FRAMES_PER_REGION = 512
-/** Regions up to this one (1 TiB) sit in an array, those above in a map. */
-const NEAR_REGIONS = 2 ** 40 / (FRAMES_PER_REGION * PAGE_SIZE)
+/** Masks keep frames integers; a remainder would be a division of doubles. */
+const FRAME_MASK = FRAMES_PER_REGION - 1
+const REGION_SHIFT = 9
+/** Regions below 1 TiB sit in an array, those above in a map. */
+const NEAR_FRAMES = 2 ** 40 / PAGE_SIZE
 
 /** 2 MiB of memory. `holder` tells which memory may write to it in place; the others copy it first. */
 interface Region {
@@ -56,6 +59,8 @@ export class PhysicalMemory {
 
   #holder: symbol = Symbol('memory')
   #near: (Region | undefined)[] = []
+  /** The frames of {@link #near}, one step nearer for who only reads. */
+  #nearFrames: (Region['frames'] | undefined)[] = []
   #far: Map<number, Region> = new Map()
   /** Numbers of the regions that hold frames. */
   #present: Set<number> = new Set()
@@ -99,6 +104,7 @@ export class PhysicalMemory {
     }
     child.#frozen = this.#frozen
     child.#near = this.#near.slice()
+    child.#nearFrames = this.#nearFrames.slice()
     child.#far = new Map(this.#far)
     child.#present = new Set(this.#present)
     child.#fills = this.#fills.slice()
@@ -119,10 +125,11 @@ export class PhysicalMemory {
       return this.#flat
     }
     this.base = 0
-    const regionNumber = Math.floor(frame / FRAMES_PER_REGION)
-    const region =
-      regionNumber < NEAR_REGIONS ? this.#near[regionNumber] : this.#far.get(regionNumber)
-    return region?.frames[frame % FRAMES_PER_REGION] ?? this.#absent(frame)
+    if (frame < NEAR_FRAMES) {
+      const words = this.#nearFrames[frame >>> REGION_SHIFT]?.[frame & FRAME_MASK]
+      if (words !== undefined) return words
+    }
+    return this.#region(frame)?.frames[frame & FRAME_MASK] ?? this.#absent(frame)
   }
 
   /**
@@ -137,7 +144,7 @@ export class PhysicalMemory {
     }
     this.base = 0
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
-    const index = frame % FRAMES_PER_REGION
+    const index = frame & FRAME_MASK
     this.#isWatched = region.watched !== undefined && region.watched[index] === 1
     const present = region.frames[index]
     if (present !== undefined && region.owned[index] === 1) return present
@@ -171,17 +178,14 @@ export class PhysicalMemory {
       return
     }
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
-    region.frames[frame % FRAMES_PER_REGION] = this.#newFrame()
-    region.owned[frame % FRAMES_PER_REGION] = 1
+    region.frames[frame & FRAME_MASK] = this.#newFrame()
+    region.owned[frame & FRAME_MASK] = 1
   }
 
   /** Whether a frame holds bytes of its own, rather than the background that {@link fill} gave it. */
   isWritten(frame: number): boolean {
     if (frame < this.#flatFrames) return true
-    const regionNumber = Math.floor(frame / FRAMES_PER_REGION)
-    const region =
-      regionNumber < NEAR_REGIONS ? this.#near[regionNumber] : this.#far.get(regionNumber)
-    if (region?.frames[frame % FRAMES_PER_REGION] !== undefined) return true
+    if (this.#region(frame)?.frames[frame & FRAME_MASK] !== undefined) return true
     return this.#isFrozen(frame) && !this.#fills.some((fill) => isWithin(frame, fill))
   }
 
@@ -301,18 +305,13 @@ export class PhysicalMemory {
 
   #watches(frame: number): boolean {
     if (frame < this.#flatFrames) return this.#flatWatched?.[frame] === 1
-    const number = Math.floor(frame / FRAMES_PER_REGION)
-    const region = number < NEAR_REGIONS ? this.#near[number] : this.#far.get(number)
-    return region?.watched?.[frame % FRAMES_PER_REGION] === 1
+    return this.#region(frame)?.watched?.[frame & FRAME_MASK] === 1
   }
 
   #watchSparse(frame: number): void {
-    const number = Math.floor(frame / FRAMES_PER_REGION)
-    const region =
-      (number < NEAR_REGIONS ? this.#near[number] : this.#far.get(number)) ??
-      this.#ownRegion(number)
+    const region = this.#region(frame) ?? this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     region.watched ??= new Uint8Array(FRAMES_PER_REGION)
-    region.watched[frame % FRAMES_PER_REGION] = 1
+    region.watched[frame & FRAME_MASK] = 1
   }
 
   #word(address: number): number {
@@ -343,6 +342,12 @@ export class PhysicalMemory {
     return this.#pool.subarray(start, start + WORDS_PER_FRAME)
   }
 
+  #region(frame: number): Region | undefined {
+    return frame < NEAR_FRAMES
+      ? this.#near[frame >>> REGION_SHIFT]
+      : this.#far.get(Math.floor(frame / FRAMES_PER_REGION))
+  }
+
   #isFrozen(frame: number): boolean {
     return this.#frozen !== undefined && frame * WORDS_PER_FRAME < this.#frozen.length
   }
@@ -358,7 +363,7 @@ export class PhysicalMemory {
 
   /** The region with this number, made this memory's own. */
   #ownRegion(number: number): Region {
-    const near = number < NEAR_REGIONS
+    const near = number < NEAR_FRAMES / FRAMES_PER_REGION
     const present = near ? this.#near[number] : this.#far.get(number)
     if (present !== undefined && present.holder === this.#holder) return present
     const region: Region = {
@@ -370,8 +375,12 @@ export class PhysicalMemory {
     this.#present.add(number)
     if (near) {
       // Filling the gap keeps the array packed, which is what makes reading it fast.
-      while (this.#near.length < number) this.#near.push(undefined)
+      while (this.#near.length < number) {
+        this.#near.push(undefined)
+        this.#nearFrames.push(undefined)
+      }
       this.#near[number] = region
+      this.#nearFrames[number] = region.frames
     } else {
       this.#far.set(number, region)
     }

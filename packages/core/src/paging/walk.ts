@@ -53,10 +53,6 @@ export class PageWalker {
   /** Where the last walk began, from which {@link path} finds its way again. */
   #firstTable = 0
   #firstDepth = 0
-  // What a walk begins with: nothing, but for resume().
-  #firstLevel = 0
-  #firstCommon = -1
-  #firstNoExecute = 0
   // How far the walk came. What can be computed from this is computed when asked for: a number above 2^31 in a field would be boxed.
   #level = 0
   #leafHigh = 0
@@ -89,57 +85,38 @@ export class PageWalker {
     this.#firstLower = this.#masks.findIndex(({ shift }) => shift < 30) * 8
   }
 
-  /** Translates the address with these halves, from the root table in frame `root`, or {@link ROOT_IN_REGISTERS}. */
-  walk(root: number, high: number, low: number): WalkStatus {
+  /**
+   * Translates the address with these halves, from the root table in frame `root`, or {@link ROOT_IN_REGISTERS}. Or from the middle: from a table at `depth`, with the AND of the low
+   * halves (`common`) and the OR of the high halves (`noExecute`) of the entries that led there, as a paging-structure cache holds them.
+   */
+  walk(root: number, high: number, low: number, depth = 0, common = -1, noExecute = 0): WalkStatus {
     this.#firstTable = root
-    this.#firstDepth = 0
-    this.#level = this.#firstLevel
-    this.#common = this.#firstCommon
-    this.#noExecute = this.#firstNoExecute
+    this.#firstDepth = depth
     const flat = this.#memory.flatWords
     const at = root * 1024
-    if (at >= flat.length) return this.#walkOutside(root, high, low)
-    if (!this.#descend(flat, 0, 0, at, high, low)) {
-      return this.#walkOutside(entryFrame(this.leafLow, this.#leafHigh), high, low)
+    if (at >= flat.length) {
+      return this.#walkOutside(root, depth * 8, common, noExecute, high, low)
+    }
+    if (!this.#descend(flat, at, depth * 8, common, noExecute, high, low)) {
+      const next = entryFrame(this.leafLow, this.#leafHigh)
+      return this.#walkOutside(next, this.#level, this.#common, this.#noExecute, high, low)
     }
     return this.#status()
   }
 
   /**
-   * Translates from the middle: from the table in frame `table` at `depth`, with the AND of the low halves (`common`) and the OR of the high halves
-   * (`noExecute`) of the entries that led there, as a paging-structure cache holds them.
-   */
-  resume(
-    table: number,
-    depth: number,
-    common: number,
-    noExecute: number,
-    high: number,
-    low: number,
-  ): WalkStatus {
-    this.#firstLevel = depth * 8
-    this.#firstCommon = common
-    this.#firstNoExecute = noExecute
-    const status = this.walk(table, high, low)
-    this.#firstDepth = depth
-    this.#firstLevel = 0
-    this.#firstCommon = -1
-    this.#firstNoExecute = 0
-    return status
-  }
-
-  /**
-   * Goes down as long as the tables lie in `words`, which begin at `origin` (bits 51 to 32 of the address, and the number of the 32-bit word below that), from the table at
-   * index `at`. Returns false where the next table lies elsewhere.
+   * Goes down from the table at index `first` of the flat window, and returns false where a table lies outside of it.
    *
-   * This loop is where the time goes. There is no call in it, it reads one array, its bytecode stays below what V8 inlines, and flags are written as numbers (0x1 is P, 0x20 A, 0x40 D), as V8 would
-   * read a property of an imported object each time: each of these is worth a fifth of the speed or more (test/bench).
+   * This loop is where the time goes. There is no call in it, it reads one array, its bytecode stays below what V8 inlines, and flags are written as numbers (0x1 is P, 0x20 A,
+   * 0x40 D), as V8 would read a property of an imported object each time: each of these is worth a fifth of the speed or more (test/bench). That is why
+   * {@link #walkOutside} has a loop of its own.
    */
   #descend(
-    words: Int32Array,
-    originHigh: number,
-    origin: number,
-    at: number,
+    flat: Int32Array,
+    first: number,
+    firstLevel: number,
+    firstCommon: number,
+    firstNoExecute: number,
     high: number,
     low: number,
   ): boolean {
@@ -149,22 +126,23 @@ export class PageWalker {
     const highMask = this.#highMask
     const reservedHigh = this.#reservedHigh
     const upper = (high << 3) | (low >>> 29)
-    let level = this.#level
-    let common = this.#common
-    let noExecute = this.#noExecute
+    let at = first
+    let level = firstLevel
+    let common = firstCommon
+    let noExecute = firstNoExecute
     let isInside = true
     let entryLow: number
     let entryHigh: number
     for (;;) {
       at += ((level < firstLower ? upper : low) >>> levels[level]!) & wordMask
-      entryLow = words[at]!
-      entryHigh = words[at | 1]! & highMask
+      entryLow = flat[at]!
+      entryHigh = flat[at | 1]! & highMask
       common &= entryLow
       noExecute |= entryHigh
       if ((entryLow & levels[level + 1]!) !== 0x1 || (entryHigh & reservedHigh) !== 0) break
       level += 8
-      at = ((entryLow >>> 12) << 10) - origin
-      isInside = (entryHigh & 0xf_ffff) === originHigh && at >>> 0 < words.length
+      at = (entryLow >>> 12) << 10
+      isInside = (entryHigh & 0xf_ffff) === 0 && at < flat.length
       if (!isInside) break
     }
     this.#level = level
@@ -177,19 +155,46 @@ export class PageWalker {
   }
 
   /** Goes on from a table that lies outside the flat window, or begins with the registers of PAE paging. */
-  #walkOutside(table: number, high: number, low: number): WalkStatus {
-    const memory = this.#memory
+  #walkOutside(
+    table: number,
+    firstLevel: number,
+    firstCommon: number,
+    firstNoExecute: number,
+    high: number,
+    low: number,
+  ): WalkStatus {
     if (table === ROOT_IN_REGISTERS) return this.#walkFromRegisters(low)
+    const memory = this.#memory
+    const levels = this.#levels
+    const firstLower = this.#firstLower
+    const wordMask = this.#wordMask
+    const highMask = this.#highMask
+    const reservedHigh = this.#reservedHigh
+    const upper = (high << 3) | (low >>> 29)
+    let level = firstLevel
+    let common = firstCommon
+    let noExecute = firstNoExecute
     let next = table
+    let entryLow: number
+    let entryHigh: number
     for (;;) {
       const words = memory.locate(next)
-      const at = memory.base
-      const origin = ((next & 0xf_ffff) << 10) - at
-      if (this.#descend(words, Math.floor(next / 0x10_0000), origin, at, high, low)) {
-        return this.#status()
-      }
-      next = entryFrame(this.leafLow, this.#leafHigh)
+      const at = memory.base + (((level < firstLower ? upper : low) >>> levels[level]!) & wordMask)
+      entryLow = words[at]!
+      entryHigh = words[at | 1]! & highMask
+      common &= entryLow
+      noExecute |= entryHigh
+      if ((entryLow & levels[level + 1]!) !== 0x1 || (entryHigh & reservedHigh) !== 0) break
+      level += 8
+      next = (entryHigh & 0xf_ffff) * 0x10_0000 + (entryLow >>> 12)
     }
+    this.#level = level
+    this.leafLow = entryLow
+    this.#leafHigh = entryHigh
+    this.#pageLow = low >>> 12
+    this.#common = common
+    this.#noExecute = noExecute
+    return this.#status()
   }
 
   #status(): WalkStatus {
@@ -280,7 +285,7 @@ export class PageWalker {
     const isReserved = ((entry.high & reservedHigh) | (entry.low & reservedLow)) !== 0
     const isPresent = (entry.low & Entry.Present) !== 0
     if (isPresent && !isReserved) {
-      return this.resume(entryFrame(entry.low, entry.high), 1, -1, 0, 0, low)
+      return this.walk(entryFrame(entry.low, entry.high), 0, low, 1)
     }
     this.#level = 0
     return isPresent ? WalkStatus.ReservedBit : WalkStatus.NotPresent
