@@ -482,6 +482,32 @@ describe('large pages and tables', () => {
   })
 })
 
+test('small pages in place of a whole large one name it', () => {
+  const { builder, context } = emptyTables()
+  builder.mapRange(START, phys(0), PAGE_SIZE_2M, { largestPage: PAGE_SIZE_2M })
+  const { ranges } = builder.mapRange(START, phys(0x5000), PAGE_SIZE_2M, { replace: true })
+  expect(ranges).toEqual([{ start: START, bytes: PAGE_SIZE_2M, pageSize: PAGE_SIZE_2M }])
+  expect(inspectAddress(context, START)).toMatchObject({ physical: 0x5000, pageSize: PAGE_SIZE })
+})
+
+test('a change that ends inside the last of several large pages splits that one', () => {
+  const { builder, context, used } = emptyTables()
+  builder.mapRange(START, phys(0), 4 * PAGE_SIZE_2M, { largestPage: PAGE_SIZE_2M })
+  const before = used.length
+  builder.protectRange(START, 3 * PAGE_SIZE_2M + PAGE_SIZE, { user: true })
+  builder.unmapRange(START, 2 * PAGE_SIZE_2M + PAGE_SIZE)
+  expect(used.length - before).toBe(2)
+  const statuses = [0, 2 * PAGE_SIZE_2M, 2 * PAGE_SIZE_2M + PAGE_SIZE, 3 * PAGE_SIZE_2M].map(
+    (offset) => inspectAddress(context, START + BigInt(offset)),
+  )
+  expect(statuses).toMatchObject([
+    { status: 'not-present' },
+    { status: 'not-present' },
+    { user: true, pageSize: PAGE_SIZE },
+    { user: true, pageSize: PAGE_SIZE },
+  ])
+})
+
 describe('an identity map', () => {
   test('of 64 TiB takes the largest pages by itself, and 128 tables', () => {
     const { builder, context, used } = emptyTables()

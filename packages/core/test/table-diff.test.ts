@@ -113,6 +113,19 @@ test('a range that was added is one run of tables at each level, and one of leav
   ])
 })
 
+test('a run of pages goes on where physical addresses pass 4 GiB', () => {
+  const first = emptyTables()
+  const second = beside(first)
+  second.builder.mapRange(START, phys(2 ** 32 - PAGE_SIZE), 2 * PAGE_SIZE)
+  expect(diffTables(first.builder, second.builder).at(-1)).toMatchObject({
+    entry: 'PTE',
+    count: 2,
+    after: { entry: 0x8000_0000_ffff_f063n, step: PAGE_SIZE },
+  })
+  first.builder.applyDiff(diffTables(first.builder, second.builder))
+  expect(dump(first.context)).toEqual(dump(second.context))
+})
+
 test('a split is a changed entry, and the pages that are below it now', () => {
   const { memory, builder } = emptyTables()
   builder.mapRange(START, phys(0), PAGE_SIZE_2M, { largestPage: PAGE_SIZE_2M })
@@ -127,6 +140,36 @@ test('a split is a changed entry, and the pages that are below it now', () => {
       after: { content: 'table' },
     },
     { kind: 'added', entry: 'PTE', count: 512, after: { entry: 0x8000_0000_0000_0063n } },
+  ])
+})
+
+test('flags of a table that changed are set where the table is, and all below it is named', () => {
+  const first = emptyTables()
+  const second = beside(first)
+  first.builder.mapRange(START, phys(0), PAGE_SIZE)
+  second.builder.mapRange(START, phys(0x5000), PAGE_SIZE, { tableFlags: 0x65 })
+  const { ranges } = first.builder.applyDiff(diffTables(first.builder, second.builder))
+  expect(dump(first.context)).toEqual(dump(second.context))
+  expect(first.used).toHaveLength(4)
+  expect(ranges).toEqual([
+    { start: 0xffff_8800_0000_0000n, bytes: 512 * PAGE_SIZE_1G, pageSize: 'table' },
+  ])
+})
+
+test('pages that changed do not hide a table that did, behind the first of them', () => {
+  const first = emptyTables()
+  const second = beside(first)
+  const [changed, rest] = [virt(START + 0xa000n), virt(START + 0x20_0000n)]
+  first.builder.mapRange(START, phys(0), 2 * PAGE_SIZE_2M)
+  second.builder.mapRange(rest, phys(PAGE_SIZE_2M), PAGE_SIZE_2M, { tableFlags: 0x65 })
+  second.builder.mapRange(START, phys(0), PAGE_SIZE_2M)
+  const bytes = 590 * PAGE_SIZE
+  second.builder.mapRange(changed, phys(PAGE_SIZE_1G), bytes, { replace: true })
+  // The flags of the tables above differ too, which would name everything.
+  const differences = diffTables(first.builder, second.builder).filter(({ depth }) => depth > 1)
+  expect(first.builder.applyDiff(differences).ranges).toEqual([
+    { start: changed, bytes, pageSize: PAGE_SIZE },
+    { start: rest, bytes: PAGE_SIZE_2M, pageSize: 'table' },
   ])
 })
 

@@ -178,8 +178,32 @@ export interface EntryMasks {
 /** Bits 2, 1 and 8 to 5 of a PDPTE of PAE paging (SDM Vol. 3, table 4-8). */
 const PDPTE_REGISTER_RESERVED = 0x1e6
 
+/** Masks that were computed before, by CPU model and mode, without and with NX: inspectors ask again and again. */
+const COMPUTED: WeakMap<
+  CpuFeatures,
+  Map<PagingMode, (readonly EntryMasks[] | undefined)[]>
+> = new WeakMap()
+
 /** The masks of each level of a mode on a CPU; `noExecute` is EFER.NXE (SDM Vol. 3, 4.3 to 4.5). */
 export function entryMasks(
+  mode: PagingMode,
+  features: CpuFeatures,
+  noExecute: boolean,
+): readonly EntryMasks[] {
+  let modes = COMPUTED.get(features)
+  if (modes === undefined) {
+    modes = new Map()
+    COMPUTED.set(features, modes)
+  }
+  let masks = modes.get(mode)
+  if (masks === undefined) {
+    masks = [undefined, undefined]
+    modes.set(mode, masks)
+  }
+  return (masks[noExecute ? 1 : 0] ??= computeMasks(mode, features, noExecute))
+}
+
+function computeMasks(
   mode: PagingMode,
   features: CpuFeatures,
   noExecute: boolean,

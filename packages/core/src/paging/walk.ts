@@ -301,13 +301,17 @@ export class PageWalker {
   }
 }
 
+const PACKED: WeakMap<readonly EntryMasks[], Int32Array> = new WeakMap()
+
 /**
  * What a walk needs to know of each level, eight numbers a level: (0) how far to shift for the number of an entry's first word in its table, from bit 0 of the address, or from bit 29
  * where the index lies above; (1) the flags of which a pointer to a table has P alone: no entry of the last level is one; (2) the flag that tells a leaf; (3) reserved in the low half
  * of a leaf; (4) one less than the pages of 4 KiB that a leaf maps; (5) the address bits of PSE-36.
  */
 function packLevels(masks: readonly EntryMasks[]): Int32Array {
-  return Int32Array.from(
+  let levels = PACKED.get(masks)
+  if (levels !== undefined) return levels
+  levels = Int32Array.from(
     masks.flatMap(({ shift, words, frames, leafBit, reservedLow, leafReservedLow, pse36 }) => [
       shift < 30 ? shift - words + 1 : shift - 30,
       frames === 1 ? 0 : Entry.Present | leafBit | reservedLow,
@@ -319,4 +323,6 @@ function packLevels(masks: readonly EntryMasks[]): Int32Array {
       0,
     ]),
   )
+  PACKED.set(masks, levels)
+  return levels
 }

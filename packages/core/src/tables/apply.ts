@@ -1,4 +1,4 @@
-import { Entry, frameHigh, frameLow } from '../paging/entry.ts'
+import { Entry, entryFrame, frameHigh, frameLow } from '../paging/entry.ts'
 import { linearAddress, linearPage } from '../paging/linear-page.ts'
 import type { EntryContent, TableDifference } from '../survey/diff.ts'
 import type { NoFrame, NotApplicable } from './failure.ts'
@@ -60,7 +60,7 @@ function applyEntry(tree: TableTree, difference: TableDifference, nth: number): 
   const newLow = Number(BigInt.asUintN(32, value)) | 0
   const newHigh = Number(BigInt.asUintN(32, value >> 32n)) | 0
   if (after.content === 'table') {
-    const child = content === 'table' ? tree.childOf(low) : tree.stock.take()
+    const child = content === 'table' ? entryFrame(low, high) : tree.stock.take()
     if (content !== 'table') tree.blank(child, false)
     const flagsHigh = newHigh & FLAGS_HIGH
     tree.write(
@@ -73,10 +73,7 @@ function applyEntry(tree: TableTree, difference: TableDifference, nth: number): 
     if (content === 'table') tree.changes.addTable(page, frames)
   } else {
     tree.write(table, depth, index, newLow, newHigh)
-    if (content === 'table') {
-      tree.high = high
-      tree.discard(tree.childOf(low), depth + 1, page)
-    }
+    if (content === 'table') tree.discard(entryFrame(low, high), depth + 1, page)
   }
   if (content === 'value' && (low & Entry.Present) !== 0) tree.changes.add(page, frames, frames)
 }

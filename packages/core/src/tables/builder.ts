@@ -3,8 +3,8 @@ import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { Entry, type PageFlags } from '../paging/entry.ts'
 import { linearPage } from '../paging/linear-page.ts'
 import { FOUR_LEVEL, type PagingMode } from '../paging/mode.ts'
-import { applyDifferences } from './apply.ts'
 import type { TableDifference } from '../survey/diff.ts'
+import { applyDifferences } from './apply.ts'
 import { type ChangeLeaf, changeLeaves, CLEAR, flagBits, type LeafBits } from './change.ts'
 import {
   type ApplyError,
@@ -29,7 +29,10 @@ import { PAGE_TABLE_FLAGS, TableTree } from './tree.ts'
 export interface BuilderOptions {
   /** Default 4-level paging. Any mode with tables will do. */
   readonly mode?: PagingMode
-  /** Gets the frames of tables that large pages replace. Left out by who lets several entries lead to one table, below the root. */
+  /**
+   * Gets the frames of tables that large pages replace; CPUs may go through them until the obligation is discharged. Left out by who lets several entries lead to
+   * one table, below the root.
+   */
   readonly release?: ReleaseTable
 }
 
@@ -74,13 +77,17 @@ export class PageTableBuilder {
   }
 
   setRootEntry(index: number, value: bigint): FlushObligation {
-    this.#setRootEntry(index, value)
+    this.#setRootEntry(index, ...halves(value))
     return this.#tree.changes.finish()
   }
 
-  /** Copies root entries `first` up to `end` (exclusive) of other tables in the same memory, as Linux's clone_pgd_range(). */
+  /** Copies root entries `first` up to `end` (exclusive) of other tables of the same mode, as Linux's clone_pgd_range(). */
   copyRootEntries(from: PageTableBuilder, first: number, end: number): FlushObligation {
-    for (let index = first; index < end; index++) this.#setRootEntry(index, from.rootEntry(index))
+    const other = from.#tree
+    for (let index = first; index < end; index++) {
+      const low = other.read(other.rootFrame, 0, index)
+      this.#setRootEntry(index, low, other.high)
+    }
     return this.#tree.changes.finish()
   }
 
@@ -201,9 +208,7 @@ export class PageTableBuilder {
 
   /** Writes a raw page-table entry for the 4 KiB page at `address`, whatever its bits are: what early boot code does without checks. */
   writeEntry(address: VirtualAddress, value: bigint): FlushObligation {
-    const low = Number(BigInt.asUintN(32, value)) | 0
-    const high = Number(BigInt.asUintN(32, value >> 32n)) | 0
-    return this.#flushOf(this.#writeEntry(address, low, high))
+    return this.#flushOf(this.#writeEntry(address, ...halves(value)))
   }
 
   #map(
@@ -251,7 +256,7 @@ export class PageTableBuilder {
     const tree = this.#tree
     const page = linearPage(this.mode, address)
     if (page < 0) return { kind: 'out-of-range', what: 'address', start: address, bytes: 1 }
-    const { table, depth, index, first, low } = this.#tree.locate(page, this.mode.levels.length - 1)
+    const { table, depth, index, first, low } = tree.locate(page, this.mode.levels.length - 1)
     if ((low & Entry.Present) === 0) return { kind: 'not-mapped', address }
     const error = refuseSplit(tree, depth, low, first) ?? tree.stock.reserve(1)
     if (error === undefined) splitLeaf(tree, table, depth, index, first)
@@ -268,44 +273,42 @@ export class PageTableBuilder {
     if (address % BigInt(pageSize) !== 0n) {
       return { kind: 'misaligned', what: 'address', value: address, alignment: pageSize }
     }
-    const { table, depth, index, low } = this.#tree.locate(page, goal)
+    const tree = this.#tree
+    const { table, depth, index, low } = tree.locate(page, goal)
     if ((low & Entry.Present) === 0) return { kind: 'not-mapped', address }
-    if (this.#tree.isLeaf(depth, low)) return { kind: 'not-mergeable', address, reason: 'no-table' }
-    return mergeLeaves(this.#tree, table, depth, index, page)
+    if (tree.isLeaf(depth, low)) return { kind: 'not-mergeable', address, reason: 'no-table' }
+    return mergeLeaves(tree, table, depth, index, page)
   }
 
   #writeEntry(address: VirtualAddress, low: number, high: number): MapError | undefined {
+    const tree = this.#tree
     const first = linearPage(this.mode, address)
-    if (first < 0)
+    if (first < 0) {
       return { kind: 'out-of-range', what: 'address', start: address, bytes: PAGE_SIZE }
+    }
     const last = this.mode.levels.length - 1
-    const found = this.#tree.locate(first, last)
-    if (found.depth < last) {
+    if (tree.locate(first, last).depth < last) {
       // A mapping of the page makes the tables that are missing; the entry then takes its place.
-      const error = map(this.#tree, { ...ANY_PAGE, first, end: first + 1 })
+      const error = map(tree, { ...ANY_PAGE, first, end: first + 1 })
       if (error !== undefined) return error
     }
-    const { table, index, low: before } = this.#tree.locate(first, last)
-    const isSame = before === low && this.#tree.high === high
-    this.#tree.write(table, last, index, low, high)
-    if ((before & Entry.Present) !== 0 && !isSame) {
-      this.#tree.changes.add(first, 1, 1)
-    }
+    const { table, index, low: before } = tree.locate(first, last)
+    const isSame = before === low && tree.high === high
+    if ((before & Entry.Present) !== 0 && !isSame) tree.changes.add(first, 1, 1)
+    tree.write(table, last, index, low, high)
     return undefined
   }
 
-  #setRootEntry(index: number, value: bigint): void {
+  #setRootEntry(index: number, low: number, high: number): void {
     const tree = this.#tree
-    const low = tree.read(tree.rootFrame, 0, index)
-    const newLow = Number(BigInt.asUintN(32, value)) | 0
-    const newHigh = Number(BigInt.asUintN(32, value >> 32n)) | 0
-    if (low === newLow && tree.high === newHigh) return
+    const before = tree.read(tree.rootFrame, 0, index)
+    if (before === low && tree.high === high) return
     const { frames } = tree.level(0)
-    if ((low & Entry.Present) !== 0) {
-      if (tree.isLeaf(0, low)) tree.changes.add(index * frames, frames, frames)
+    if ((before & Entry.Present) !== 0) {
+      if (tree.isLeaf(0, before)) tree.changes.add(index * frames, frames, frames)
       else tree.changes.addTable(index * frames, frames)
     }
-    tree.write(tree.rootFrame, 0, index, newLow, newHigh)
+    tree.write(tree.rootFrame, 0, index, low, high)
   }
 
   #result<Failure extends TableError>(error: Failure | undefined): TableResult<Failure> {
@@ -318,6 +321,11 @@ export class PageTableBuilder {
     if (error !== undefined) throw tableFailure(error)
     return this.#tree.changes.finish()
   }
+}
+
+/** The halves of an entry. */
+function halves(value: bigint): [low: number, high: number] {
+  return [Number(BigInt.asUintN(32, value)) | 0, Number(BigInt.asUintN(32, value >> 32n)) | 0]
 }
 
 const ANY_PAGE: Omit<Mapping, 'first' | 'end'> = {

@@ -99,9 +99,11 @@ export class FlushObligation {
       dropAll(cpu)
       return
     }
-    for (const { start, bytes, pageSize } of this.ranges) {
-      const step = pageSize === 'table' ? bytes : pageSize
-      for (let offset = 0; offset < bytes; offset += step) cpu.invlpg(start + BigInt(offset))
+    for (let at = 0; at < this.#records.length; at += RECORD) {
+      const [first, count, size] = this.#records.slice(at, at + RECORD) as [number, number, number]
+      for (let page = first; page < first + count; page += size) {
+        cpu.invlpg(linearAddress(this.#mode, page))
+      }
     }
   }
 
@@ -154,7 +156,7 @@ export class LiveChanges {
     }
     const start = records[last]!
     const end = start + records[last + 1]!
-    if (page >= start && page < end) return
+    if (page >= start && page + count <= end) return
     if (page === end && records[last + 2] === size && size !== TABLE) {
       records[last + 1]! += count
       return

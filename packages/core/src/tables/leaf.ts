@@ -96,7 +96,7 @@ export function fillLeaves(
   }
 }
 
-/** The first word from `at` up to `end` (exclusive) whose entry is present, or `end`. */
+/** The first word from `first` up to `end` (exclusive) whose entry is present, or `end`. */
 export function firstPresent(
   words: Int32Array,
   first: number,
