@@ -405,3 +405,11 @@ test('a root in static data costs the image a page, one that is allocated the al
     'page tables of the first kernel',
   )
 })
+
+describe('what the kernel changes in live mappings', () => {
+  test('is flushed on every CPU: nothing is outstanding, and no TLB holds what was', () => {
+    const { kernel } = boot()
+    expect(kernel.tables.swapper.outstanding).toEqual([])
+    expect(kernel.machine.reportUnflushed()).toEqual([])
+  })
+})

@@ -126,8 +126,7 @@ export class KernelTables {
     const result = use(virt(start + offset))
     for (let page = 0; page < pages; page++) {
       const address = virt(start + BigInt(page * PAGE_SIZE))
-      this.swapper.writeEntry(address, 0n)
-      cpu.invlpg(address)
+      this.swapper.writeEntry(address, 0n).flush(cpu)
     }
     this.#earlySlots[slot] = false
     return result
@@ -180,6 +179,7 @@ export class KernelTables {
       cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
       cpu.writeCr4(cpu.cr4 | Cr4.PGE)
     }
+    for (const flush of this.swapper.outstanding) flush.ignore('CR4.PGE was toggled on every CPU')
   }
 
   /** Copies root entries `first` up to `end` (exclusive) of `swapper_pg_dir` to another root, as clone_pgd_range() does. */
