@@ -98,7 +98,7 @@ function allowsByRights(controls: PermissionControls, kind: number, rights: numb
  * Whether the protection key in `rights` forbids a data access, whatever the other rights say (SDM Vol. 3, 4.6.2): WD stops writes with CR0.WP, and
  * a user's writes to user pages without it too.
  */
-export function violatesKey(controls: PermissionControls, kind: number, rights: number): boolean {
+function violatesKey(controls: PermissionControls, kind: number, rights: number): boolean {
   if (isExecute(kind)) return false
   const isUserPage = (rights & Rights.User) !== 0
   const keys = isUserPage ? controls.userKeys : controls.supervisorKeys

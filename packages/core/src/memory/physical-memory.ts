@@ -8,8 +8,8 @@ const FRAMES_PER_REGION = 512
 /** Masks keep frames integers; a remainder would be a division of doubles. */
 const FRAME_MASK = FRAMES_PER_REGION - 1
 const REGION_SHIFT = 9
-/** Regions below 1 TiB sit in an array, those above in a map. */
-const NEAR_FRAMES = 2 ** 40 / PAGE_SIZE
+/** Regions below 64 GiB sit in an array, those above in a map: a fork copies the array up to the highest region that was touched. */
+const NEAR_FRAMES = 2 ** 36 / PAGE_SIZE
 
 /** 2 MiB of memory. `holder` tells which memory may write to it in place; the others copy it first. */
 interface Region {
