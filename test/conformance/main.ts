@@ -38,6 +38,7 @@ const program = new Command('conformance')
   .option('--self-check', 'put seeded defects into the oracle and tell whether each is noticed')
   .option('--jobs <number>', 'threads', parseJobs, availableParallelism())
   .showHelpAfterError()
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .parse()
 
 const options = program.opts<Options>()

@@ -1,5 +1,5 @@
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
-import type { TableChange } from '../memory/table-journal.ts'
+import type { TableChange, TableJournal } from '../memory/table-journal.ts'
 import { Entry } from '../paging/entry.ts'
 import { type WalkStep, walkSteps } from '../paging/inspect.ts'
 import { PAGING_OFF, type PagingMode } from '../paging/mode.ts'
@@ -88,6 +88,7 @@ export class Mmu {
   onStaleUse: ((use: StaleUse) => void) | undefined
 
   readonly #memory: PhysicalMemory
+  readonly #journal: TableJournal
   readonly #features: CpuFeatures
   readonly #policy: MmuPolicy
   readonly #caches: StructureCaches = new StructureCaches()
@@ -112,6 +113,7 @@ export class Mmu {
 
   constructor(memory: PhysicalMemory, features: CpuFeatures, policy: MmuPolicy) {
     this.#memory = memory
+    this.#journal = memory.tables
     this.#features = features
     this.#policy = policy
     this.#walker = this.#newWalker()
@@ -154,13 +156,14 @@ export class Mmu {
   translate(high: number, low: number, kind: number): number {
     const { tlb } = this
     if (tlb.find(high, low)) {
-      if (tlb.epoch !== this.#memory.tables.epoch) this.#auditTlb(high, low, kind)
-      const allowed = this.#permissions[kind * PERMISSION_WORDS + (tlb.rights >>> 5)]!
-      if ((allowed & (1 << tlb.rights)) === 0) {
+      if (tlb.epoch !== this.#journal.epoch) this.#auditTlb(high, low, kind)
+      const { rights } = tlb
+      // Four words a kind, and the kinds that write as bits: numbers, as V8 would look an imported constant up each time.
+      if ((this.#permissions[(kind << 2) | (rights >>> 5)]! & (1 << rights)) === 0) {
         this.#faultFromTlb = true
-        return this.#fault(high, low, violationCode(kind, tlb.rights, this.#controls!))
+        return this.#fault(high, low, violationCode(kind, rights, this.#controls!))
       }
-      if (tlb.dirty || ((WRITE_KINDS >>> kind) & 1) === 0) {
+      if (tlb.dirty || ((0x92 >>> kind) & 1) === 0) {
         this.counters.tlbHits++
         return tlb.frame
       }
@@ -193,7 +196,7 @@ export class Mmu {
       const word = ((table % 4096) + index * this.#mode.entryBytes) >>> 2
       const frame = Math.floor(table / 4096)
       for (let at = word; at < word + this.#mode.entryBytes / 4; at++) {
-        const change = this.#memory.tables.lastChange(frame, at, epoch)
+        const change = this.#journal.lastChange(frame, at, epoch)
         if (change !== undefined && change.epoch > (last?.epoch ?? 0)) last = change
       }
     }
@@ -283,7 +286,7 @@ export class Mmu {
       global: (walker.leafLow & Entry.Global) !== 0 && this.#globalPages,
       pageFrames: walker.pageFrames,
       patIndex: walker.patIndex,
-      epoch: this.#memory.tables.epoch,
+      epoch: this.#journal.epoch,
     })
     return frame
   }
@@ -301,7 +304,7 @@ export class Mmu {
         this.counters.walkReferences += walker.depth - depth
         this.#start = cached
         this.#startDepth = depth + 1
-        if (cached.epoch !== this.#memory.tables.epoch) this.#auditWalk(high, low, kind, status)
+        if (cached.epoch !== this.#journal.epoch) this.#auditWalk(high, low, kind, status)
         return status
       }
     }
@@ -331,7 +334,7 @@ export class Mmu {
         table: Math.floor(next.table / 4096),
         common,
         noExecute,
-        epoch: this.#memory.tables.epoch,
+        epoch: this.#journal.epoch,
       })
     }
   }
@@ -363,7 +366,7 @@ export class Mmu {
       const change = this.lastChange(high, low, tlb.epoch)
       this.onStaleUse?.({ high, low, kind, via: 'TLB', held, now, change })
     }
-    tlb.markChecked(high, low, isStale ? REPORTED : this.#memory.tables.epoch)
+    tlb.markChecked(high, low, isStale ? REPORTED : this.#journal.epoch)
   }
 
   /** Compares a walk that started from a paging-structure cache with one from the root. */
@@ -371,7 +374,7 @@ export class Mmu {
     const start = this.#start!
     const now = this.lookUp(high, low)
     if (this.#isCurrent(start, this.#startDepth, high, low)) {
-      start.epoch = this.#memory.tables.epoch
+      start.epoch = this.#journal.epoch
       return
     }
     const walker = this.#walker

@@ -65,7 +65,7 @@ export class Tlb {
   /** Whether a translation is held for the page of the address with these halves, in the current context; its fields are then in this object. */
   find(high: number, low: number): boolean {
     const tagLow = (high << 20) | (low >>> 12)
-    const slot = tagLow & (SLOTS - 1)
+    const slot = tagLow & 255
     const generation = this.#generation[slot]!
     if (
       this.#tagLow[slot] === tagLow &&

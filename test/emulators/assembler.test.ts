@@ -1,0 +1,125 @@
+import { expect, test } from 'vitest'
+
+import { Assembler, type CodeBits, Condition, Register } from './x86/assembler.ts'
+
+const { A, B, C, D, SP, BP, DI, R8, R9, R15 } = Register
+
+function bytesOf(bits: CodeBits, emit: (code: Assembler) => void, origin = 0n): string {
+  const code = new Assembler(origin, bits)
+  emit(code)
+  return Buffer.from(code.assemble()).toString('hex')
+}
+
+// Encodings from the opcode tables of SDM Vol. 2.
+test.each<[string, (code: Assembler) => void, string]>([
+  ['mov eax, 1', (code) => code.moveImmediate(64, A, 1), 'b801000000'],
+  ['mov r9d, 1', (code) => code.moveImmediate(64, R9, 1), '41b901000000'],
+  [
+    'mov rbx, 0x123456789a',
+    (code) => code.moveImmediate(64, B, 0x12_3456_789an),
+    '48bb9a78563412000000',
+  ],
+  ['mov r15, -1', (code) => code.moveImmediate(64, R15, -1), '49bfffffffffffffffff'],
+  ['mov rax, rdi', (code) => code.move(64, A, DI), '4889f8'],
+  ['mov eax, eax', (code) => code.move(32, A, A), '89c0'],
+  ['mov rbp, r9', (code) => code.move(64, BP, R9), '4c89cd'],
+  ['mov rax, [rbx]', (code) => code.load(64, A, B), '488b8300000000'],
+  ['mov r8d, [rdi]', (code) => code.load(32, R8, DI), '448b8700000000'],
+  ['mov rcx, [rsp + 8]', (code) => code.load(64, C, SP, 8), '488b8c2408000000'],
+  ['mov rdi, [r15 + 0x68]', (code) => code.load(64, DI, R15, 0x68), '498bbf68000000'],
+  ['mov [rbp], rax', (code) => code.store(64, BP, 0, A), '48898500000000'],
+  ['mov [r9 + 4], ecx', (code) => code.store(32, R9, 4, C), '41898904000000'],
+  ['push rax', (code) => code.push(A), '50'],
+  ['push r15', (code) => code.push(R15), '4157'],
+  ['push qword [r15 + 0x40]', (code) => code.pushMemory(R15, 0x40), '41ffb740000000'],
+  ['push 14', (code) => code.pushImmediate(14), '680e000000'],
+  ['add rdi, 8', (code) => code.add(64, DI, 8), '4881c708000000'],
+  ['sub rcx, 1', (code) => code.sub(64, C, 1), '4881e901000000'],
+  ['or eax, 2', (code) => code.or(32, A, 2), '81c802000000'],
+  ['and r9d, 7', (code) => code.and(32, R9, 7), '4181e107000000'],
+  ['cmp r15, 5', (code) => code.compare(64, R15, 5), '4981ff05000000'],
+  ['or rax, rcx', (code) => code.orRegister(64, A, C), '4809c8'],
+  ['xor edx, edx', (code) => code.xorRegister(32, D, D), '31d2'],
+  ['shl rax, 8', (code) => code.shiftLeft(64, A, 8), '48c1e008'],
+  ['shr rax, 3', (code) => code.shiftRight(64, A, 3), '48c1e803'],
+  ['jmp rbx', (code) => code.jumpRegister(B), 'ffe3'],
+  ['jmp r9', (code) => code.jumpRegister(R9), '41ffe1'],
+  ['mov cr3, rcx', (code) => code.moveToControl(3, C), '0f22d9'],
+  ['mov cr4, r9', (code) => code.moveToControl(4, R9), '410f22e1'],
+  ['mov rax, cr2', (code) => code.moveFromControl(A, 2), '0f20d0'],
+  ['mov ds, eax', (code) => code.moveToSegment('ds', A), '8ed8'],
+  ['lgdt [rbx + 0x60]', (code) => code.lgdt(B, 0x60), '0f019360000000'],
+  ['lidt [rbx + 0x70]', (code) => code.lidt(B, 0x70), '0f019b70000000'],
+  ['ltr ax', (code) => code.ltr(A), '0f00d8'],
+  ['wrmsr', (code) => code.wrmsr(), '0f30'],
+  ['rdmsr', (code) => code.rdmsr(), '0f32'],
+  ['wrpkru', (code) => code.wrpkru(), '0f01ef'],
+  ['int 0x20', (code) => code.int(0x20), 'cd20'],
+  ['iretq', (code) => code.iretq(), '48cf'],
+  ['rep movsq', (code) => code.repMovsq(), 'f348a5'],
+  ['xchg bx, bx', (code) => code.exchangeBxBx(), '6687db'],
+  ['out 0xf4, al', (code) => code.out(0xf4), 'e6f4'],
+  ['in al, 0x92', (code) => code.in(0x92), 'e492'],
+  ['cli; hlt; nop', (code) => (code.cli(), code.hlt(), code.nop()), 'faf490'],
+])('64-bit code: %s', (_, emit, expected) => {
+  expect(bytesOf(64, emit)).toBe(expected)
+})
+
+test.each<[string, (code: Assembler) => void, string]>([
+  ['mov eax, cr0', (code) => code.moveFromControl(A, 0), '0f20c0'],
+  ['or eax, 1', (code) => code.or(32, A, 1), '6681c801000000'],
+  ['xchg bx, bx', (code) => code.exchangeBxBx(), '87db'],
+  ['jmp 8:0xfffff000', (code) => code.jumpFarTo(8, 0xffff_f000), '66ea00f0ffff0800'],
+])('16-bit code: %s', (_, emit, expected) => {
+  expect(bytesOf(16, emit)).toBe(expected)
+})
+
+test('a far jump in 32-bit code names the address of its label', () => {
+  const hex = bytesOf(
+    32,
+    (code) => {
+      code.jumpFar(0x18, 'there')
+      code.label('there')
+    },
+    0xffff_f000n,
+  )
+  expect(hex).toBe('ea07f0ffff1800')
+})
+
+test('LGDT in 16-bit code names the low half of its label', () => {
+  const hex = bytesOf(
+    16,
+    (code) => {
+      code.lgdtInCode('pointer')
+      code.label('pointer')
+      code.raw(0x1f, 0)
+      code.data32(0xffff_ef00)
+    },
+    0xffff_ff80n,
+  )
+  expect(hex).toBe('2e660f011687ff1f0000efffff')
+})
+
+test('jumps count from their end, forwards and backwards', () => {
+  const hex = bytesOf(64, (code) => {
+    code.label('start')
+    code.jumpIf(Condition.NotEqual, 'end')
+    code.jump('start')
+    code.label('end')
+  })
+  expect(hex).toBe('0f8505000000e9f5ffffff')
+})
+
+test('a label that is nowhere, or twice, is an error', () => {
+  const code = new Assembler(0n, 64)
+  code.jump('nowhere')
+  expect(() => code.assemble()).toThrow('no label nowhere')
+  code.label('here')
+  expect(() => code.label('here')).toThrow('label here is there twice')
+})
+
+test('32-bit code has no register above the eighth and no 64-bit operand', () => {
+  const code = new Assembler(0n, 32)
+  expect(() => code.moveToControl(3, R8)).toThrow('32-bit code has no such register')
+  expect(() => code.move(64, A, B)).toThrow('32-bit code has no such register')
+})

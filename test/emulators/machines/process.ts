@@ -1,0 +1,46 @@
+import { execa, ExecaError } from 'execa'
+
+import { EmulatorError } from './emulator.ts'
+
+/** No run takes so long. */
+const TIME_LIMIT_MS = 120_000
+
+export interface ProcessOptions {
+  readonly directory: string
+  /** Debian packages that bring the command. */
+  readonly packages: readonly string[]
+  /** The exit code that says that all went well. */
+  readonly exitCode: number
+  readonly environment?: Readonly<Record<string, string>>
+}
+
+/** Runs an emulator until it ends, or until it is ended: it never outlives this process. Throws {@link EmulatorError}. */
+export async function runEmulator(
+  command: string,
+  args: readonly string[],
+  options: ProcessOptions,
+): Promise<void> {
+  const result = await execa(command, args, {
+    cwd: options.directory,
+    env: { ...options.environment },
+    all: true,
+    stdin: 'ignore',
+    timeout: TIME_LIMIT_MS,
+    forceKillAfterDelay: 2000,
+    cleanup: true,
+    reject: false,
+  })
+  if (result.exitCode === options.exitCode) return
+  if (result instanceof ExecaError && result.code === 'ENOENT') {
+    throw new EmulatorError(
+      'EMULATOR_MISSING',
+      `${command} is not installed`,
+      `apt-get install --no-install-recommends ${options.packages.join(' ')}`,
+    )
+  }
+  const found = result.timedOut
+    ? `did not end within ${TIME_LIMIT_MS / 1000} s`
+    : `ended with exit code ${result.exitCode ?? 'none'} instead of ${options.exitCode}`
+  const said = result.all.trim().split('\n').slice(-12).join('\n')
+  throw new EmulatorError('EMULATOR_FAILED', `${command} ${found}`, `it said:\n${said}`)
+}
