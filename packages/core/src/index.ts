@@ -153,6 +153,7 @@ export {
   type TableRoot,
 } from './survey/diff.ts'
 export { type TableOwner, tableOwners, type TableReference } from './survey/owners.ts'
+export { liveRoots } from './survey/live-roots.ts'
 export {
   type AddressName,
   filterRanges,

@@ -4,11 +4,14 @@ import {
   BROADWELL,
   type CachedRange,
   contextFromRegisters,
+  Cr0,
   decodePat,
   effectiveMemoryKind,
   findTypeConflicts,
   inspectAddress,
   type LiveRoot,
+  liveRoots,
+  Machine,
   mappedRanges,
   MemoryKind,
   memoryKindName,
@@ -19,6 +22,8 @@ import {
   PAGE_SIZE_2M,
   PAT_AT_RESET,
   PAT_LINUX,
+  PageTableBuilder,
+  phys,
   PhysicalMemory,
   type TranslationContext,
   type TypeConflict,
@@ -321,4 +326,30 @@ test('for random page tables, PATs and MTRRs the same pages are found as by look
     { numRuns: 60 },
   )
   expect(found).toBeGreaterThan(1000)
+})
+
+test('the roots that CPUs have loaded are found, and what two of them map differently', () => {
+  const machine = new Machine({ features: BROADWELL, cpus: 3, mtrrs: ALL_WB })
+  let next = 0x200
+  for (const [id, cacheDisable] of [
+    [0, false],
+    [1, true],
+  ] as const) {
+    const cpu = machine.cpus[id]!
+    const tables = new PageTableBuilder(machine.memory, phys(0x10_0000 + id * 4096), () => next++)
+    tables.mapRange(virt(DIRECT_MAP), phys(0x80_0000), 4096, { cacheDisable, executable: true })
+    cpu.writeCr3(tables.root)
+  }
+  // The third CPU runs on the first one's tables.
+  machine.cpus[2]!.writeCr3(0x10_0000)
+  const roots = liveRoots(machine, (root) => (root === 0x10_0000 ? 'one' : 'two'))
+  expect(roots.map(({ name }) => name)).toEqual(['one', 'two'])
+  expect(findTypeConflicts(roots)).toEqual([
+    expect.objectContaining({ start: 0x80_0000, end: 0x80_1000 }),
+  ])
+  machine.cpus[0]!.writeCr0(machine.cpus[0]!.cr0 | Cr0.CD)
+  expect(machine.cpus[0]!.caching.cacheDisable).toBe(true)
+  // With its cache disabled the first CPU reads the page uncached; the third, on the same tables, does not.
+  expect(liveRoots(machine)).toHaveLength(3)
+  expect(liveRoots(new Machine({ start: 'reset' }))).toEqual([])
 })

@@ -1,6 +1,10 @@
 import { formatAddress } from '../address.ts'
 import { CoreError } from '../error.ts'
-import { PAT_AT_RESET, type PageAttributeTable } from '../memory/memory-type.ts'
+import {
+  type CachingControls,
+  PAT_AT_RESET,
+  type PageAttributeTable,
+} from '../memory/memory-type.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { isLinear, type TranslationContext } from '../paging/inspect.ts'
 import { type PagingMode, pagingMode } from '../paging/mode.ts'
@@ -325,6 +329,12 @@ export class Cpu {
       noExecute: this.#hasNoExecute,
       root,
     }
+  }
+
+  /** What decides the memory types of this CPU's accesses. */
+  get caching(): CachingControls {
+    const { mtrrs } = this.machine
+    return { pat: this.pat, mtrrs, cacheDisable: (this.cr0 & Cr0.CD) !== 0 }
   }
 
   /** The functions that were called and have not returned, the innermost last. */
