@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 
 import { Assembler, type CodeBits, Condition, Register } from './x86/assembler.ts'
 
-const { A, B, C, D, SP, BP, DI, R8, R9, R15 } = Register
+const { A, B, C, D, SP, BP, SI, DI, R8, R9, R15 } = Register
 
 function bytesOf(bits: CodeBits, emit: (code: Assembler) => void, origin = 0n): string {
   const code = new Assembler(origin, bits)
@@ -52,7 +52,6 @@ test.each<[string, (code: Assembler) => void, string]>([
   ['lidt [rbx + 0x70]', (code) => code.lidt(B, 0x70), '0f019b70000000'],
   ['ltr ax', (code) => code.ltr(A), '0f00d8'],
   ['wrmsr', (code) => code.wrmsr(), '0f30'],
-  ['rdmsr', (code) => code.rdmsr(), '0f32'],
   ['wrpkru', (code) => code.wrpkru(), '0f01ef'],
   ['int 0x20', (code) => code.int(0x20), 'cd20'],
   ['iretq', (code) => code.iretq(), '48cf'],
@@ -60,7 +59,10 @@ test.each<[string, (code: Assembler) => void, string]>([
   ['xchg bx, bx', (code) => code.exchangeBxBx(), '6687db'],
   ['out 0xf4, al', (code) => code.out(0xf4), 'e6f4'],
   ['in al, 0x92', (code) => code.in(0x92), 'e492'],
-  ['cli; hlt; nop', (code) => (code.cli(), code.hlt(), code.nop()), 'faf490'],
+  ['cli', (code) => code.cli(), 'fa'],
+  ['hlt', (code) => code.hlt(), 'f4'],
+  ['jmp far [rbx + 0x80]', (code) => code.jumpFarMemory(B, 0x80), 'ffab80000000'],
+  ['nop, three times', (code) => code.padTo(3), '909090'],
 ])('64-bit code: %s', (_, emit, expected) => {
   expect(bytesOf(64, emit)).toBe(expected)
 })
@@ -72,6 +74,16 @@ test.each<[string, (code: Assembler) => void, string]>([
   ['jmp 8:0xfffff000', (code) => code.jumpFarTo(8, 0xffff_f000), '66ea00f0ffff0800'],
 ])('16-bit code: %s', (_, emit, expected) => {
   expect(bytesOf(16, emit)).toBe(expected)
+})
+
+test.each<[string, (code: Assembler) => void, string]>([
+  ['mov eax, [esi + 0x18]', (code) => code.load(32, A, SI, 0x18), '8b8618000000'],
+  ['push dword [esi + 0x28]', (code) => code.pushMemory(SI, 0x28), 'ffb628000000'],
+  ['and eax, 0x7fffffff', (code) => code.and(32, A, 0x7fff_ffff), '81e0ffffff7f'],
+  ['mov cr0, eax', (code) => code.moveToControl(0, A), '0f22c0'],
+  ['iretd', (code) => code.iretd(), 'cf'],
+])('32-bit code: %s', (_, emit, expected) => {
+  expect(bytesOf(32, emit)).toBe(expected)
 })
 
 test('a far jump in 32-bit code names the address of its label', () => {

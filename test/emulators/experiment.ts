@@ -5,22 +5,20 @@ import { type Case, randomCase } from './cases/case.ts'
 import { Random } from './cases/random.ts'
 import { TableSet } from './cases/table-set.ts'
 import { PAGE_BYTES } from './cases/table.ts'
-import { buildImage, type GuestImage, readRecord, resultRecord, type Trial } from './guest/image.ts'
+import { buildImage, type GuestImage } from './guest/image.ts'
 import { RESULT_BYTES } from './guest/layout.ts'
-import { describeEnding } from './wording.ts'
+import { type Reading, readRecord, resultRecord, type Trial } from './guest/records.ts'
 import { applyFaults, type KnownFault } from './known-faults.ts'
 import type { Emulator, GuestMemory } from './machines/emulator.ts'
 import { Model, type Outcome } from './model.ts'
+import { describeEnding } from './wording.ts'
 
-/** A case in which an emulator did not do what was expected of it. */
-export interface Difference {
+/** A case, what was expected of an emulator, and what it did. */
+export interface Comparison {
   readonly index: number
   readonly trial: Prediction
   readonly theirs: Reading
 }
-
-/** What an emulator did. */
-export type Reading = ReturnType<typeof readRecord>
 
 /** An entry that an emulator changed though no case's translation reads it. */
 export interface StrayChange {
@@ -53,7 +51,9 @@ interface Run {
   readonly image: GuestImage
 }
 
-/** Differences that are kept. All are counted. */
+/** Every other run, the lower tables of our machine lie in a flat window and the upper ones do not. */
+const FLAT_WINDOW = 3 * 2 ** 30
+/** Differences that are kept, of each kind. All are counted. */
 const KEPT = 10
 
 /**
@@ -62,8 +62,14 @@ const KEPT = 10
  */
 export class Experiment {
   readonly emulator: Emulator
-  readonly differences: Difference[] = []
+  /** The first cases that were not as expected. */
+  readonly differences: Comparison[] = []
+  /** The last case that was compared. */
+  latest: Comparison | undefined
+  /** The first entries that no case should have changed. */
   readonly strayChanges: StrayChange[] = []
+  /** How many there were. */
+  straying = 0
   /** Cases that were compared. */
   compared = 0
   /** Cases that were not as expected. */
@@ -91,7 +97,11 @@ export class Experiment {
   }
 
   /** Runs the cases from index `first` up to `end` (exclusive). While the emulator works on some, the next are prepared. */
-  async run(first: number, end: number, onProgress: (compared: number) => void): Promise<void> {
+  async run(
+    first: number,
+    end: number,
+    onProgress: (experiment: Experiment) => void,
+  ): Promise<void> {
     const { casesPerRun } = this.emulator
     let pending: Promise<void> = Promise.resolve()
     for (let at = first; at < end;) {
@@ -116,7 +126,8 @@ export class Experiment {
       layouts[number % layouts.length]!,
       places,
     )
-    const model = new Model(features, emulator.accessedFlags, tables)
+    const flatWindow = number % 2 === 0 ? 0 : FLAT_WINDOW
+    const model = new Model(features, emulator.accessedFlags, tables, flatWindow)
     const trials: Prediction[] = []
     for (let index = first; index < end; index++) {
       const subject = randomCase(new Random(...stream, number, index), tables, features)
@@ -133,7 +144,7 @@ export class Experiment {
     return { subject, ours, faults, expected: outcome }
   }
 
-  async #execute(run: Run, onProgress: (compared: number) => void): Promise<void> {
+  async #execute(run: Run, onProgress: (experiment: Experiment) => void): Promise<void> {
     await mkdir(this.#directory)
     try {
       const memory = await this.emulator.run(run.image, this.#directory)
@@ -141,31 +152,24 @@ export class Experiment {
     } finally {
       await rm(this.#directory, { recursive: true })
     }
-    onProgress(this.compared)
+    onProgress(this)
   }
 
   #compare(run: Run, memory: GuestMemory): void {
     this.#compareTables(run, memory.tables)
     for (const [at, trial] of run.trials.entries()) {
-      this.compared++
       const ending = describeEnding(trial.ours)
       this.endings.set(ending, (this.endings.get(ending) ?? 0) + 1)
       const found = memory.results.subarray(at * RESULT_BYTES, (at + 1) * RESULT_BYTES)
       if (found.equals(resultRecord(trial.expected))) {
-        for (const fault of trial.faults) {
-          this.faultUses.set(fault, this.faultUses.get(fault)! + 1)
-        }
+        for (const fault of trial.faults) this.faultUses.set(fault, this.faultUses.get(fault)! + 1)
         continue
       }
       this.differing++
-      if (this.differences.length < KEPT) {
-        this.differences.push({
-          index: run.first + at,
-          trial,
-          theirs: readRecord(found),
-        })
-      }
+      if (this.differences.length < KEPT) this.differences.push(comparison(run, at, found))
     }
+    this.compared += run.trials.length
+    this.latest = comparison(run, run.trials.length - 1, memory.results.subarray(-RESULT_BYTES))
   }
 
   /** The guest puts back what the entries on the way held: what has changed nonetheless is an entry that no translation should have touched. */
@@ -181,8 +185,14 @@ export class Experiment {
       const { entryBytes, guestIndex } = tables.layout
       const index = Math.floor((at % PAGE_BYTES) / entryBytes)
       // The guest's own entry is no case's.
-      if (tables.roots.includes(table) && index === guestIndex) continue
+      if (entryBytes === 8 && tables.roots.includes(table) && index === guestIndex) continue
+      this.straying++
+      if (this.strayChanges.length >= KEPT) continue
       this.strayChanges.push({ first, address: table.address + (at % PAGE_BYTES), was, is })
     }
   }
+}
+
+function comparison(run: Run, at: number, found: Buffer): Comparison {
+  return { index: run.first + at, trial: run.trials[at]!, theirs: readRecord(found) }
 }

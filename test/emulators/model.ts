@@ -7,9 +7,8 @@ import {
   Efer,
   GeneralProtection,
   Machine,
-  type MachineOptions,
   PageFault,
-  type PhysicalMemory,
+  PhysicalMemory,
   StackFault,
 } from '@trapdoor/core'
 
@@ -34,9 +33,6 @@ export interface Outcome {
   /** The low halves of the entries on the way after the access. */
   readonly path: readonly number[]
 }
-
-/** A new machine after so many cases: each is an event or more in its log. */
-const CASES_PER_MACHINE = 2000
 
 /** CR0 beside WP: PG, NE, ET, PE. */
 export const CR0_BASE = 0x8000_0031
@@ -71,24 +67,29 @@ export function controlRegisters(
 /** Our side: a machine of @trapdoor/core with the tables of a set in its memory, and every register written as software writes it. */
 export class Model {
   readonly #features: CpuFeatures
-  readonly #options: MachineOptions
   readonly #tables: TableSet
-  readonly #image: Machine
-  #cpu: Cpu
-  #cases = 0
+  readonly #cpu: Cpu
+  /** Memory as it is before every case. */
+  readonly #original: PhysicalMemory = new PhysicalMemory()
 
-  constructor(features: CpuFeatures, accessedFlags: 'lazy' | 'eager', tables: TableSet) {
+  /** `flatWindow` is how much of the memory is kept in one array, in bytes: there are two ways to walk tables. */
+  constructor(
+    features: CpuFeatures,
+    accessedFlags: 'lazy' | 'eager',
+    tables: TableSet,
+    flatWindow = 0,
+  ) {
     this.#features = features
-    this.#options = { features, accessedFlags, auditTranslations: false }
     this.#tables = tables
-    this.#image = new Machine({ ...this.#options, start: 'reset' })
-    this.#load(this.#image)
-    this.#cpu = this.#image.fork().bootCpu
+    const options = { features, accessedFlags, flatWindow, auditTranslations: false }
+    const machine = new Machine({ ...options, start: 'reset' })
+    for (const memory of [this.#original, machine.memory]) loadTables(memory, tables)
+    this.#cpu = machine.bootCpu
+    switchPagingOn(this.#cpu, tables)
   }
 
   /** What becomes of a case. Memory is afterwards as it was. */
   run(subject: Case): Outcome {
-    if (++this.#cases % CASES_PER_MACHINE === 0) this.#cpu = this.#image.fork().bootCpu
     const cpu = this.#cpu
     this.#setRegisters(cpu, subject)
     const { memory } = cpu.machine
@@ -96,7 +97,9 @@ export class Model {
     let fault: CpuException | undefined
     try {
       const { verb, stack } = subject.access
-      physical = cpu.translate(subject.address, verb, { stack })
+      const reached = cpu.translate(subject.address, verb, { stack })
+      // Elsewhere, the guest could not even look: what follows from that is a difference.
+      if (this.#tables.isOurs(reached)) physical = reached
     } catch (error) {
       if (!isFault(error)) throw error
       fault = error
@@ -105,7 +108,7 @@ export class Model {
     let after = 0n
     let rax = subject.value
     if (physical !== undefined) {
-      before = this.#originalAt(physical)
+      before = this.#original.read64(physical)
       if (subject.access.verb === 'write') writeValue(memory, physical, subject)
       after = memory.read64(physical)
       if (subject.access.verb === 'read') rax = BigInt.asUintN(operandBits(subject), after)
@@ -147,28 +150,25 @@ export class Model {
     cpu.cpl = access.user ? 3 : 0
     cpu.cr2 = BigInt.asUintN(layout.longMode ? 64 : 32, CR2_BEFORE)
   }
+}
 
-  /** What eight bytes hold before a case: a walk may have set flags in them by now. */
-  #originalAt(physical: number): bigint {
-    return this.#image.memory.read64(physical)
+function loadTables(memory: PhysicalMemory, { tables, dataFrames }: TableSet): void {
+  for (const { address, bytes } of tables) memory.write(address, bytes)
+  const words = new BigUint64Array(512)
+  for (const frame of dataFrames) {
+    for (let at = 0; at < words.length; at++) words[at] = dataAt(frame + at * 8)
+    memory.write(frame, new Uint8Array(words.buffer))
   }
+}
 
-  #load(machine: Machine): void {
-    const { memory, bootCpu: cpu } = machine
-    const { layout, tables, dataFrames, roots } = this.#tables
-    for (const { address, bytes } of tables) memory.write(address, bytes)
-    const words = new BigUint64Array(512)
-    for (const frame of dataFrames) {
-      for (let at = 0; at < words.length; at++) words[at] = dataAt(frame + at * 8)
-      memory.write(frame, new Uint8Array(words.buffer))
-    }
-    cpu.writeCr0(cpu.cr0 | Cr0.PE)
-    cpu.writeCr4(CR4_OF_LAYOUT[layout.name])
-    if (layout.longMode) cpu.writeEfer(Efer.LME)
-    else cpu.writeCr3(roots[0]!.address)
-    cpu.writeCr0(CR0_BASE)
-    cpu.codeSegmentLong = layout.longMode
-  }
+/** From RESET into the paging mode of the tables, as software does it. */
+function switchPagingOn(cpu: Cpu, { layout, roots }: TableSet): void {
+  cpu.writeCr0(cpu.cr0 | Cr0.PE)
+  cpu.writeCr4(CR4_OF_LAYOUT[layout.name])
+  if (layout.longMode) cpu.writeEfer(Efer.LME)
+  else cpu.writeCr3(roots[0]!.address)
+  cpu.writeCr0(CR0_BASE)
+  cpu.codeSegmentLong = layout.longMode
 }
 
 /** Bits of a read or a write. */

@@ -2,8 +2,9 @@ import { PageFaultBit } from '@trapdoor/core'
 
 import type { Access, Controls } from './cases/case.ts'
 import type { PathStep } from './cases/table-set.ts'
-import type { Difference, Reading, StrayChange } from './experiment.ts'
+import type { Comparison, StrayChange } from './experiment.ts'
 import { COMPLETED } from './guest/layout.ts'
+import type { Reading } from './guest/records.ts'
 
 const EXCEPTIONS: Readonly<Record<number, string>> = {
   6: '#UD',
@@ -54,7 +55,7 @@ export function describeEnding({
 }
 
 /** A case in full: tables, registers, access, and what each side made of it. */
-export function describeDifference({ index, trial, theirs }: Difference): string {
+export function describeComparison({ index, trial, theirs }: Comparison): string {
   const { subject, ours, expected, faults } = trial
   const { layout, controls, access, path, address, root } = subject
   const lines = [

@@ -57,8 +57,12 @@ const NOT_CANONICAL = 0x7bad_0000_0000_0000n
 export function randomCase(random: Random, tables: TableSet, features: KeyFeatures): Case {
   const root = random.pick(tables.roots)
   const wanted = random.pick(['read', 'read', 'write', 'write', 'execute'] as const)
-  const address = randomAddress(random, tables, wanted === 'execute')
-  const path = tables.path(root, address)
+  let address: bigint
+  let path: readonly PathStep[]
+  do {
+    address = randomAddress(random, tables, wanted === 'execute')
+    path = tables.path(root, address)
+  } while (tables.leadsToGuest(path))
   const verb = wanted !== 'execute' || tables.leadsToData(path, address) ? wanted : 'read'
   return {
     layout: tables.layout,

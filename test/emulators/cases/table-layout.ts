@@ -23,11 +23,11 @@ export interface TableLayout {
   readonly levels: readonly TableLevel[]
 }
 
-const PT: TableLevel = { shift: 12, indexBits: 9, bit7: 'other', tables: 48 }
-const PD: TableLevel = { shift: 21, indexBits: 9, bit7: 'leaf', tables: 32 }
-const PDPT: TableLevel = { shift: 30, indexBits: 9, bit7: 'leaf', tables: 16 }
-const PML4: TableLevel = { shift: 39, indexBits: 9, bit7: 'reserved', tables: 6 }
-const PML5: TableLevel = { shift: 48, indexBits: 9, bit7: 'reserved', tables: 3 }
+const PT: TableLevel = { shift: 12, indexBits: 9, bit7: 'other', tables: 200 }
+const PD: TableLevel = { shift: 21, indexBits: 9, bit7: 'leaf', tables: 200 }
+const PDPT: TableLevel = { shift: 30, indexBits: 9, bit7: 'leaf', tables: 150 }
+const PML4: TableLevel = { shift: 39, indexBits: 9, bit7: 'reserved', tables: 60 }
+const PML5: TableLevel = { shift: 48, indexBits: 9, bit7: 'reserved', tables: 10 }
 
 export const FOUR_LEVEL: TableLayout = {
   name: '4-level',
@@ -51,7 +51,7 @@ export const PAE: TableLayout = {
   entryBytes: 8,
   linearBits: 32,
   guestIndex: 0,
-  levels: [PT, PD, { ...PDPT, indexBits: 2, bit7: 'reserved', tables: 12 }],
+  levels: [PT, PD, { ...PDPT, indexBits: 2, bit7: 'reserved', tables: 60 }],
 }
 
 export const BITS_32: TableLayout = {
@@ -62,7 +62,7 @@ export const BITS_32: TableLayout = {
   guestIndex: 0,
   levels: [
     { ...PT, indexBits: 10 },
-    { ...PD, shift: 22, indexBits: 10, bit7: 'other', tables: 16 },
+    { ...PD, shift: 22, indexBits: 10, bit7: 'other', tables: 60 },
   ],
 }
 

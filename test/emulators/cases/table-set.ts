@@ -52,6 +52,8 @@ export class TableSet {
   readonly indexes: readonly (readonly number[])[]
   /** Physical addresses that a large page of level 2 can have. */
   readonly #largePages: readonly number[]
+  readonly #byLevel: readonly (readonly Table[])[]
+  readonly #lowDataFrames: readonly number[]
   readonly #dataFrames: ReadonlySet<number>
   readonly #byAddress: ReadonlyMap<number, Table>
   readonly #places: TablePlaces
@@ -76,6 +78,7 @@ export class TableSet {
     this.dataFrames = this.#largePages.flatMap((base) =>
       this.indexes[0]!.map((page) => base + page * PAGE_BYTES),
     )
+    this.#lowDataFrames = this.dataFrames.filter((frame) => frame < BELOW_4_GIB * GIBIBYTE)
     this.#dataFrames = new Set(this.dataFrames)
     const taken = new Set(this.dataFrames)
     this.tables = levels.flatMap((level, at) =>
@@ -85,7 +88,8 @@ export class TableSet {
         return new Table(freeFrame(random, places, isLow, taken), at + 1, entryBytes)
       }),
     )
-    this.roots = this.tables.filter(({ level }) => level === levels.length)
+    this.#byLevel = levels.map((_, at) => this.tables.filter(({ level }) => level === at + 1))
+    this.roots = this.#byLevel.at(-1)!
     this.#byAddress = new Map(this.tables.map((table) => [table.address, table]))
     for (const table of this.tables) {
       for (const index of this.indexes[table.level - 1]!) {
@@ -118,6 +122,17 @@ export class TableSet {
     const far = entryBytes === 4 && level === 2 ? ((entry >> 13n) & 0xffn) << 32n : 0n
     const base = (entry & ADDRESS & ~within) | far
     return this.#dataFrames.has(Number(base | (address & within & ADDRESS)))
+  }
+
+  /** Whether a way down comes through the entry that roots have for the guest, as it can where a root is a table of another level too. */
+  leadsToGuest(path: readonly PathStep[]): boolean {
+    const { levels, guestIndex } = this.layout
+    return path.some(({ table, index }) => table.level === levels.length && index === guestIndex)
+  }
+
+  /** Whether an address lies in the memory that is the cases' alone. */
+  isOurs(physical: number): boolean {
+    return this.#places.gibibytes.includes(Math.floor(physical / GIBIBYTE))
   }
 
   #entry(random: Random, level: number): bigint {
@@ -155,7 +170,7 @@ export class TableSet {
   #largeBits(random: Random, level: number): bigint {
     const { entryBytes, levels } = this.layout
     const pat = random.percent(50) ? PAT_OF_LARGE_PAGE : 0n
-    if (!random.percent(4)) return pat
+    if (!random.percent(8)) return pat
     const first = entryBytes === 4 ? 21 : 13
     return pat | (1n << BigInt(first + random.below(levels[level - 1]!.shift - first)))
   }
@@ -165,9 +180,7 @@ export class TableSet {
     if (level === 3) return BigInt(random.pick(this.#places.gibibytes) * GIBIBYTE)
     if (entryBytes === 8)
       return BigInt(random.pick(level === 1 ? this.dataFrames : this.#largePages))
-    if (level === 1) {
-      return BigInt(random.pick(this.dataFrames.filter((frame) => frame < BELOW_4_GIB * GIBIBYTE)))
-    }
+    if (level === 1) return BigInt(random.pick(this.#lowDataFrames))
     // PSE-36: address bits 39 to 32 are bits 20 to 13 of the entry.
     const base = BigInt(random.pick(this.#largePages))
     return (base & 0xffff_ffffn) | ((base >> 32n) << 13n)
@@ -176,9 +189,7 @@ export class TableSet {
   #tableAddress(random: Random, level: number): number {
     // In entries of four bytes, a large page's entry could be taken for a page anywhere, the guest's among them.
     const isAnyLevel = this.layout.entryBytes === 8 && random.percent(1)
-    return random.pick(
-      isAnyLevel ? this.tables : this.tables.filter((table) => table.level === level - 1),
-    ).address
+    return random.pick(isAnyLevel ? this.tables : this.#byLevel[level - 2]!).address
   }
 }
 

@@ -1,11 +1,10 @@
+import { PAGE_BYTES } from '../cases/table.ts'
 import { Assembler, Register } from '../x86/assembler.ts'
 import { emitHandlers, emitRoutines } from './entries.ts'
 import { CaseField, CR2_BEFORE, Physical, Selector } from './layout.ts'
+import { CR0_BETWEEN, EFER_BETWEEN, Msr } from './registers.ts'
 
-const EFER = 0xc000_0080
-const EFER_LME = 0x100
 const CR0_NOT_PG = 0x7fff_ffff
-const CR0_PAGED = 0x8001_0031
 /** Where the type of the task-state segment's descriptor is. */
 const TASK_DESCRIPTOR_HIGH = Selector.Task + 4
 /** High half of a descriptor of a 32-bit TSS that is available, with a base below 16 MiB. */
@@ -52,7 +51,7 @@ function emitPagingOff(code: Assembler, scratch: Register): void {
 /** With paging off, the case's record and everything else is reached as it lies in memory. */
 function emitAccess(code: Assembler): void {
   emitPagingOff(code, A)
-  code.moveImmediate(32, C, EFER)
+  code.moveImmediate(32, C, Msr.Efer)
   code.load(32, A, SI, CaseField.Efer)
   code.xorRegister(32, D, D)
   code.wrmsr()
@@ -66,7 +65,7 @@ function emitAccess(code: Assembler): void {
   code.store(32, B, TASK_DESCRIPTOR_HIGH, A)
   code.moveImmediate(32, A, Selector.Task)
   code.ltr(A)
-  code.moveImmediate(32, SP, Physical.Stack + 4096)
+  code.moveImmediate(32, SP, Physical.Stack + PAGE_BYTES)
   code.pushMemory(SI, CaseField.Ss)
   code.pushImmediate(0)
   code.pushMemory(SI, CaseField.Rflags)
@@ -96,11 +95,11 @@ function emitReturn(code: Assembler, cr4: number, back: bigint): void {
   code.move(32, B, A)
   code.move(32, BP, D)
   code.move(32, DI, C)
-  code.moveImmediate(32, C, EFER)
-  code.moveImmediate(32, A, EFER_LME)
+  code.moveImmediate(32, C, Msr.Efer)
+  code.moveImmediate(32, A, EFER_BETWEEN)
   code.xorRegister(32, D, D)
   code.wrmsr()
-  code.moveImmediate(32, A, CR0_PAGED)
+  code.moveImmediate(32, A, CR0_BETWEEN)
   code.moveToControl(0, A)
   code.move(32, A, B)
   code.move(32, D, BP)

@@ -12,17 +12,12 @@ const LARGE = 0x80n
 const KEY = BigInt(GUEST_KEY) << 59n
 
 /** The entry that every root of a layout has for the guest. */
-export function guestEntry(layout: TableLayout): bigint {
-  switch (layout.name) {
-    case '5-level':
-      return BigInt(Physical.HighPml4) | ALWAYS_THERE | USER
-    case '4-level':
-      return BigInt(Physical.HighPdpt) | ALWAYS_THERE | USER
-    case 'PAE':
-      return BigInt(Physical.HighPd) | PRESENT
-    default:
-      return BigInt(Physical.HighPt) | ALWAYS_THERE | USER
-  }
+export const GUEST_ENTRY: Readonly<Record<TableLayout['name'], bigint>> = {
+  '5-level': BigInt(Physical.HighPml4) | ALWAYS_THERE | USER,
+  '4-level': BigInt(Physical.HighPdpt) | ALWAYS_THERE | USER,
+  PAE: BigInt(Physical.HighPd) | PRESENT,
+  '32-bit': BigInt(Physical.HighPt) | ALWAYS_THERE | USER,
+  '32-bit PSE': BigInt(Physical.HighPt) | ALWAYS_THERE | USER,
 }
 
 /** Writes the guest's own tables: those that it runs on between cases, and those that the cases' roots lead to. `image` begins at Physical.Header. */
@@ -52,7 +47,7 @@ function writeIdentityMap(image: Buffer, hasPml5: boolean): void {
 
 /** The guest's pages at the end of the linear addresses. */
 function writeHighPages(image: Buffer, layout: TableLayout): void {
-  writeEntry(image, Physical.Root, layout.guestIndex, guestEntry(layout))
+  writeEntry(image, Physical.Root, layout.guestIndex, GUEST_ENTRY[layout.name])
   writeEntry(image, Physical.HighPml4, 511, BigInt(Physical.HighPdpt) | ALWAYS_THERE | USER)
   writeEntry(image, Physical.HighPdpt, 511, BigInt(Physical.HighPd) | ALWAYS_THERE | USER)
   writeEntry(image, Physical.HighPd, 511, BigInt(Physical.HighPt) | ALWAYS_THERE | USER)

@@ -1,9 +1,9 @@
+import { PAGE_BYTES } from '../cases/table.ts'
 import { Assembler, Condition, Register } from '../x86/assembler.ts'
 import { emitHandlers, emitRoutines } from './entries.ts'
 import {
   CASE_BYTES,
   CaseField,
-  COMPLETED,
   CR2_BEFORE,
   dataAt,
   guestAddress,
@@ -13,16 +13,15 @@ import {
   RESULT_BYTES,
   ResultField,
   ROUTINE_BYTES,
-  Routine,
+  type Routine,
   Selector,
 } from './layout.ts'
 import { assembleLegacyCode } from './legacy.ts'
+import { Msr } from './registers.ts'
 
-const EFER = 0xc000_0080
-const PKRS = 0x6e1
-/** The port of QEMU's isa-debug-exit. */
+/** The port of QEMU's isa-debug-exit, and what the guest writes there: QEMU ends with twice that and one. */
 export const EXIT_PORT = 0xf4
-const PAGE_BYTES = 4096
+export const EXIT_VALUE = 0x10
 
 /** What the program must know of the processor that it runs on, and of its cases. */
 export interface ProgramOptions {
@@ -187,7 +186,7 @@ function emitCases(code: Assembler, options: ProgramOptions): void {
 function emitKeys(code: Assembler, { pku, pks }: ProgramOptions): void {
   code.xorRegister(32, D, D)
   if (pks) {
-    code.moveImmediate(32, C, PKRS)
+    code.moveImmediate(32, C, Msr.Pkrs)
     code.load(32, A, CASE, CaseField.Pkrs)
     code.wrmsr()
   }
@@ -201,7 +200,7 @@ function emitKeys(code: Assembler, { pku, pks }: ProgramOptions): void {
 /** Goes to a routine with the case's registers. From the write to CR3 on, only the guest's own pages are there. */
 function emitAccess(code: Assembler): void {
   code.xorRegister(32, D, D)
-  code.moveImmediate(32, C, EFER)
+  code.moveImmediate(32, C, Msr.Efer)
   code.load(32, A, CASE, CaseField.Efer)
   code.wrmsr()
   code.load(64, A, CASE, CaseField.Cr0)
@@ -242,7 +241,7 @@ function emitLegacyAccess(code: Assembler): void {
 
 /** QEMU leaves at the port, Bochs stops at XCHG BX, BX. */
 function emitEnd(code: Assembler): void {
-  code.xorRegister(32, A, A)
+  code.moveImmediate(32, A, EXIT_VALUE)
   code.out(EXIT_PORT)
   code.exchangeBxBx()
   code.label('halt')

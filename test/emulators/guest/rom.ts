@@ -1,5 +1,6 @@
 import { Assembler, Condition, Register } from '../x86/assembler.ts'
 import { Header, IMAGE_LIMIT, Physical } from './layout.ts'
+import { CR0_BETWEEN, EFER_BETWEEN, Msr } from './registers.ts'
 
 const ROM_BYTES = 0x1_0000
 const ROM_BASE = 0xffff_0000
@@ -20,9 +21,6 @@ const DESCRIPTORS: readonly bigint[] = [
 
 /** Port of the fast A20 gate. */
 const SYSTEM_CONTROL = 0x92
-const EFER = 0xc000_0080
-const EFER_LME = 0x100
-const CR0_PAGED = 0x8001_0031
 
 /** Bochs gives memory to its guest in blocks of so many bytes, in the order that they are touched. */
 const BOCHS_BLOCK = 0x2_0000
@@ -78,11 +76,11 @@ function toLongMode(): Uint8Array {
   code.moveToControl(4, A)
   code.load(32, A, B, Header.Root)
   code.moveToControl(3, A)
-  code.moveImmediate(32, C, EFER)
-  code.moveImmediate(32, A, EFER_LME)
+  code.moveImmediate(32, C, Msr.Efer)
+  code.moveImmediate(32, A, EFER_BETWEEN)
   code.xorRegister(32, D, D)
   code.wrmsr()
-  code.moveImmediate(32, A, CR0_PAGED)
+  code.moveImmediate(32, A, CR0_BETWEEN)
   code.moveToControl(0, A)
   code.jumpFar(CODE_64, 'long')
   code.bits = 64

@@ -30,9 +30,9 @@ export const BOCHS: Emulator = {
   features: FEATURES,
   places: { gibibytes: [1, 2], physicalBits: FEATURES.maxPhysicalAddressBits },
   accessedFlags: 'lazy',
-  layouts: [FOUR_LEVEL, PAE, FOUR_LEVEL, BITS_32_PSE, FOUR_LEVEL, BITS_32],
+  layouts: [FOUR_LEVEL, PAE, FOUR_LEVEL, BITS_32_PSE, FOUR_LEVEL, BITS_32, FOUR_LEVEL],
   casesPerRun: 20_000,
-  defaultCases: 120_000,
+  defaultCases: 140_000,
   run: runBochs,
 }
 
@@ -41,17 +41,17 @@ async function runBochs(image: GuestImage, directory: string): Promise<GuestMemo
   await writeFile(at('rom'), assembleRom())
   await writeFile(at('vgarom'), Buffer.alloc(512))
   await writeFile(at('image'), image.bytes)
-  await writeFile(at('bochsrc'), configuration(directory))
+  await writeFile(at('bochsrc'), configuration())
   await writeFile(at('script'), debuggerScript(image))
   await runEmulator('bochs', ['-q', '-f', 'bochsrc', '-rc', 'script'], {
     directory,
     packages: ['bochs', 'bochs-term'],
-    exitCode: 0,
+    exitCodes: [0],
   })
   return { results: await readFile(at('results')), tables: await readFile(at('tables')) }
 }
 
-function configuration(directory: string): string {
+function configuration(): string {
   const lines = [
     'cpu: model=tigerlake, ips=50000000, reset_on_triple_fault=0',
     `memory: guest=${MEMORY_MIB}, host=${HOST_MIB}`,

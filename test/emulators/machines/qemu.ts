@@ -1,5 +1,4 @@
-import { open } from 'node:fs/promises'
-import { writeFile } from 'node:fs/promises'
+import { open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { QEMU_TCG } from '@trapdoor/core'
@@ -7,7 +6,7 @@ import { QEMU_TCG } from '@trapdoor/core'
 import { BITS_32, BITS_32_PSE, FIVE_LEVEL, FOUR_LEVEL, PAE } from '../cases/table-layout.ts'
 import type { GuestImage, Span } from '../guest/image.ts'
 import { Physical } from '../guest/layout.ts'
-import { EXIT_PORT } from '../guest/program.ts'
+import { EXIT_PORT, EXIT_VALUE } from '../guest/program.ts'
 import { assembleRom } from '../guest/rom.ts'
 import type { Emulator, GuestMemory } from './emulator.ts'
 import { runEmulator } from './process.ts'
@@ -16,6 +15,11 @@ import { runEmulator } from './process.ts'
 const MEMORY_GIB = 5
 const MODULE_GIB = 662
 const MEMORY_BYTES = MEMORY_GIB * 2 ** 30
+
+/** What isa-debug-exit makes of the guest's value. */
+const EXIT_AT_PORT = 2 * EXIT_VALUE + 1
+/** A guest that triple faults ends too: the case of which it did so has no result. */
+const EXIT_AT_RESET = 0
 
 /** QEMU without hardware acceleration. Its memory is a file that both sides see. */
 export const QEMU: Emulator = {
@@ -41,7 +45,7 @@ async function runQemu(image: GuestImage, directory: string): Promise<GuestMemor
     await runEmulator('qemu-system-x86_64', qemuArguments(rom, memory), {
       directory,
       packages: ['qemu-system-x86'],
-      exitCode: 1,
+      exitCodes: [EXIT_AT_PORT, EXIT_AT_RESET],
     })
     const read = async ({ start, length }: Span): Promise<Buffer> => {
       const bytes = Buffer.alloc(length)

@@ -102,11 +102,7 @@ export class Assembler {
   /** Fills up with NOPs to an offset from the origin. */
   padTo(offset: number): void {
     if (this.size > offset) throw new RangeError(`code is ${this.size - offset} bytes too long`)
-    while (this.size < offset) this.nop()
-  }
-
-  nop(): void {
-    this.raw(0x90)
+    while (this.size < offset) this.raw(0x90)
   }
 
   cli(): void {
@@ -115,10 +111,6 @@ export class Assembler {
 
   hlt(): void {
     this.raw(0xf4)
-  }
-
-  rdmsr(): void {
-    this.raw(0x0f, 0x32)
   }
 
   wrmsr(): void {
@@ -176,12 +168,6 @@ export class Assembler {
     this.raw(0xb8 | (to & 7))
     this.#immediate32(Number(BigInt.asUintN(32, wanted)))
     this.#immediate32(Number(BigInt.asUintN(32, wanted >> 32n)))
-  }
-
-  /** MOV r32, imm32 with the address of a label. */
-  moveAddress32(to: Register, label: string): void {
-    this.raw(0xb8 | (to & 7))
-    this.#fix(label, 'absolute32')
   }
 
   /** MOV r, r. */
