@@ -38,24 +38,29 @@ export interface PermissionControls {
 export const PERMISSION_WORDS = 4
 const KINDS = 8
 
-/** Tables without protection keys that were computed before: there are as many as control bits combine. */
-const TABLES: Map<number, Int32Array> = new Map()
+/** Tables that were computed before, by control bits and keys; the oldest go first. */
+const TABLES: Map<string, Int32Array> = new Map()
+const CAPACITY = 1024
 
 /**
  * Four words for each kind of access; bit n of the 128 says whether rights n (see {@link Rights}) allow it, so that an access costs one lookup.
  * Not to be written to.
  */
 export function permissionTable(controls: PermissionControls): Int32Array {
-  if (controls.userKeys !== 0 || controls.supervisorKeys !== 0) return computePermissions(controls)
-  const key =
+  const bits =
     (controls.writeProtect ? 1 : 0) |
     (controls.noExecute ? 2 : 0) |
     (controls.smep ? 4 : 0) |
     (controls.smap ? 8 : 0) |
     (controls.alignmentCheck ? 16 : 0)
+  const key = `${bits} ${controls.userKeys} ${controls.supervisorKeys}`
   let table = TABLES.get(key)
   if (table === undefined) {
     table = computePermissions(controls)
+    for (const oldest of TABLES.keys()) {
+      if (TABLES.size < CAPACITY) break
+      TABLES.delete(oldest)
+    }
     TABLES.set(key, table)
   }
   return table
