@@ -6,6 +6,7 @@ import ruleHazards from '@trapdoor/rule-hazards'
 import scenarioLifecycle from '@trapdoor/scenario-lifecycle'
 import strategyGlobalIdentityMap from '@trapdoor/strategy-global-identity-map'
 import strategyLegacyVirtual from '@trapdoor/strategy-legacy-virtual'
+import strategyLinux from '@trapdoor/strategy-linux'
 import strategyPrivateEfiPgd from '@trapdoor/strategy-private-efi-pgd'
 import strategyVirtualAddressPassing from '@trapdoor/strategy-virtual-address-passing'
 
@@ -15,6 +16,7 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   strategyPrivateEfiPgd,
   strategyGlobalIdentityMap,
   strategyVirtualAddressPassing,
+  strategyLinux,
   firmwareSvam,
   firmwareMemoryMap,
   firmwareCpuState,

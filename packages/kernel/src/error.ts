@@ -5,6 +5,7 @@ export type KernelErrorCode =
   | 'KERNEL_NO_ROOM'
   | 'KERNEL_BAD_HAND_OFF'
   | 'KERNEL_WRONG_PHASE'
+  | 'KERNEL_WOULD_WAIT'
 
 /** The kernel was used in a way that it cannot be: what a running kernel does wrong is a {@link KernelPanic}. */
 export class KernelError extends Error {

@@ -19,6 +19,16 @@ export {
   type StrategyOption,
   StrategyRefusal,
 } from './efi/strategy.ts'
+export { EfiPgd } from './efi/pgd/efi-pgd.ts'
+export { kernelMapPagesInPgd, type PageRights } from './efi/pgd/map-pages.ts'
+export {
+  freeBootServices,
+  isBootServices,
+  reserveBootServices,
+} from './efi/regions/boot-services.ts'
+export { memattrApplyPermissions, memattrInit } from './efi/regions/memory-attributes.ts'
+export { mergeRegions } from './efi/regions/merge-regions.ts'
+export { EFI_VA_END, EFI_VA_START, TopDownPlacement } from './efi/regions/top-down.ts'
 export { efiIoremap, makeRuntimeCodeExecutable } from './efi/virtual-mode.ts'
 export { type EfiState } from './efi/efi-init.ts'
 export { KernelError, type KernelErrorCode, KernelPanic } from './error.ts'

@@ -69,6 +69,8 @@ export class Kernel {
   crashRegion: { readonly start: number; readonly end: number } | undefined
   /** Pages of page tables that setting up the runtime services took, split large pages included. */
   efiTablePages = 0
+  /** The CPU that holds efi_runtime_lock. */
+  efiRuntimeLock: Cpu | undefined
   /** Why there are no EFI runtime services, where the kernel decided so. */
   efiRefusal: string | undefined
 
@@ -107,7 +109,7 @@ export class Kernel {
       layout: options.profile.layout,
       image: this.image,
       pages1G: this.machine.features.pages1G,
-      allocateTable: () => this.#allocateTable(),
+      allocateTable: () => this.allocateTable(),
       onlineCpus: () => this.#onlineCpus,
     })
     this.roots.push({ name: 'swapper_pg_dir', root: this.tables.swapper.root })
@@ -210,6 +212,14 @@ export class Kernel {
     this.#strategy = value
   }
 
+  /** EFI runtime services are off from now on (clear_bit(EFI_RUNTIME_SERVICES, &efi.flags)): a decision of the kernel's, not its death. */
+  disableRuntimeServices(reason: string): void {
+    this.efiRefusal = reason
+    this.#strategy = undefined
+    this.print(`EFI runtime services disabled: ${reason}`)
+    this.hooks.refused.call(this, reason)
+  }
+
   /** Pages of page tables that the kernel has allocated so far, all roots together. */
   get tablePages(): number {
     return this.#tablePages
@@ -222,7 +232,7 @@ export class Kernel {
 
   /** A new, empty root of page tables. Its name appears where roots are listed. */
   newPageTable(name: string): PageTableBuilder {
-    const root = phys(this.#allocateTable() * PAGE_SIZE)
+    const root = phys(this.allocateTable() * PAGE_SIZE)
     return this.#root(name, root)
   }
 
@@ -230,6 +240,14 @@ export class Kernel {
   staticPageTable(name: string): PageTableBuilder {
     this.#tablePages++
     return this.#root(name, this.image.staticPages(1))
+  }
+
+  /** A frame for a page of page tables. Before there is an allocator it comes from the image, as level2_fixmap_pgt and its like do. */
+  allocateTable(): number {
+    this.#tablePages++
+    return this.#allocator === undefined
+      ? this.image.staticPages(1) / PAGE_SIZE
+      : this.#allocator.allocate(this.owner('page tables'))
   }
 
   /** The owner that frames used for `use` get. */
@@ -256,18 +274,12 @@ export class Kernel {
   }
 
   #root(name: string, root: PhysicalAddress): PageTableBuilder {
-    const tables = new PageTableBuilder(this.machine.memory, root, () => this.#allocateTable())
+    const tables = new PageTableBuilder(this.machine.memory, root, () => this.allocateTable(), {
+      mode: this.tables.swapper.mode,
+    })
     this.machine.memory.clearFrame(root / PAGE_SIZE)
     this.roots.push({ name, root })
     return tables
-  }
-
-  /** Before there is an allocator, tables come from the image, as level2_fixmap_pgt and its like do. */
-  #allocateTable(): number {
-    this.#tablePages++
-    return this.#allocator === undefined
-      ? this.image.staticPages(1) / PAGE_SIZE
-      : this.#allocator.allocate(this.owner('page tables'))
   }
 
   #staticSlot(): VirtualAddress {

@@ -55,13 +55,20 @@ function otherServices(context: ScenarioContext): void {
   context.call(services.updateCapsule(CAPSULE, PERSIST_ACROSS_RESET))
 }
 
-/** Two CPUs are inside the firmware at once: in, in, out, out. */
+/** Two CPUs are inside the firmware at once: in, in, out, out. Where a lock keeps the second out, it goes in when the first is out. */
 function interleavedCalls(context: ScenarioContext): void {
   const first = context.services('stack', 0).getTime()
   const second = context.services('stack', 1).getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE)
-  for (const prepared of [first, second]) prepared.call?.enter()
-  for (const prepared of [first, second]) prepared.call?.execute()
-  for (const prepared of [first, second]) prepared.call?.leave()
+  first.call?.enter()
+  if (second.call?.mayEnter === false) {
+    first.call?.execute()
+    first.call?.leave()
+    second.call.run()
+  } else {
+    second.call?.enter()
+    for (const prepared of [first, second]) prepared.call?.execute()
+    for (const prepared of [first, second]) prepared.call?.leave()
+  }
   context.record(first)
   context.record(second)
 }

@@ -1,10 +1,12 @@
 import { KernelError } from '../error.ts'
 
-/** The options that a 2.6.35 kernel with the patch understands, as far as EFI is concerned. */
+/** The options that kernels from 2.6.35 with the patch on understand, as far as EFI is concerned. */
 export interface CommandLine {
   readonly text: string
   /** `noefi`: EFI is not used at all. */
   readonly noefi: boolean
+  /** The words of `efi=`, such as `debug` and `noruntime`. */
+  readonly efi: ReadonlySet<string>
   /** `virtefi`: SetVirtualAddressMap and virtual mode, as before the patch. */
   readonly virtefi: boolean
   /** `add_efi_memmap`: the EFI memory map is added to the e820 map. */
@@ -25,6 +27,9 @@ export function parseCommandLine(text: string): CommandLine {
   return {
     text: words.join(' '),
     noefi: words.includes('noefi'),
+    efi: new Set(
+      words.filter((word) => word.startsWith('efi=')).flatMap((word) => word.slice(4).split(',')),
+    ),
     virtefi: words.includes('virtefi'),
     addEfiMemmap: words.includes('add_efi_memmap'),
     crashKernelBytes: crash === undefined ? 0 : parseSize(crash),

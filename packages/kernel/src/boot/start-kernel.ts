@@ -111,6 +111,7 @@ function setupArch(kernel: Kernel): void {
   for (const range of reserved) {
     kernel.allocator.reserve(Math.floor(range.start / PAGE_SIZE), Math.ceil(range.end / PAGE_SIZE))
   }
+  if (kernel.efi !== undefined) kernel.strategy?.instance.reserve?.(kernel)
   kernel.enterPhase('init_memory_mapping')
   tables.mapMemory(endOfRam(kernel.e820, 2 ** 32), endOfRam(kernel.e820))
   reserveCrashKernel(kernel)
@@ -178,9 +179,10 @@ function reserveEarly(kernel: Kernel): { start: number; end: number }[] {
 
 /** The strategy that the command line and the loader leave: none with `noefi` or without EFI, the virtual one with `virtefi`, else the physical one if there is one. */
 function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
-  const { commandLine, bootParams, profile } = kernel
-  if (commandLine.noefi || bootParams.efi === undefined) {
-    kernel.efiRefusal = commandLine.noefi ? 'noefi on the command line' : 'not booted by EFI'
+  const { commandLine, profile } = kernel
+  const refusal = whyWithoutRuntimeServices(kernel)
+  if (refusal !== undefined) {
+    kernel.efiRefusal = refusal
     kernel.hooks.refused.call(kernel, kernel.efiRefusal)
     return undefined
   }
@@ -195,6 +197,13 @@ function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
     })
   }
   return { definition: choice.definition, instance: createStrategy(choice) }
+}
+
+function whyWithoutRuntimeServices({ commandLine, bootParams }: Kernel): string | undefined {
+  if (bootParams.efi === undefined) return 'not booted by EFI'
+  if (commandLine.noefi) return 'noefi on the command line'
+  if (commandLine.efi.has('noruntime')) return 'efi=noruntime on the command line'
+  return undefined
 }
 
 /** reserve_crashkernel(): the lowest free range below 896 MiB; without one the kernel says so and boots on. */
@@ -270,9 +279,6 @@ function setUpRuntimeServices(kernel: Kernel): void {
     makeRuntimeCodeExecutable(kernel, map)
   } catch (error) {
     if (!(error instanceof StrategyRefusal)) throw error
-    kernel.efiRefusal = error.message
-    kernel.strategy = undefined
-    kernel.print(`EFI runtime services disabled: ${error.message}`)
-    kernel.hooks.refused.call(kernel, error.message)
+    kernel.disableRuntimeServices(error.message)
   }
 }

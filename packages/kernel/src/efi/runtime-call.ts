@@ -14,6 +14,10 @@ import { physicalFunction, virtualFunction } from './efi-init.ts'
 export interface CallPath {
   enter?(call: RuntimeCall): void
   leave?(call: RuntimeCall): void
+  /** What the call returns in place of the firmware that a page fault has stopped; undefined where the fault kills the kernel. */
+  recover?(call: RuntimeCall, fault: PageFault): bigint | undefined
+  /** Whether calls wait for one another. */
+  readonly serialised?: boolean
 }
 
 /** A page that the firmware touched. */
@@ -85,9 +89,22 @@ export class RuntimeCall {
     this.#nmi = { accesses, handler }
   }
 
-  /** The strategy's prolog. */
+  /** Whether {@link enter} need not wait for another CPU's call to be left. */
+  get mayEnter(): boolean {
+    return this.#path.serialised !== true || this.kernel.efiRuntimeLock === undefined
+  }
+
+  /** The strategy's prolog. Throws KERNEL_WOULD_WAIT where {@link mayEnter} is false. */
   enter(): void {
+    if (!this.mayEnter) {
+      throw new KernelError('KERNEL_WOULD_WAIT', {
+        expected: `efi_runtime_lock to be free for CPU ${this.cpu.id}`,
+        found: `CPU ${this.kernel.efiRuntimeLock?.id} inside a runtime call`,
+        hint: 'ask mayEnter, and let the other CPU leave its call first',
+      })
+    }
     this.#step('prepared', 'entered')
+    if (this.#path.serialised === true) this.kernel.efiRuntimeLock = this.cpu
     this.#path.enter?.(this)
     this.kernel.hooks.callEntered.call(this)
   }
@@ -101,7 +118,16 @@ export class RuntimeCall {
     cpu.touchRecorder = (frame, access, at) => {
       this.#touched(frame, access, at)
     }
-    this.#status = cpu.call(address, ...this.args)
+    const { rsp } = cpu
+    try {
+      this.#status = cpu.call(address, ...this.args)
+    } catch (error) {
+      const status = error instanceof PageFault ? this.#path.recover?.(this, error) : undefined
+      if (status === undefined) throw error
+      cpu.abandonCalls()
+      cpu.rsp = rsp
+      this.#status = status
+    }
     cpu.touchRecorder = undefined
     if (interruptsOff && cpu.interruptFlag) {
       this.kernel.print(`timer interrupt inside ${this.service}, which ran with interrupts off`)
@@ -115,6 +141,7 @@ export class RuntimeCall {
   leave(): void {
     this.#step('returned', 'left')
     this.#path.leave?.(this)
+    if (this.#path.serialised === true) this.kernel.efiRuntimeLock = undefined
     this.kernel.hooks.callLeft.call(this)
   }
 

@@ -1,4 +1,4 @@
-import type { Cpu } from '@trapdoor/core'
+import type { Cpu, PageFault } from '@trapdoor/core'
 import type { MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
 import type { RuntimeCall } from './runtime-call.ts'
@@ -20,10 +20,17 @@ export interface EfiHandOver {
  * called at its physical addresses on whatever page tables the current task has.
  */
 export interface PageTableStrategy {
-  /** Builds what calls need. It runs once in phase `efi`, after the page allocator is up and before any process runs. */
+  /** Calls wait for one another (efi_runtime_lock, Linux 3.16 and later). */
+  readonly serialised?: boolean
+  /** What must not be handed out, in setup_arch(): the map has been read, and nothing is allocated yet. */
+  reserve?(kernel: Kernel): void
+  /**
+   * Builds what calls need, and may take firmware into virtual mode. It runs once in phase `efi`, after the page allocator is up and before any process runs.
+   */
   setup?(kernel: Kernel): void
   /**
-   * The map for SetVirtualAddressMap, which the kernel then calls in the early physical mode. Left out, firmware stays in physical mode for ever.
+   * The map for SetVirtualAddressMap, which the kernel then calls in the early physical mode. Left out, firmware stays in physical mode for ever, but for what
+   * {@link setup} does.
    */
   virtualMap?(kernel: Kernel): readonly MemoryDescriptor[]
   /**
@@ -35,6 +42,8 @@ export interface PageTableStrategy {
   enter?(call: RuntimeCall): void
   /** What happens after its last. */
   leave?(call: RuntimeCall): void
+  /** What the call returns in place of the firmware that a page fault has stopped; undefined where the fault kills the kernel. {@link leave} follows. */
+  recover?(call: RuntimeCall, fault: PageFault): bigint | undefined
   /** What the next kernel gets through kexec, beside the tables' addresses. */
   handOver?(kernel: Kernel): EfiHandOver | undefined
   /**

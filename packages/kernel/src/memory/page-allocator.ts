@@ -22,11 +22,13 @@ const ZONE_DMA_END = 0x1000
  */
 export class PageAllocator {
   readonly #memory: PhysicalMemory
+  readonly #ram: readonly Readonly<FrameRange>[]
   #free: FrameRange[]
 
   /** `ranges` in ascending order, in frames, without what is reserved. */
   constructor(memory: PhysicalMemory, ranges: readonly FrameRange[]) {
     this.#memory = memory
+    this.#ram = ranges.map((range) => ({ ...range }))
     this.#free = ranges.map((range) => ({ ...range }))
   }
 
@@ -76,6 +78,20 @@ export class PageAllocator {
     })
   }
 
+  /** Whether any RAM from frame `start` up to `end` (exclusive) is taken already (memblock_is_region_reserved()). */
+  isReserved(start: number, end: number): boolean {
+    return framesWithin(this.#free, start, end) < framesWithin(this.#ram, start, end)
+  }
+
+  /** Gives frames back, those that are RAM (memblock_free_late()). They keep their owner until somebody else gets them. */
+  release(start: number, end: number): void {
+    const back = this.#ram
+      .map((ram) => ({ start: Math.max(ram.start, start), end: Math.min(ram.end, end) }))
+      .filter((range) => range.start < range.end)
+    this.reserve(start, end)
+    this.#free = [...this.#free, ...back].toSorted((a, b) => a.start - b.start)
+  }
+
   #find(count: number, align: number, from: number, below: number): number | undefined {
     for (const range of this.#free) {
       const start = Math.ceil(Math.max(range.start, from) / align) * align
@@ -83,4 +99,12 @@ export class PageAllocator {
     }
     return undefined
   }
+}
+
+/** How many frames of `ranges` lie from `start` up to `end` (exclusive). */
+function framesWithin(ranges: readonly Readonly<FrameRange>[], start: number, end: number): number {
+  return ranges.reduce(
+    (sum, range) => sum + Math.max(0, Math.min(range.end, end) - Math.max(range.start, start)),
+    0,
+  )
 }

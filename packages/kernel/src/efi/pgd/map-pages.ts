@@ -1,0 +1,93 @@
+import {
+  type Cpu,
+  Entry,
+  mappedRanges,
+  PAGE_SIZE_1G,
+  PAGE_SIZE_2M,
+  type PageTableBuilder,
+  phys,
+  virt,
+} from '@trapdoor/core'
+
+/** What kernel_map_pages_in_pgd() is asked for beside the addresses. */
+export interface PageRights {
+  readonly writable: boolean
+  readonly executable: boolean
+  readonly cacheDisable: boolean
+}
+
+/**
+ * kernel_map_pages_in_pgd() (arch/x86/mm/pageattr.c): what is not mapped yet is, with the largest pages; of what is mapped already the rights change, and nothing else. Addresses
+ * and sizes in bytes.
+ */
+export function kernelMapPagesInPgd(
+  cpu: Cpu,
+  tables: PageTableBuilder,
+  range: { readonly virtual: bigint; readonly physical: number; readonly bytes: number },
+  rights: PageRights,
+): void {
+  const largestPage = cpu.machine.features.pages1G ? PAGE_SIZE_1G : PAGE_SIZE_2M
+  const options = { ...rights, largestPage }
+  const { virtual, physical, bytes } = range
+  // Nearly always nothing is there yet.
+  if (tables.tryMapRange(virt(virtual), phys(physical), bytes, options).ok) return
+  const end = virtual + BigInt(bytes)
+  const mapHole = (from: bigint, to: bigint): void => {
+    if (to <= from) return
+    const offset = Number(from - virtual)
+    tables.mapRange(virt(from), phys(physical + offset), Number(to - from), options)
+  }
+  let next = virtual
+  for (const mapped of presentRanges(cpu, tables, virtual, end)) {
+    mapHole(next, mapped.start)
+    next = mapped.end
+    if (!mapped.isAlike(rights)) changeRights(tables, mapped, rights)
+  }
+  mapHole(next, end)
+}
+
+interface PresentRange {
+  readonly start: bigint
+  readonly end: bigint
+  isAlike(rights: PageRights): boolean
+}
+
+/** What is mapped from `start` up to `end`, cut to these. */
+function presentRanges(
+  cpu: Cpu,
+  tables: PageTableBuilder,
+  start: bigint,
+  end: bigint,
+): PresentRange[] {
+  const shift = BigInt(12 + 9 * (tables.mode.levels.length - 1))
+  const index = (address: bigint): number => Number((address >> shift) & 511n)
+  const context = { ...cpu.translationContext(tables.root), mode: tables.mode }
+  const { ranges } = mappedRanges(context, index(start), index(end - 1n) + 1)
+  return ranges
+    .map((each) => ({
+      each,
+      from: BigInt(each.start),
+      to: BigInt(each.start) + BigInt(each.bytes),
+    }))
+    .filter(({ from, to }) => from < end && start < to)
+    .map(({ each, from, to }) => ({
+      start: from > start ? from : start,
+      end: to < end ? to : end,
+      isAlike: (rights) =>
+        each.writable === rights.writable &&
+        each.executable === rights.executable &&
+        (each.patIndex !== 0) === rights.cacheDisable,
+    }))
+}
+
+function changeRights(
+  tables: PageTableBuilder,
+  { start, end }: PresentRange,
+  { writable, executable, cacheDisable }: PageRights,
+): void {
+  tables.changeRange(virt(start), Number(end - start), (low, high) => [
+    (writable ? low | Entry.Writable : low & ~Entry.Writable) |
+      (cacheDisable ? Entry.CacheDisable : 0),
+    executable ? high & ~Entry.NoExecuteHigh : high | Entry.NoExecuteHigh,
+  ])
+}

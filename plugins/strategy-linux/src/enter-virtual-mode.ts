@@ -1,0 +1,281 @@
+import { type Cpu, Cr4, MachineReset, PAGE_SIZE, type PageFault, phys } from '@trapdoor/core'
+import {
+  EfiPgd,
+  EfiServices,
+  type EfiHandOver,
+  freeBootServices,
+  isBootServices,
+  type Kernel,
+  KernelPanic,
+  type KernelVariable,
+  memattrApplyPermissions,
+  memattrInit,
+  mergeRegions,
+  type PageTableStrategy,
+  reserveBootServices,
+  RuntimeCall,
+  StrategyRefusal,
+  TopDownPlacement,
+} from '@trapdoor/kernel'
+import {
+  descriptorEnd,
+  efiStatusName,
+  EfiStatus,
+  encodeMemoryMap,
+  isRuntime,
+  type MemoryAttributesTable,
+  type MemoryDescriptor,
+  MemoryType,
+  VariableAttribute,
+} from '@trapdoor/uefi'
+import type { LinuxVersion } from './version.ts'
+
+/** EFI_DUMMY_GUID and the name of the variable that makes firmware collect its garbage (arch/x86/platform/efi/quirks.c). */
+const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
+/** Faults below are taken for the kernel's own (efi_crash_gracefully_on_page_fault()). */
+const LAST_NULL_PAGE_BYTE = 0xfffn
+
+/** efi_enter_virtual_mode() and the calls after it, as Linux has had them since 3.14; what changed from version to version is in {@link LinuxVersion}. */
+export class EfiVirtualMode implements PageTableStrategy {
+  readonly serialised = true
+  readonly #version: LinuxVersion
+  #pgd: EfiPgd | undefined
+  #memoryAttributes: MemoryAttributesTable | undefined
+  /** efi_scratch.prev_cr3, later efi_prev_mm. */
+  #previousCr3: KernelVariable | undefined
+  #savedFlag: KernelVariable | undefined
+  /** Whether calls go through efi_rts_wq, where faults are recovered from. */
+  #queued = false
+
+  constructor(version: LinuxVersion) {
+    this.#version = version
+  }
+
+  /** setup_arch(): efi_memattr_init(), efi_reserve_boot_services(). */
+  reserve(kernel: Kernel): void {
+    const efi = kernel.requireEfi
+    if (this.#version.tighten === 'memory-attributes-table') {
+      this.#memoryAttributes = memattrInit(kernel)
+    }
+    efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
+  }
+
+  /** __efi_enter_virtual_mode(). */
+  setup(kernel: Kernel): void {
+    const version = this.#version
+    const efi = kernel.requireEfi
+    const pgd = this.#allocatePageTables(kernel)
+    const map = this.#mapRegions(kernel, mergeRegions(efi.memoryMap))
+    const pages = newMemmapPages(map.length, efi.info.memdescSize)
+    const memmap = kernel.allocatePages('EFI memory map', pages)
+    const bytes = encodeMemoryMap(map, efi.info.memdescSize)
+    kernel.bootCpu.writeBytes(kernel.tables.directMapAddress(memmap), bytes)
+    pgd.setupPageTables(memmap, pages, version.page0)
+    this.#sync()
+
+    const status = this.#setVirtualAddressMap(kernel, memmap, bytes.length)
+    if (status !== EfiStatus.SUCCESS) this.#switchFailed(status)
+    efi.memoryMap = map
+    efi.systab = virtualSystab(map, efi.info.systab)
+    efi.virtualMode = true
+
+    const preserve = kernel.commandLine.efi.has('debug')
+    if (!preserve) {
+      const unmap =
+        version.freedBootServices === 'unmapped'
+          ? (descriptor: MemoryDescriptor): void => pgd.unmapRegion(descriptor)
+          : undefined
+      const kept = freeBootServices(kernel, map, unmap)
+      if (unmap !== undefined) efi.memoryMap = kept
+    }
+    this.#updateMappings(kernel)
+    // Not through the queue: a fault in here is nobody's to recover from.
+    new EfiServices(kernel, kernel.bootCpu, 'kmalloc')
+      .setVariable(DUMMY.name, DUMMY.guid, DUMMY_ATTRIBUTES, new Uint8Array(0))
+      .run()
+    this.#queued = true
+  }
+
+  /** efi_sync_low_kernel_mappings() and the switch. */
+  enter({ cpu }: RuntimeCall): void {
+    this.#sync()
+    this.#savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
+    if (this.#version.interrupts === 'off') cpu.interruptFlag = false
+    this.#switchTo(cpu)
+  }
+
+  /** The way back, and efi_call_virt_check_flags(). */
+  leave({ cpu, kernel, service }: RuntimeCall): void {
+    const interruptFlag = this.#savedFlag!.read(cpu) !== 0n
+    if (this.#version.interrupts === 'on' && cpu.interruptFlag !== interruptFlag) {
+      kernel.print(`[Firmware Bug]: IRQ flags corrupted by EFI ${service}`)
+    }
+    this.#switchBack(cpu)
+    cpu.interruptFlag = interruptFlag
+  }
+
+  /** efi_crash_gracefully_on_page_fault(). */
+  recover({ kernel, service }: RuntimeCall, fault: PageFault): bigint | undefined {
+    if (this.#version.faultRecovery === 'none' || !this.#queued) return undefined
+    if (fault.address <= LAST_NULL_PAGE_BYTE) return undefined
+    kernel.print(
+      `[Firmware Bug]: Page fault caused by firmware at PA: 0x${fault.address.toString(16)}`,
+    )
+    if (service === 'ResetSystem') {
+      kernel.print('efi_reset_system() buggy! Reboot through BIOS')
+      throw new MachineReset('warm')
+    }
+    kernel.disableRuntimeServices(
+      `firmware faulted in ${service}: froze efi_rts_wq and disabled EFI Runtime Services`,
+    )
+    return EfiStatus.ABORTED
+  }
+
+  /** efi_runtime_map_copy() and SETUP_EFI: what kexec-tools passes on. */
+  handOver(kernel: Kernel): EfiHandOver {
+    const efi = kernel.requireEfi
+    return {
+      vendor: Number(efi.vendorAddress),
+      runtime: Number(efi.runtimeAddress),
+      configurationTable: Number(efi.configurationTableAddress),
+      memoryMap: efi.memoryMap,
+    }
+  }
+
+  /** kexec_enter_virtual_mode(): every region where it was; SetVirtualAddressMap is not called, and the memory attributes table not applied. */
+  takeOver(kernel: Kernel): void {
+    const efi = kernel.requireEfi
+    const { memoryMap } = efi
+    const pgd = this.#allocatePageTables(kernel)
+    for (const descriptor of memoryMap) {
+      const executable = this.#isExecutable(descriptor)
+      if (this.#version.kexecRegions === 'virtual-and-identity') {
+        pgd.mapRegion(descriptor, BigInt(descriptor.physicalStart), executable)
+      }
+      pgd.mapRegion(descriptor, descriptor.virtualStart, executable)
+    }
+    const pages = Math.ceil(efi.info.memmapSize / PAGE_SIZE)
+    const memmap = phys(Math.floor(efi.info.memmap / PAGE_SIZE) * PAGE_SIZE)
+    pgd.setupPageTables(memmap, pages, this.#version.page0)
+    this.#sync()
+    efi.systab = virtualSystab(memoryMap, efi.info.systab)
+    this.#queued = true
+  }
+
+  /** efi_alloc_page_tables(). */
+  #allocatePageTables(kernel: Kernel): EfiPgd {
+    this.#previousCr3 = kernel.variable({ perCpu: false })
+    this.#savedFlag = kernel.variable({ perCpu: false })
+    this.#pgd =
+      this.#version.pageTable === 'efi_pgd' ? EfiPgd.own(kernel) : EfiPgd.trampoline(kernel)
+    return this.#pgd
+  }
+
+  /** efi_map_regions(): each region 1:1 and at its virtual address. Returns the map that firmware gets. */
+  #mapRegions(kernel: Kernel, regions: readonly MemoryDescriptor[]): MemoryDescriptor[] {
+    const placement = new TopDownPlacement()
+    const inOrder = this.#version.iteration === 'reverse' ? regions.toReversed() : regions
+    return inOrder
+      .filter((region) => (isRuntime(region) || isBootServices(region)) && region.numberOfPages > 0)
+      .map((region) => {
+        const executable = this.#isExecutable(region)
+        this.#pgd!.mapRegion(region, BigInt(region.physicalStart), executable)
+        const virtualStart = placement.place(region)
+        if (virtualStart === undefined) {
+          kernel.print('efi: VA address range overflow!')
+          return region
+        }
+        this.#pgd!.mapRegion(region, virtualStart, executable)
+        return { ...region, virtualStart }
+      })
+  }
+
+  #isExecutable({ type }: MemoryDescriptor): boolean {
+    return (
+      this.#version.executable === 'everything' ||
+      type === MemoryType.BootServicesCode ||
+      type === MemoryType.RuntimeServicesCode
+    )
+  }
+
+  /** efi_set_virtual_address_map(): the function by its physical address, both mappings live, interrupts off. */
+  #setVirtualAddressMap(kernel: Kernel, memmap: number, bytes: number): bigint {
+    const efi = kernel.requireEfi
+    const { memdescSize, memdescVersion } = efi.info
+    const args = [bytes, memdescSize, memdescVersion, memmap].map(BigInt)
+    let interruptFlag = false
+    return new RuntimeCall(kernel, kernel.bootCpu, 'SetVirtualAddressMap', args, {
+      path: {
+        enter: ({ cpu }) => {
+          interruptFlag = cpu.interruptFlag
+          cpu.interruptFlag = false
+          this.#switchTo(cpu)
+        },
+        leave: ({ cpu }) => {
+          this.#switchBack(cpu)
+          cpu.interruptFlag = interruptFlag
+        },
+      },
+      functionAddress: () => efi.setVirtualAddressMap,
+    }).run()
+  }
+
+  #switchFailed(status: bigint): never {
+    const message = `Unable to switch EFI into virtual mode (status=${status.toString(16)}, ${efiStatusName(status)})`
+    if (this.#version.svamFailure === 'panic') throw new KernelPanic(`EFI: ${message}`)
+    throw new StrategyRefusal(message)
+  }
+
+  /** efi_runtime_update_mappings(). */
+  #updateMappings(kernel: Kernel): void {
+    const table = this.#memoryAttributes
+    if (table === undefined) return
+    memattrApplyPermissions(kernel, table, (entry, rights) => {
+      this.#pgd!.updateMappings(entry, rights)
+    })
+  }
+
+  #sync(): void {
+    if (this.#version.pageTable === 'efi_pgd') this.#pgd!.syncLowKernelMappings()
+    else this.#pgd!.syncTrampoline()
+  }
+
+  #switchTo(cpu: Cpu): void {
+    this.#previousCr3!.write(cpu, BigInt(cpu.cr3))
+    cpu.writeCr3(this.#pgd!.root)
+  }
+
+  #switchBack(cpu: Cpu): void {
+    cpu.writeCr3(Number(this.#previousCr3!.read(cpu)))
+    if (this.#version.leave === 'cr3') return
+    cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
+    cpu.writeCr4(cpu.cr4 | Cr4.PGE)
+  }
+}
+
+const DUMMY_ATTRIBUTES =
+  VariableAttribute.NON_VOLATILE |
+  VariableAttribute.BOOTSERVICE_ACCESS |
+  VariableAttribute.RUNTIME_ACCESS
+
+/** Pages of the map that realloc_pages() ends with: it starts with two, and doubles when they are full, but counts only half of them. */
+function newMemmapPages(count: number, descriptorSize: number): number {
+  let left = 0
+  let shift = 0
+  for (let index = 0; index < count; index++) {
+    if (left < descriptorSize) left += PAGE_SIZE << shift++
+    left -= descriptorSize
+  }
+  return 1 << shift
+}
+
+/** efi_lookup_mapped_addr() of the system table. */
+function virtualSystab(map: readonly MemoryDescriptor[], systab: number): bigint {
+  const region = map.find(
+    (each) => isRuntime(each) && each.physicalStart <= systab && systab < descriptorEnd(each),
+  )
+  if (region === undefined) {
+    throw new StrategyRefusal('no runtime region holds the EFI system table')
+  }
+  return region.virtualStart + BigInt(systab - region.physicalStart)
+}

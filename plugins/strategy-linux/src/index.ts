@@ -1,0 +1,14 @@
+import { definePlugin, type Plugin } from '@trapdoor/harness'
+import { topDownForward } from './t1-top-down-forward.ts'
+import { topDownReverse } from './t2-top-down-reverse.ts'
+import { ownPgd } from './t3-own-pgd.ts'
+import { efiMm } from './t4-efi-mm.ts'
+import { modern } from './t5-modern.ts'
+
+const plugin: Plugin = definePlugin({
+  name: '@trapdoor/strategy-linux',
+  apiVersion: 1,
+  strategies: [topDownForward, topDownReverse, ownPgd, efiMm, modern],
+})
+
+export default plugin

@@ -1,0 +1,32 @@
+import type { StrategyDefinition } from '@trapdoor/kernel'
+import { EfiVirtualMode } from './enter-virtual-mode.ts'
+import type { LinuxVersion } from './version.ts'
+
+/** Linux 3.14. */
+export const LINUX_3_14: LinuxVersion = {
+  pageTable: 'trampoline_pgd',
+  iteration: 'forward',
+  executable: 'everything',
+  page0: 'unmapped',
+  sharedBootServices: 'forget',
+  freedBootServices: 'mapped',
+  tighten: 'none',
+  svamFailure: 'panic',
+  interrupts: 'off',
+  leave: 'cr3-and-flush',
+  faultRecovery: 'none',
+  kexecRegions: 'virtual',
+}
+
+/** T1: regions get addresses from −4 GiB downwards in the order of the map, and calls run on the table that wakes up the other CPUs. */
+export const topDownForward: StrategyDefinition = {
+  name: 'linux-3.14',
+  title: 'T1: addresses from −4 GiB downwards in map order, on trampoline_pgd (Linux 3.14 to 4.2)',
+  mode: 'virtual',
+  sources: [
+    'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_map_region(), efi_sync_low_kernel_mappings()',
+    'Linux 3.14 arch/x86/platform/efi/efi.c: efi_map_regions(), kexec_enter_virtual_mode()',
+    'Linux 3.14 arch/x86/platform/efi/efi_stub_64.S: SWITCH_PGT, RESTORE_PGT',
+  ],
+  create: () => new EfiVirtualMode(LINUX_3_14),
+}

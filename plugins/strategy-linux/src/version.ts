@@ -1,0 +1,29 @@
+/** What one version of Linux does differently from another in efi_enter_virtual_mode() and in its calls. */
+export interface LinuxVersion {
+  /** The root that firmware runs under. */
+  readonly pageTable: 'trampoline_pgd' | 'efi_pgd'
+  /** The order in which efi_map_regions() goes through the map. */
+  readonly iteration: 'forward' | 'reverse'
+  /** Whether data is executable like code: no NX before 5.6. */
+  readonly executable: 'everything' | 'code'
+  /** How page 0 is mapped 1:1 (4.10 and later). */
+  readonly page0: 'unmapped' | 'executable' | 'no-execute'
+  /**
+   * What happens to boot-services memory that is not this function's to free: left out of the map, or marked with EFI_MEMORY_RUNTIME (4.6 and later).
+   */
+  readonly sharedBootServices: 'forget' | 'mark'
+  /** Whether the EFI tables keep boot-services memory mapped after it was freed. */
+  readonly freedBootServices: 'mapped' | 'unmapped'
+  /** Whether the memory attributes table is applied (4.11 and later). */
+  readonly tighten: 'none' | 'memory-attributes-table'
+  /** What follows when SetVirtualAddressMap fails. */
+  readonly svamFailure: 'panic' | 'disable'
+  /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.6), on under a semaphore. */
+  readonly interrupts: 'off' | 'on'
+  /** What is done on the way back beside the write to CR3. */
+  readonly leave: 'cr3' | 'cr3-and-flush'
+  /** Whether a page fault in firmware stops only the call (4.20 and later). */
+  readonly faultRecovery: 'none' | 'abort-call'
+  /** Where the regions of the kernel before are mapped after kexec. */
+  readonly kexecRegions: 'virtual' | 'virtual-and-identity'
+}
