@@ -7,6 +7,7 @@ import { addInspectCommand } from './commands/inspect.ts'
 import { addListCommand } from './commands/list.ts'
 import { addRunCommand } from './commands/run.ts'
 import { addShowCommand } from './commands/show.ts'
+import { addVerifyCommand } from './commands/verify.ts'
 import { formatError } from './error-text.ts'
 import { ExitCode } from './exit-code.ts'
 import type { CliIo } from './io.ts'
@@ -66,6 +67,7 @@ function createProgram(io: CliIo, finish: (code: number) => void): Command {
   addExplainCommand(program, io, finish)
   addCompareCommand(program, io, finish)
   addInspectCommand(program, io, finish)
+  addVerifyCommand(program, io, finish)
   addListCommand(program, io, finish)
   addShowCommand(program, io, finish)
   addInitCommand(program, io, finish)

@@ -10,6 +10,7 @@ import { type LaidOutMachine, layOutMachine } from './power-on.ts'
 import { applyQuirks } from './quirk/apply-quirks.ts'
 import type { Quirk } from './quirk/quirk.ts'
 import { keepOverReset } from './reset.ts'
+import type { MemoryAttributesPlace } from './tables/memory-attributes.ts'
 
 /** What makes a firmware variant. */
 export interface FirmwareOptions {
@@ -22,6 +23,11 @@ export interface FirmwareOptions {
   readonly features?: CpuFeatures
   /** Default 1. */
   readonly cpus?: number
+  /**
+   * The memory attributes table (UEFI 2.10, 4.6.4): by default one that says where the images' code is; `none`; or that of a captured machine, in which case images go where
+   * it has code with data behind.
+   */
+  readonly memoryAttributesTable?: 'none' | MemoryAttributesPlace
 }
 
 /** A machine as the firmware hands it to a boot loader, which gets nothing else. */

@@ -1,3 +1,4 @@
+export { type MemoryAttributesPlace } from './tables/memory-attributes.ts'
 export {
   FirmwareDeadLoop,
   FirmwareError,

@@ -8,6 +8,7 @@ import {
   type RuntimeServiceName,
 } from '@trapdoor/uefi'
 import { type ImagePlacement, RuntimeImage } from './layout/image.ts'
+import { IMAGE_PAGES } from './layout/image-layout.ts'
 import { buildIdentityMap, mtrrsOf, ownFrames } from './layout/machine-memory.ts'
 import { RegionAllocator } from './layout/region-allocator.ts'
 import type { FirmwareHooks } from './quirk/hooks.ts'
@@ -30,6 +31,12 @@ import {
 import { createSetup } from './setup.ts'
 import { encodeAcpi } from './tables/acpi.ts'
 import { placeTables, type TablePlaces, writeTables } from './tables/efi-tables.ts'
+import {
+  describeSections,
+  encodeMemoryAttributes,
+  imagePlaces,
+  type MemoryAttributesPlace,
+} from './tables/memory-attributes.ts'
 import { encodeSmbios } from './tables/smbios.ts'
 
 /** A machine that a loader can be started on, and where things are in it. */
@@ -62,6 +69,7 @@ export function layOutMachine(
     readonly memoryMap: readonly MemoryDescriptor[]
     readonly features?: CpuFeatures
     readonly cpus?: number
+    readonly memoryAttributesTable?: 'none' | MemoryAttributesPlace
   },
   reported: readonly MemoryDescriptor[],
   hooks: FirmwareHooks,
@@ -78,9 +86,17 @@ export function layOutMachine(
   const bootPage = bootPool(PAGE_SIZE, 'the boot services table')
   const tablePage = runtimePool(1, 'the EFI tables')
   const places = placeTables(tablePage, bootPage)
-  const images = DRIVERS.map(({ name }) => {
-    const base = allocator.allocate([MemoryType.RuntimeServicesCode], 1, `image ${name}`)
-    machine.memory.owners.set(base / PAGE_SIZE, base / PAGE_SIZE + 1, { kind: 'firmware', name })
+  const { memoryAttributesTable } = options
+  const bases =
+    typeof memoryAttributesTable === 'object'
+      ? imagePlaces(memoryAttributesTable.entries, DRIVERS.length)
+      : DRIVERS.map(({ name }) =>
+          allocator.allocate([MemoryType.RuntimeServicesCode], IMAGE_PAGES, `image ${name}`),
+        )
+  const images = DRIVERS.map(({ name }, index) => {
+    const base = bases[index]!
+    const frame = base / PAGE_SIZE
+    machine.memory.owners.set(frame, frame + IMAGE_PAGES, { kind: 'firmware', name })
     return new RuntimeImage(name, base, machine, hooks)
   })
   for (const [index, driver] of DRIVERS.entries()) {
@@ -92,6 +108,12 @@ export function layOutMachine(
   const configTables = placeVendorTables(machine, allocator, tablePage)
   const setup = createSetup({ machine, allocator, images, reported, configTables })
   hooks.powerOn.call(setup)
+  if (memoryAttributesTable !== 'none') {
+    const table = memoryAttributesTable ?? describeSections(reported, setup.codePages(), bootPool)
+    const entries = hooks.memoryAttributes.call(table.entries)
+    machine.memory.write(table.address, encodeMemoryAttributes(entries))
+    configTables.set(Guid.MEMORY_ATTRIBUTES_TABLE, table.address)
+  }
 
   const map = bootPool(reportedMapBytes(reported), 'the memory map')
   machine.memory.write(map, encodeReportedMap(reported, FIRST_MAP_KEY))
@@ -167,7 +189,7 @@ function placeVendorTables(
 
 function bootCode(allocator: RegionAllocator): number {
   const types = [MemoryType.BootServicesCode, MemoryType.BootServicesData]
-  return allocator.allocate(types, 1, 'image DxeCore')
+  return allocator.allocate(types, IMAGE_PAGES, 'image DxeCore')
 }
 
 /** The CPUs in long mode on identity tables, the boot CPU with interrupts on and a stack, as UEFI 2.10, 2.3.4 says. */

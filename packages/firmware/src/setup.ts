@@ -6,15 +6,16 @@ import type { RegionAllocator } from './layout/region-allocator.ts'
 import { FirmwareCall } from './quirk/firmware-call.ts'
 import type { FirmwareSetup } from './quirk/firmware-setup.ts'
 
-/** The setup that quirks get at power-on, over a machine that is being laid out. */
+/** The setup that quirks get at power-on, over a machine that is being laid out, and the frames that code was put into. */
 export function createSetup(build: {
   machine: Machine
   allocator: RegionAllocator
   images: readonly RuntimeImage[]
   reported: readonly MemoryDescriptor[]
   configTables: Map<string, number>
-}): FirmwareSetup {
+}): FirmwareSetup & { readonly codePages: () => ReadonlySet<number> } {
   const { machine, allocator, images, reported, configTables } = build
+  const codePages = new Set(images.map(({ base }) => base / PAGE_SIZE))
   const imageNamed = (name: string): RuntimeImage => {
     const image = images.find((each) => each.name === name)
     if (image !== undefined) return image
@@ -50,6 +51,7 @@ export function createSetup(build: {
           run(new FirmwareCall(service, layout, { cpu, rip, args, offset: 0 })),
       })
       machine.memory.write(address, gate)
+      codePages.add(Math.floor(address / PAGE_SIZE))
       return address
     },
     write64: (address, value) => machine.memory.write64(address, value),
@@ -61,5 +63,6 @@ export function createSetup(build: {
     setConfigTable: (guid, address) => {
       configTables.set(guid, address)
     },
+    codePages: () => codePages,
   }
 }

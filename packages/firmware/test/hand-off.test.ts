@@ -45,7 +45,12 @@ describe('the tables at hand-off', () => {
     const at = cpu.read64(systemTable + BigInt(SystemTable.ConfigurationTable))
     const entries = decodeConfigTable(cpu.readBytes(at, count * CONFIG_TABLE_ENTRY_SIZE))
     const table = (guid: string): bigint => entries.find((each) => each.guid === guid)?.table ?? 0n
-    expect(entries.map(({ guid }) => guid)).toEqual([Guid.ACPI_20, Guid.ACPI_10, Guid.SMBIOS])
+    expect(entries.map(({ guid }) => guid)).toEqual([
+      Guid.ACPI_20,
+      Guid.ACPI_10,
+      Guid.SMBIOS,
+      Guid.MEMORY_ATTRIBUTES_TABLE,
+    ])
     expect(Buffer.from(cpu.readBytes(table(Guid.ACPI_20), 8)).toString()).toBe('RSD PTR ')
     expect(sumOf(cpu.readBytes(table(Guid.ACPI_20), 20))).toBe(0)
     expect(sumOf(cpu.readBytes(table(Guid.ACPI_20), 36))).toBe(0)
@@ -149,7 +154,7 @@ describe('a firmware', () => {
     const refused = (): unknown => createFirmware({ name: 'homeless', memoryMap })
     expect(refused).toThrow(FirmwareError)
     expect(refused).toThrow(
-      'expected 1 pages of RuntimeServicesCode for image RuntimeDxe, found no such region that can be used',
+      'expected 2 pages of RuntimeServicesCode for image RuntimeDxe, found no such region that can be used',
     )
   })
 })

@@ -62,3 +62,11 @@ export type {
   TableInspection,
 } from './rules/rule.ts'
 export type { KernelChoice, Scenario, ScenarioContext, ScenarioStep } from './scenario/scenario.ts'
+export type { Difference } from './verify/differences.ts'
+export type { Explanation } from './verify/explanations.ts'
+export {
+  type VerifiedBoot,
+  type VerifiedDifference,
+  type VerifiedKernel,
+  verifyFolder,
+} from './verify/verify.ts'

@@ -8,5 +8,14 @@ export type {
   MapKind,
   MemoryMapText,
 } from './memory-map-text.ts'
+export { type KernelEnding, type KernelLog, readKernelLogs } from './observed/kernel-log.ts'
+export {
+  linesOf,
+  type ObservedBoot,
+  type ObservedFirmware,
+  type ObservedKernel,
+  readObservedBoot,
+} from './observed/observed-boot.ts'
+export { type ObservedLeaf } from './observed/page-tables.ts'
 export { readMemoryMaps, type ReadMaps } from './read-memory-maps.ts'
 export type { Source } from './source-text.ts'

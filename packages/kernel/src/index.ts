@@ -6,7 +6,7 @@ export {
   type EfiInfo,
   encodeBootParams,
 } from './boot/boot-params.ts'
-export { loadKernel, type HandOff } from './boot/loader.ts'
+export { type ByteRange, type HandOff, loadKernel } from './boot/loader.ts'
 export { bootKernel, type BootOptions } from './boot/start-kernel.ts'
 export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
@@ -35,7 +35,13 @@ export { KernelError, type KernelErrorCode, KernelPanic } from './error.ts'
 export { BOOT_PHASES, type BootPhase, createKernelHooks, type KernelHooks } from './hooks.ts'
 export { Kernel, type KernelProfile, type KernelVariable } from './kernel.ts'
 export { crashKexec, kexec, type NextKernel } from './kexec/kexec.ts'
-export { type AddressSpaceLayout, LAYOUT_2_6_26, LAYOUT_2_6_35 } from './memory/layout.ts'
+export {
+  type AddressSpaceLayout,
+  LAYOUT_2_6_26,
+  LAYOUT_2_6_35,
+  LAYOUT_4_20,
+  LAYOUT_4_20_LA57,
+} from './memory/layout.ts'
 export {
   E820_MAX,
   type E820Entry,

@@ -6,7 +6,6 @@ import {
   PageTableBuilder,
   phys,
   type PhysicalAddress,
-  virt,
   type VirtualAddress,
 } from '@trapdoor/core'
 import type { BootParams } from './boot/boot-params.ts'
@@ -18,7 +17,7 @@ import { BOOT_PHASES, type BootPhase, type KernelHooks } from './hooks.ts'
 import type { E820Entry } from './memory/e820.ts'
 import { KernelImage } from './memory/kernel-image.ts'
 import { KernelTables } from './memory/kernel-tables.ts'
-import type { AddressSpaceLayout } from './memory/layout.ts'
+import { type AddressSpaceLayout, kernelAddress } from './memory/layout.ts'
 import type { PageAllocator } from './memory/page-allocator.ts'
 import type { ArgumentArea, Task } from './task/task.ts'
 
@@ -69,6 +68,8 @@ export class Kernel {
   crashRegion: { readonly start: number; readonly end: number } | undefined
   /** Pages of page tables that setting up the runtime services took, split large pages included. */
   efiTablePages = 0
+  /** Where the memory map for the firmware is mapped 1:1 in the EFI page tables, physical bytes. */
+  efiMemmap: { readonly start: number; readonly bytes: number } | undefined
   /** The CPU that holds efi_runtime_lock. */
   efiRuntimeLock: Cpu | undefined
   /** Why there are no EFI runtime services, where the kernel decided so. */
@@ -92,6 +93,8 @@ export class Kernel {
     readonly name: string
     readonly machine: Machine
     readonly profile: KernelProfile
+    /** The profile's layout, or the one that takes its place. */
+    readonly layout: AddressSpaceLayout
     readonly hooks: KernelHooks
     readonly imageBase: PhysicalAddress
     readonly bootParamsAddress: PhysicalAddress
@@ -103,10 +106,10 @@ export class Kernel {
     this.hooks = options.hooks
     this.bootParamsAddress = options.bootParamsAddress
     this.#onlineCpus = [this.bootCpu]
-    this.image = new KernelImage(options.profile.layout, options.imageBase)
+    this.image = new KernelImage(options.layout, options.imageBase)
     this.tables = new KernelTables({
       memory: this.machine.memory,
-      layout: options.profile.layout,
+      layout: options.layout,
       image: this.image,
       pages1G: this.machine.features.pages1G,
       allocateTable: () => this.allocateTable(),
@@ -264,7 +267,7 @@ export class Kernel {
   variable(options: { readonly perCpu: boolean }): KernelVariable {
     const address = options.perCpu ? this.#perCpuSlot() : this.#staticSlot()
     const of = (cpu: Cpu): VirtualAddress =>
-      options.perCpu ? virt(address + BigInt(cpu.id * PAGE_SIZE)) : address
+      options.perCpu ? kernelAddress(address + BigInt(cpu.id * PAGE_SIZE)) : address
     return {
       read: (cpu) => cpu.read64(of(cpu)),
       write: (cpu, value) => {

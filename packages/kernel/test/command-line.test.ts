@@ -4,9 +4,11 @@ import { KernelError, parseCommandLine } from '../src/index.ts'
 test('an empty line asks for nothing', () => {
   expect(parseCommandLine('  ')).toEqual({
     text: '',
+    no5lvl: false,
     noefi: false,
     virtefi: false,
     addEfiMemmap: false,
+    efi: new Set(),
     crashKernelBytes: 0,
   })
 })
@@ -15,9 +17,11 @@ test('options are found among words that mean other things', () => {
   const line = 'root=/dev/sda1 ro  virtefi\tquiet add_efi_memmap crashkernel=128M'
   expect(parseCommandLine(line)).toEqual({
     text: 'root=/dev/sda1 ro virtefi quiet add_efi_memmap crashkernel=128M',
+    no5lvl: false,
     noefi: false,
     virtefi: true,
     addEfiMemmap: true,
+    efi: new Set(),
     crashKernelBytes: 128 * 2 ** 20,
   })
 })
@@ -27,9 +31,11 @@ test('a word that only contains an option is not it', () => {
     'xnoefi noefi2 virtefi=1 Virtefi add_efi_memmap, mycrashkernel=1',
   )
   expect(options).toMatchObject({
+    no5lvl: false,
     noefi: false,
     virtefi: false,
     addEfiMemmap: false,
+    efi: new Set(),
     crashKernelBytes: 0,
   })
 })

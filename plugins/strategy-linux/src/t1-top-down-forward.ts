@@ -23,6 +23,8 @@ export const topDownForward: StrategyDefinition = {
   name: 'linux-3.14',
   title: 'T1: addresses from −4 GiB downwards in map order, on trampoline_pgd (Linux 3.14 to 4.2)',
   mode: 'virtual',
+  linux: { from: '3.14', before: '4.3' },
+  efiOnlyWithRuntimeMap: true,
   sources: [
     'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_map_region(), efi_sync_low_kernel_mappings()',
     'Linux 3.14 arch/x86/platform/efi/efi.c: efi_map_regions(), kexec_enter_virtual_mode()',

@@ -12,6 +12,8 @@ export const topDownReverse: StrategyDefinition = {
   title:
     'T2: as linux-3.14, in reverse map order, so that neighbours stay neighbours (Linux 4.3 to 4.5)',
   mode: 'virtual',
+  linux: { from: '4.3', before: '4.6' },
+  efiOnlyWithRuntimeMap: true,
   sources: [
     'Linux commit a5caa209ba9c "x86/efi: Fix boot crash by mapping EFI memmap entries bottom-up at runtime"',
     'Linux 4.4 arch/x86/platform/efi/efi.c: efi_map_next_entry_reverse()',

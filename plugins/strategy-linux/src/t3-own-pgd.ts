@@ -20,8 +20,10 @@ export const LINUX_4_14: LinuxVersion = {
 export const ownPgd: StrategyDefinition = {
   name: 'linux-4.14',
   title:
-    'T3: an efi_pgd of its own, page 0 in it, interrupts on, memory attributes table (Linux 4.6 to 4.16)',
+    'T3: an efi_pgd of its own, page 0 in it, interrupts on, memory attributes table (Linux 4.6 to 4.19)',
   mode: 'virtual',
+  linux: { from: '4.6', before: '4.20' },
+  efiOnlyWithRuntimeMap: true,
   sources: [
     'Linux 4.14 arch/x86/platform/efi/efi_64.c: efi_alloc_page_tables(), efi_sync_low_kernel_mappings(), efi_setup_page_tables()',
     'Linux 4.14 arch/x86/platform/efi/quirks.c: efi_reserve_boot_services()',

@@ -1,4 +1,4 @@
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_4_20, type StrategyDefinition } from '@trapdoor/kernel'
 import { EfiVirtualMode } from './enter-virtual-mode.ts'
 import { LINUX_4_14 } from './t3-own-pgd.ts'
 import type { LinuxVersion } from './version.ts'
@@ -18,6 +18,9 @@ export const efiMm: StrategyDefinition = {
   title:
     'T4: efi_mm, boot services unmapped once freed, page faults in firmware survived (Linux 4.20 to 5.5)',
   mode: 'virtual',
+  layout: LAYOUT_4_20,
+  linux: { from: '4.20', before: '5.6' },
+  efiOnlyWithRuntimeMap: true,
   sources: [
     'Linux 5.4 arch/x86/platform/efi/efi_64.c: efi_switch_mm()',
     'Linux 5.4 arch/x86/platform/efi/quirks.c: efi_unmap_pages(), efi_recover_from_page_fault()',

@@ -59,7 +59,7 @@ class PrivateEfiPgd implements PageTableStrategy {
       kernel.tables.copyRootEntries(efiPgd, 256, 512)
       return
     }
-    const directMap = Number((kernel.tables.layout.pageOffset >> 39n) & 511n)
+    const directMap = kernel.tables.rootIndex(kernel.tables.layout.pageOffset)
     kernel.tables.copyRootEntries(efiPgd, directMap, directMap + 1)
     kernel.tables.copyRootEntries(efiPgd, 511, 512)
   }

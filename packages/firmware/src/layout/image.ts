@@ -1,9 +1,15 @@
-import { GATE_SIZE, type Machine } from '@trapdoor/core'
+import { GATE_SIZE, type Machine, PAGE_SIZE } from '@trapdoor/core'
 import type { RuntimeServiceName } from '@trapdoor/uefi'
 import { FirmwareError } from '../error.ts'
 import { FirmwareCall, type FirmwareService } from '../quirk/firmware-call.ts'
 import type { FirmwareHooks } from '../quirk/hooks.ts'
-import { DATA_OFFSET, GATES_OFFSET, type ImageLayout, SLOTS_OFFSET } from './image-layout.ts'
+import {
+  DATA_OFFSET,
+  GATES_OFFSET,
+  IMAGE_PAGES,
+  type ImageLayout,
+  SLOTS_OFFSET,
+} from './image-layout.ts'
 
 /** Where an image is. Addresses are physical, in bytes. */
 export interface ImagePlacement {
@@ -27,12 +33,12 @@ export interface ImagePlacement {
  */
 export type PointerConversion = 'fixup' | 'event' | 'none'
 
-/** One page that holds an image while it is laid out: gates, data words and pointer slots. */
+/** An image while it is laid out: a page of gates, and a page of data words and pointer slots. */
 export class RuntimeImage implements ImageLayout {
   readonly name: string
   /** Physical address in bytes. */
   readonly base: number
-  readonly bytes = 4096
+  readonly bytes: number = IMAGE_PAGES * PAGE_SIZE
   readonly slots: Map<string, number> = new Map()
   readonly #machine: Machine
   readonly #hooks: FirmwareHooks

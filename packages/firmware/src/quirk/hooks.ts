@@ -21,6 +21,13 @@ export interface FirmwareHooks {
    */
   readonly powerOn: SyncHook<[FirmwareSetup]>
   /**
+   * Changes what the memory attributes table says.
+   *
+   * Kind: sync, waterfall. When: once, after `powerOn`. Arguments: the entries so far. Return: the entries to write.
+   * Example: `memoryAttributes: (entries) => entries.map((each) => ({ ...each, attribute: each.attribute | MemoryAttribute.XP }))`
+   */
+  readonly memoryAttributes: SyncWaterfallHook<[readonly MemoryDescriptor[]]>
+  /**
    * Does what a driver's ExitBootServices event does.
    *
    * Kind: sync, in order. When: ExitBootServices has accepted the map key, before the tables change. Arguments: the call, of image DxeCore.
@@ -68,6 +75,7 @@ export type QuirkHookName = keyof FirmwareHooks
 export const QUIRK_HOOK_NAMES: readonly QuirkHookName[] = [
   'memoryMap',
   'powerOn',
+  'memoryAttributes',
   'exitBootServices',
   'setVirtualAddressMap',
   'virtualAddressChange',
@@ -80,6 +88,10 @@ export function createFirmwareHooks(): FirmwareHooks {
   return Object.freeze({
     memoryMap: new SyncWaterfallHook<[readonly MemoryDescriptor[]]>(['descriptors'], 'memoryMap'),
     powerOn: new SyncHook<[FirmwareSetup]>(['setup'], 'powerOn'),
+    memoryAttributes: new SyncWaterfallHook<[readonly MemoryDescriptor[]]>(
+      ['entries'],
+      'memoryAttributes',
+    ),
     exitBootServices: new SyncHook<[FirmwareCall]>(['call'], 'exitBootServices'),
     setVirtualAddressMap: new SyncBailHook<
       [FirmwareCall, VirtualAddressMapArgument],

@@ -180,10 +180,11 @@ export class CaseRun implements ScenarioContext {
   }
 
   /** The case's strategy, and one of the other mode beside it as the kernel of the patch had. */
-  #profile({ layout = LAYOUT_2_6_35 }: KernelChoice): KernelProfile {
+  #profile(choice: KernelChoice): KernelProfile {
     const { registry } = this.#environment.config
     const { name, options } = this.#spec.strategy
     const own: StrategyChoice = { definition: registry.strategy(name), options }
+    const layout = choice.layout ?? own.definition.layout ?? LAYOUT_2_6_35
     const fallback = registry.strategies.get(VIRTUAL_FALLBACK)
     const strategies =
       own.definition.mode === 'virtual' || fallback === undefined

@@ -162,7 +162,7 @@ class CaseExecution {
       quirks: [...spec.quirks],
       strategy: strategyLabel(spec.strategy),
       kernel: {
-        profile: `Linux ${this.#kernel?.profile.layout.name ?? 'none'}`,
+        profile: `Linux ${this.#kernel?.tables.layout.name ?? 'none'}`,
         commandLine,
       },
       scenario: spec.scenario,

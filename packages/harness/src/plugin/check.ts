@@ -1,4 +1,5 @@
 import { QUIRK_HOOK_NAMES } from '@trapdoor/firmware'
+import type { AddressSpaceLayout } from '@trapdoor/kernel'
 import { z } from 'zod'
 import { HarnessError } from '../error.ts'
 import { issueWording } from '../issue-wording.ts'
@@ -27,11 +28,18 @@ const strategyOption = z.strictObject({
   title: z.string().min(1),
 })
 
+const version = z.string().regex(/^\d+\.\d+$/, 'a version such as "6.1"')
+const isLayout = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && 'pageOffset' in value && 'mode' in value
+
 const strategy = z.strictObject({
   name,
   title: z.string().min(1),
   mode: z.enum(['virtual', 'physical']),
   sources,
+  linux: z.strictObject({ from: version, before: version.optional() }).optional(),
+  layout: z.custom<AddressSpaceLayout>(isLayout, 'a layout of @trapdoor/kernel').optional(),
+  efiOnlyWithRuntimeMap: z.boolean().optional(),
   options: z.record(name, strategyOption).optional(),
   create: callable,
 })

@@ -11,6 +11,8 @@ export interface CommandLine {
   readonly virtefi: boolean
   /** `add_efi_memmap`: the EFI memory map is added to the e820 map. */
   readonly addEfiMemmap: boolean
+  /** `no5lvl`: four levels of paging on a CPU that has five. */
+  readonly no5lvl: boolean
   /** `crashkernel=SIZE[KMG]`: bytes to reserve for a kdump kernel, 0 for none. */
   readonly crashKernelBytes: number
 }
@@ -32,6 +34,7 @@ export function parseCommandLine(text: string): CommandLine {
     ),
     virtefi: words.includes('virtefi'),
     addEfiMemmap: words.includes('add_efi_memmap'),
+    no5lvl: words.includes('no5lvl'),
     crashKernelBytes: crash === undefined ? 0 : parseSize(crash),
   }
 }

@@ -25,6 +25,14 @@ export interface HandOff {
   readonly machine: Machine
   readonly imageBase: PhysicalAddress
   readonly bootParams: PhysicalAddress
+  /** What the loader has put into memory beside the image and boot_params, such as an initrd: the kernel reserves it early. */
+  readonly reserved?: readonly ByteRange[]
+}
+
+/** Physical bytes; `end` is exclusive. */
+export interface ByteRange {
+  readonly start: number
+  readonly end: number
 }
 
 /** A machine whose firmware has started an EFI application: what UEFI 2.3.1, 4.1 passes to it. */

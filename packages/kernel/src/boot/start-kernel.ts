@@ -1,4 +1,14 @@
-import { CpuException, Cr0, Cr4, Efer, PAGE_SIZE, PAT_LINUX } from '@trapdoor/core'
+import {
+  type Cpu,
+  CpuException,
+  Cr0,
+  Cr4,
+  Efer,
+  FIVE_LEVEL,
+  PAGE_SIZE,
+  PAT_LINUX,
+  type PhysicalAddress,
+} from '@trapdoor/core'
 import { dmiScanMachine, efiInit } from '../efi/efi-init.ts'
 import { createStrategy, type StrategyChoice, StrategyRefusal } from '../efi/strategy.ts'
 import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-mode.ts'
@@ -8,11 +18,12 @@ import { Kernel, type KernelProfile } from '../kernel.ts'
 import { readHandOver } from '../kexec/setup-data.ts'
 import { E820Type, endOfRam, ramRanges, sanitizeE820, updateE820 } from '../memory/e820.ts'
 import { HAND_OFF_BYTES, KERNEL_IMAGE_BYTES } from '../memory/kernel-image.ts'
+import type { AddressSpaceLayout } from '../memory/layout.ts'
 import { PageAllocator } from '../memory/page-allocator.ts'
 import { ArgumentArea, Task } from '../task/task.ts'
 import { BOOT_PARAMS_BYTES, decodeBootParams } from './boot-params.ts'
 import { parseCommandLine } from './command-line.ts'
-import type { HandOff } from './loader.ts'
+import type { ByteRange, HandOff } from './loader.ts'
 
 export interface BootOptions {
   /** Such as "first kernel": it appears in events, owners and findings. */
@@ -41,6 +52,7 @@ export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
     name: options.name,
     machine: handOff.machine,
     profile: options.profile,
+    layout: chooseLayout(handOff, options.profile.layout),
     hooks: options.hooks ?? createKernelHooks(),
     imageBase: handOff.imageBase,
     bootParamsAddress: handOff.bootParams,
@@ -48,7 +60,7 @@ export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
   kernel.machine.log.era = kernel.name
   try {
     head64(kernel)
-    setupArch(kernel)
+    setupArch(kernel, handOff.reserved ?? [])
     startKernel(kernel)
   } catch (error) {
     if (error instanceof CpuException) {
@@ -69,16 +81,38 @@ function head64(kernel: Kernel): void {
   cpu.abandonCalls()
   cpu.writeEfer(cpu.efer | (kernel.machine.features.nx ? Efer.NXE : 0))
   cpu.writeCr0(cpu.cr0 | Cr0.WP)
-  cpu.writeCr4(Cr4.PAE)
+  cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.LA57))
   cpu.pat = PAT_LINUX
-  cpu.writeCr3(kernel.tables.swapper.root)
+  const levels = kernel.tables.layout.mode === FIVE_LEVEL ? Cr4.LA57 : 0
+  if ((cpu.cr4 & Cr4.LA57) === levels) cpu.writeCr3(kernel.tables.swapper.root)
+  else changeLevels(cpu, levels, kernel.tables.swapper.root)
   cpu.writeCr4(cpu.cr4 | Cr4.PGE)
   const stackPages = 4
   const stack = kernel.image.staticPages(stackPages)
   cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(stackPages * PAGE_SIZE) - 256n
 }
 
-function setupArch(kernel: Kernel): void {
+/** trampoline_32bit_src: CR4.LA57 changes only while paging is off, which takes a segment with CS.L clear. */
+function changeLevels(cpu: Cpu, levels: number, root: PhysicalAddress): void {
+  cpu.codeSegmentLong = false
+  cpu.writeCr0(cpu.cr0 & ~Cr0.PG)
+  cpu.writeCr4((cpu.cr4 & ~Cr4.LA57) | levels)
+  cpu.writeCr3(root)
+  cpu.writeCr0(cpu.cr0 | Cr0.PG)
+  cpu.codeSegmentLong = true
+}
+
+/** configure_5level_paging() of the boot code, which runs on the identity map that it was given. */
+function chooseLayout(
+  { machine, bootParams }: HandOff,
+  layout: AddressSpaceLayout,
+): AddressSpaceLayout {
+  if (layout.fiveLevel === undefined || !machine.features.la57) return layout
+  const { commandLine } = decodeBootParams(machine.memory.read(bootParams, BOOT_PARAMS_BYTES))
+  return parseCommandLine(commandLine).no5lvl ? layout : layout.fiveLevel
+}
+
+function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   const { bootCpu: cpu, tables } = kernel
   kernel.enterPhase('setup_arch')
   kernel.bootParams = tables.withEarlyIoremap(
@@ -89,7 +123,7 @@ function setupArch(kernel: Kernel): void {
   )
   kernel.commandLine = parseCommandLine(kernel.bootParams.commandLine)
   kernel.e820 = trimBiosRange(sanitizeE820(kernel.bootParams.e820))
-  const reserved = reserveEarly(kernel)
+  const reserved = reserveEarly(kernel, loaded)
   kernel.strategy = chooseStrategy(kernel)
 
   kernel.enterPhase('efi_init')
@@ -146,17 +180,18 @@ function trimBiosRange(entries: Kernel['e820']): Kernel['e820'] {
   return updateE820(withoutPage0, 0xa_0000, 0x10_0000, E820Type.RAM, E820Type.RESERVED)
 }
 
-/** The image, what the loader handed over, and the EFI memory map (efi_reserve_early()). */
-function reserveEarly(kernel: Kernel): { start: number; end: number }[] {
+/** The image, what the loader handed over and what else it has loaded, and the EFI memory map (efi_reserve_early()). */
+function reserveEarly(kernel: Kernel, loaded: readonly ByteRange[]): ByteRange[] {
   const { image, bootParams, machine } = kernel
   const imageEnd = image.base + KERNEL_IMAGE_BYTES
   const handOff = {
     start: kernel.bootParamsAddress,
     end: kernel.bootParamsAddress + HAND_OFF_BYTES,
   }
-  const ranges: { start: number; end: number; use: string }[] = [
+  const ranges: (ByteRange & { use: string })[] = [
     { start: image.base, end: imageEnd, use: 'image' },
     { ...handOff, use: 'boot parameters' },
+    ...loaded.map((range) => ({ ...range, use: 'initrd' })),
   ]
   const { efi } = bootParams
   if (efi !== undefined) {

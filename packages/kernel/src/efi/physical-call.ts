@@ -4,11 +4,6 @@ import type { Kernel } from '../kernel.ts'
 import { physicalFunction } from './efi-init.ts'
 import { type CallPath, RuntimeCall } from './runtime-call.ts'
 
-/** PML4 index of an address. */
-function pgdIndex(address: bigint): number {
-  return Number((address >> 39n) & 511n)
-}
-
 /**
  * efi_call_phys_prelog() and _epilog() of 2.6.35 (arch/x86/kernel/efi_64.c): runtime code becomes executable in the direct map, and PML4 entry 0 of
  * `swapper_pg_dir` is borrowed from the direct map, so that the low 512 GiB are an alias of it.
@@ -28,7 +23,10 @@ class PgdSwap implements CallPath {
     this.#interruptFlag = call.cpu.interruptFlag
     call.cpu.interruptFlag = false
     this.#savedEntry = tables.swapper.rootEntry(0)
-    tables.swapper.setRootEntry(0, tables.swapper.rootEntry(pgdIndex(tables.directMapAddress(0))))
+    tables.swapper.setRootEntry(
+      0,
+      tables.swapper.rootEntry(tables.rootIndex(tables.directMapAddress(0))),
+    )
     tables.flushAll()
   }
 

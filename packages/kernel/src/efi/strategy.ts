@@ -1,6 +1,7 @@
 import type { Cpu, PageFault } from '@trapdoor/core'
 import type { MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
+import type { AddressSpaceLayout } from '../memory/layout.ts'
 import type { RuntimeCall } from './runtime-call.ts'
 
 /** What one kernel tells the next about a firmware that is in virtual mode already (setup_data of type SETUP_EFI, Linux 3.14). */
@@ -71,6 +72,15 @@ export interface StrategyDefinition {
   readonly title: string
   /** `virtual` where SetVirtualAddressMap is called: what `virtefi` selects. `physical` otherwise. */
   readonly mode: 'virtual' | 'physical'
+  /** The versions of Linux that call EFI like this, as "6.1": the first, and the first that no longer does. */
+  readonly linux?: { readonly from: string; readonly before?: string }
+  /** The address space of these kernels; default that of 2.6.35. */
+  readonly layout?: AddressSpaceLayout
+  /**
+   * Kexec's loaders tell the next kernel nothing of EFI where there is no runtime map to hand over (setup_efi_state(), arch/x86/kernel/kexec-bzimage64.c, Linux 3.14 and
+   * later). Default false: it gets what this one got.
+   */
+  readonly efiOnlyWithRuntimeMap?: boolean
   /** What it rests on: kernel versions and functions, mails, specifications. */
   readonly sources: readonly string[]
   readonly options?: Readonly<Record<string, StrategyOption>>

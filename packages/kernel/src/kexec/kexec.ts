@@ -1,5 +1,5 @@
 import { Cr4, PAGE_SIZE, phys, type PhysicalAddress } from '@trapdoor/core'
-import { writeBootParams, type HandOff, loadImage } from '../boot/loader.ts'
+import { type ByteRange, type HandOff, loadImage, writeBootParams } from '../boot/loader.ts'
 import type { BootParams } from '../boot/boot-params.ts'
 import { bootKernel } from '../boot/start-kernel.ts'
 import { KernelError } from '../error.ts'
@@ -19,6 +19,8 @@ export interface NextKernel {
   readonly profile: KernelProfile
   readonly commandLine: string
   readonly hooks?: KernelHooks
+  /** Physical bytes that the loader gave to an initrd and the like. */
+  readonly reserved?: readonly ByteRange[]
 }
 
 /** Offset of setup_data and of a runtime map in what kexec hands over. */
@@ -76,9 +78,14 @@ function leaveMachine(kernel: Kernel): void {
     cpu.interruptFlag = false
     cpu.touchRecorder = undefined
     cpu.abandonCalls()
-    cpu.writeCr4(Cr4.PAE)
+    cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.LA57))
   }
   kernel.print('Starting new kernel')
+}
+
+/** Whether the loaders of this kernel tell of EFI only where they have a runtime map. */
+function hidesEfi({ profile }: Kernel): boolean {
+  return profile.strategies.some(({ definition }) => definition.efiOnlyWithRuntimeMap === true)
 }
 
 function bootNext(
@@ -95,7 +102,7 @@ function bootNext(
   const handOver =
     kernel.efiRefusal === undefined ? kernel.strategy?.instance.handOver?.(kernel) : undefined
   let params: BootParams = {
-    efi: kernel.bootParams.efi,
+    efi: handOver === undefined && hidesEfi(kernel) ? undefined : kernel.bootParams.efi,
     e820: place.e820,
     commandLine: next.commandLine,
     setupData: 0,
@@ -120,6 +127,7 @@ function bootNext(
     machine,
     imageBase: place.imageBase,
     bootParams: phys(place.handOff),
+    ...(next.reserved === undefined ? {} : { reserved: next.reserved }),
   }
   return bootKernel(handOff, {
     name: next.name,

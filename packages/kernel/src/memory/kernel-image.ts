@@ -1,6 +1,6 @@
-import { PAGE_SIZE, type PhysicalAddress, phys, virt, type VirtualAddress } from '@trapdoor/core'
+import { PAGE_SIZE, type PhysicalAddress, phys, type VirtualAddress } from '@trapdoor/core'
 import { KernelError } from '../error.ts'
-import type { AddressSpaceLayout } from './layout.ts'
+import { type AddressSpaceLayout, kernelAddress } from './layout.ts'
 
 /** Bytes of a loaded kernel: 4 MiB of text, then data and bss. */
 export const KERNEL_IMAGE_BYTES = 0x100_0000
@@ -26,12 +26,12 @@ export class KernelImage {
 
   /** Virtual address of the first byte. */
   get start(): VirtualAddress {
-    return virt(this.#start)
+    return kernelAddress(this.#start)
   }
 
   /** Where the byte at physical address `address` of the image is mapped. */
   virtualAddress(address: number): VirtualAddress {
-    return virt(this.#start + BigInt(address - this.base))
+    return kernelAddress(this.#start + BigInt(address - this.base))
   }
 
   /** Physical address of `count` pages of static data that nobody has yet. They are zero, as bss is. */

@@ -8,12 +8,11 @@ import {
   PageTableBuilder,
   phys,
   type PhysicalMemory,
-  virt,
   type VirtualAddress,
 } from '@trapdoor/core'
 import { KernelPanic } from '../error.ts'
 import { KERNEL_IMAGE_BYTES, KERNEL_TEXT_BYTES, type KernelImage } from './kernel-image.ts'
-import type { AddressSpaceLayout } from './layout.ts'
+import { type AddressSpaceLayout, kernelAddress } from './layout.ts'
 
 /** Low half of the PTE that early_ioremap() writes: PAGE_KERNEL without NX. */
 const EARLY_PTE = 0x163n
@@ -58,13 +57,20 @@ export class KernelTables {
       options.memory,
       options.image.staticPages(1),
       options.allocateTable,
+      { mode: options.layout.mode },
     )
     this.#mapImage(options.image)
   }
 
   /** __va(): where the direct map has a physical address, whether it is mapped or not. */
   directMapAddress(physical: number): VirtualAddress {
-    return virt(this.layout.pageOffset + BigInt(physical))
+    return kernelAddress(this.layout.pageOffset + BigInt(physical))
+  }
+
+  /** pgd_index(): the entry of a root that an address goes through. */
+  rootIndex(address: bigint): number {
+    const shift = BigInt(12 + 9 * (this.layout.mode.levels.length - 1))
+    return Number((address >> shift) & 511n)
   }
 
   /** max_low_pfn_mapped and max_pfn_mapped, in bytes: what the direct map covers below 4 GiB, and from there on. */
@@ -118,14 +124,14 @@ export class KernelTables {
     for (let page = 0; page < pages; page++) {
       const frame = (physical & ~0xfffn) + BigInt(page * PAGE_SIZE)
       this.swapper.writeEntry(
-        virt(start + BigInt(page * PAGE_SIZE)),
+        kernelAddress(start + BigInt(page * PAGE_SIZE)),
         BigInt.asUintN(64, frame) | EARLY_PTE | NX,
       )
       cpu.invlpg(start + BigInt(page * PAGE_SIZE))
     }
-    const result = use(virt(start + offset))
+    const result = use(kernelAddress(start + offset))
     for (let page = 0; page < pages; page++) {
-      const address = virt(start + BigInt(page * PAGE_SIZE))
+      const address = kernelAddress(start + BigInt(page * PAGE_SIZE))
       this.swapper.writeEntry(address, 0n).flush(cpu)
     }
     this.#earlySlots[slot] = false
@@ -138,14 +144,14 @@ export class KernelTables {
     const last = Math.ceil((physical + bytes) / PAGE_SIZE) * PAGE_SIZE
     const start = this.reserveVmalloc(last - first)
     this.swapper.mapRange(start, phys(first), last - first, { global: true, cacheDisable: true })
-    return virt(start + BigInt(physical - first))
+    return kernelAddress(start + BigInt(physical - first))
   }
 
   /** A range of vmalloc space that nobody has, with the guard page behind it. */
   reserveVmalloc(bytes: number): VirtualAddress {
     const start = this.#vmallocNext
     this.#vmallocNext += BigInt(bytes + PAGE_SIZE)
-    return virt(start)
+    return kernelAddress(start)
   }
 
   /** Takes the bytes from `start` on for whoever maps them there; false where they are not vmalloc space or somebody has them. */

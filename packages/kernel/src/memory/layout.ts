@@ -1,8 +1,14 @@
-import { virt, type VirtualAddress } from '@trapdoor/core'
+import { FIVE_LEVEL, FOUR_LEVEL, type PagingMode, virt, type VirtualAddress } from '@trapdoor/core'
+
+/** A linear address of a kernel, whose layout may have 57 bits. Throws CORE_NOT_CANONICAL. */
+export function kernelAddress(value: bigint | number): VirtualAddress {
+  return virt(value, 57)
+}
 
 /** Where a kernel keeps what in its half of the address space (Documentation/x86/x86_64/mm.txt). Ends are exclusive. */
 export interface AddressSpaceLayout {
   readonly name: string
+  readonly mode: PagingMode
   /** PAGE_OFFSET: the direct map of all memory. */
   readonly pageOffset: VirtualAddress
   /** End of the window that the direct map may grow to. */
@@ -15,6 +21,8 @@ export interface AddressSpaceLayout {
   readonly modulesStart: VirtualAddress
   /** Boot-time fixmap slots that early_ioremap uses. */
   readonly fixmapStart: VirtualAddress
+  /** The layout that takes its place where the CPU has 5-level paging and the command line does not say `no5lvl`. */
+  readonly fiveLevel?: AddressSpaceLayout
 }
 
 const UPPER = {
@@ -26,6 +34,7 @@ const UPPER = {
 /** x86-64 from 2.6.31 to 4.19 (before KASLR moved things). */
 export const LAYOUT_2_6_35: AddressSpaceLayout = {
   name: '2.6.35',
+  mode: FOUR_LEVEL,
   pageOffset: virt(0xffff_8800_0000_0000n),
   pageOffsetEnd: virt(0xffff_c800_0000_0000n),
   vmallocStart: virt(0xffff_c900_0000_0000n),
@@ -36,9 +45,33 @@ export const LAYOUT_2_6_35: AddressSpaceLayout = {
 /** x86-64 up to 2.6.26: the direct map began at PML4 entry 258, and was half as long. */
 export const LAYOUT_2_6_26: AddressSpaceLayout = {
   name: '2.6.26',
+  mode: FOUR_LEVEL,
   pageOffset: virt(0xffff_8100_0000_0000n),
   pageOffsetEnd: virt(0xffff_c100_0000_0000n),
   vmallocStart: virt(0xffff_c200_0000_0000n),
   vmallocEnd: virt(0xffff_e200_0000_0000n),
   ...UPPER,
+}
+
+/** x86-64 from 4.20 on, with five levels: the direct map begins at entry 273 of the root, as with four. */
+export const LAYOUT_4_20_LA57: AddressSpaceLayout = {
+  name: '4.20 with 5-level paging',
+  mode: FIVE_LEVEL,
+  pageOffset: kernelAddress(0xff11_0000_0000_0000n),
+  pageOffsetEnd: kernelAddress(0xff91_0000_0000_0000n),
+  vmallocStart: kernelAddress(0xffa0_0000_0000_0000n),
+  vmallocEnd: kernelAddress(0xffd2_0000_0000_0000n),
+  ...UPPER,
+}
+
+/** x86-64 from 4.20 on: the LDT took the root entry in which the direct map had begun (commit d52888aa2753). */
+export const LAYOUT_4_20: AddressSpaceLayout = {
+  name: '4.20',
+  mode: FOUR_LEVEL,
+  pageOffset: virt(0xffff_8880_0000_0000n),
+  pageOffsetEnd: virt(0xffff_c880_0000_0000n),
+  vmallocStart: virt(0xffff_c900_0000_0000n),
+  vmallocEnd: virt(0xffff_e900_0000_0000n),
+  ...UPPER,
+  fiveLevel: LAYOUT_4_20_LA57,
 }

@@ -4,11 +4,11 @@ import {
   type PageTableBuilder,
   phys,
   type PhysicalAddress,
-  virt,
   type VirtualAddress,
 } from '@trapdoor/core'
 import { KernelError } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
+import { kernelAddress } from '../memory/layout.ts'
 
 /** Where a kernel keeps what it passes to the firmware. */
 export type ArgumentPlace = 'stack' | 'kmalloc' | 'module' | 'vmalloc'
@@ -16,7 +16,7 @@ export type ArgumentPlace = 'stack' | 'kmalloc' | 'module' | 'vmalloc'
 /** THREAD_SIZE of x86-64, in pages. */
 const STACK_PAGES = 2
 /** Where every process has a page of its own, as an ELF binary's first page. */
-const USER_PAGE: VirtualAddress = virt(0x40_0000n)
+const USER_PAGE: VirtualAddress = kernelAddress(0x40_0000n)
 
 /** A process that runs on a CPU: page tables with its own low half and the kernel's upper half, a kernel stack, a page of its own. */
 export class Task {
@@ -88,7 +88,7 @@ export class ArgumentArea {
     const vmalloc = tables.reserveVmalloc(vmallocBytes)
     const buffer = kernel.allocatePages('vmalloc buffer', VMALLOC_PAGES)
     tables.swapper.mapRange(vmalloc, buffer, vmallocBytes, { global: true })
-    const module = virt(tables.layout.modulesStart + BigInt(index * bytes))
+    const module = kernelAddress(tables.layout.modulesStart + BigInt(index * bytes))
     const data = kernel.allocatePages('module data', AREA_PAGES)
     tables.swapper.mapRange(module, data, bytes, { global: true })
     const kmalloc = tables.directMapAddress(kernel.allocatePages('kmalloc buffer', AREA_PAGES))
@@ -105,8 +105,8 @@ export class ArgumentArea {
     const size = Math.ceil(bytes / 16) * 16
     if (place !== 'stack' && used + size > AREA_PAGES * PAGE_SIZE) throw noRoom(place, bytes)
     this.#used.set(place, used + size)
-    if (place === 'stack') return virt(cpu.rsp - 1024n - BigInt(used + size))
-    return virt(this.#starts[place] + BigInt(used))
+    if (place === 'stack') return kernelAddress(cpu.rsp - 1024n - BigInt(used + size))
+    return kernelAddress(this.#starts[place] + BigInt(used))
   }
 
   /** First address of a place other than the stack, for whoever reads there without a call. */
@@ -127,6 +127,6 @@ export class ArgumentArea {
     }
     const address = this.#starts.vmalloc + BigInt(this.#vmallocPage * PAGE_SIZE)
     this.#vmallocPage += pages
-    return virt(address)
+    return kernelAddress(address)
   }
 }

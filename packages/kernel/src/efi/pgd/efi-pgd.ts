@@ -4,12 +4,12 @@ import {
   type PageTableBuilder,
   phys,
   type PhysicalAddress,
-  virt,
 } from '@trapdoor/core'
 import { descriptorEnd, MemoryAttribute, type MemoryDescriptor } from '@trapdoor/uefi'
 import type { Kernel } from '../../kernel.ts'
 import { EFI_VA_END, EFI_VA_START } from '../regions/top-down.ts'
 import { kernelMapPagesInPgd, type PageRights } from './map-pages.ts'
+import { kernelAddress } from '../../memory/layout.ts'
 
 /** Entries of a paging structure in 4- and 5-level paging, and bytes of one. */
 const ENTRIES = 512n
@@ -35,7 +35,7 @@ export class EfiPgd {
   static trampoline(kernel: Kernel): EfiPgd {
     const tables = kernel.newPageTable('trampoline_pgd')
     const { swapper } = kernel.tables
-    const directMap = rootIndex(tables, kernel.tables.directMapAddress(0))
+    const directMap = kernel.tables.rootIndex(kernel.tables.directMapAddress(0))
     tables.setRootEntry(0, swapper.rootEntry(directMap))
     tables.setRootEntry(511, swapper.rootEntry(511))
     return new EfiPgd(kernel, tables)
@@ -80,6 +80,7 @@ export class EfiPgd {
     pages: number,
     page0: 'unmapped' | 'executable' | 'no-execute',
   ): void {
+    this.#kernel.efiMemmap = { start: memmap, bytes: pages * PAGE_SIZE }
     const rights = { writable: true, cacheDisable: false }
     this.#map(BigInt(memmap), memmap, pages, { ...rights, executable: false })
     if (page0 === 'unmapped') return
@@ -89,19 +90,19 @@ export class EfiPgd {
   /** efi_unmap_pages() of Linux 5.0 and later: a region disappears from its physical and from its virtual address. */
   unmapRegion(descriptor: MemoryDescriptor): void {
     const bytes = descriptorEnd(descriptor) - descriptor.physicalStart
-    this.tables.unmapRange(virt(BigInt(descriptor.physicalStart)), bytes)
+    this.tables.unmapRange(kernelAddress(BigInt(descriptor.physicalStart)), bytes)
     if (descriptor.virtualStart === 0n) return
-    this.tables.unmapRange(virt(descriptor.virtualStart), bytes)
+    this.tables.unmapRange(kernelAddress(descriptor.virtualStart), bytes)
   }
 
   /**
    * efi_sync_low_kernel_mappings() for the trampoline: the root entries from the direct map's to the modules', which are not the one that the window is in.
    */
   syncTrampoline(): void {
-    const { layout } = this.#kernel.tables
-    const first = rootIndex(this.tables, layout.pageOffset)
-    const end = rootIndex(this.tables, layout.modulesStart)
-    this.#kernel.tables.copyRootEntries(this.tables, first, end)
+    const { tables } = this.#kernel
+    const first = tables.rootIndex(tables.layout.pageOffset)
+    const end = tables.rootIndex(tables.layout.modulesStart)
+    tables.copyRootEntries(this.tables, first, end)
   }
 
   /**
@@ -109,9 +110,10 @@ export class EfiPgd {
    * not belong to the window.
    */
   syncLowKernelMappings(): void {
-    const { layout, swapper } = this.#kernel.tables
-    const first = rootIndex(this.tables, layout.pageOffset)
-    this.#kernel.tables.copyRootEntries(this.tables, first, 511)
+    const { tables } = this.#kernel
+    const { layout, swapper } = tables
+    const first = tables.rootIndex(layout.pageOffset)
+    tables.copyRootEntries(this.tables, first, 511)
     const { memory } = this.#kernel.machine
     const lastTable = (table: number): number =>
       Number(memory.read64(table + 511 * ENTRY_BYTES) & ADDRESS_MASK)
@@ -154,9 +156,3 @@ const PDPT_WINDOW = {
   first: Number((EFI_VA_END >> 30n) % ENTRIES),
   end: Number((EFI_VA_START >> 30n) % ENTRIES),
 } as const
-
-/** pgd_index(). */
-function rootIndex(tables: PageTableBuilder, address: bigint): number {
-  const shift = BigInt(12 + 9 * (tables.mode.levels.length - 1))
-  return Number((address >> shift) % ENTRIES)
-}

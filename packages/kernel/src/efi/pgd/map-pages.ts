@@ -6,8 +6,8 @@ import {
   PAGE_SIZE_2M,
   type PageTableBuilder,
   phys,
-  virt,
 } from '@trapdoor/core'
+import { kernelAddress } from '../../memory/layout.ts'
 
 /** What kernel_map_pages_in_pgd() is asked for beside the addresses. */
 export interface PageRights {
@@ -30,12 +30,12 @@ export function kernelMapPagesInPgd(
   const options = { ...rights, largestPage }
   const { virtual, physical, bytes } = range
   // Nearly always nothing is there yet.
-  if (tables.tryMapRange(virt(virtual), phys(physical), bytes, options).ok) return
+  if (tables.tryMapRange(kernelAddress(virtual), phys(physical), bytes, options).ok) return
   const end = virtual + BigInt(bytes)
   const mapHole = (from: bigint, to: bigint): void => {
     if (to <= from) return
     const offset = Number(from - virtual)
-    tables.mapRange(virt(from), phys(physical + offset), Number(to - from), options)
+    tables.mapRange(kernelAddress(from), phys(physical + offset), Number(to - from), options)
   }
   let next = virtual
   for (const mapped of presentRanges(cpu, tables, virtual, end)) {
@@ -85,7 +85,7 @@ function changeRights(
   { start, end }: PresentRange,
   { writable, executable, cacheDisable }: PageRights,
 ): void {
-  tables.changeRange(virt(start), Number(end - start), (low, high) => [
+  tables.changeRange(kernelAddress(start), Number(end - start), (low, high) => [
     (writable ? low | Entry.Writable : low & ~Entry.Writable) |
       (cacheDisable ? Entry.CacheDisable : 0),
     executable ? high & ~Entry.NoExecuteHigh : high | Entry.NoExecuteHigh,

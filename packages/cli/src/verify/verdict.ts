@@ -1,0 +1,88 @@
+import type { VerifiedBoot, VerifiedDifference, VerifiedKernel } from '@trapdoor/harness'
+import { alignColumns, plural, wrap } from '../text/layout.ts'
+import type { Paint } from '../text/paint.ts'
+
+/** Differences that nobody can explain. */
+export function unexplained(boots: readonly VerifiedBoot[]): number {
+  return allDifferences(boots).filter(({ explanation }) => explanation === undefined).length
+}
+
+/** Every boot with what was compared, every difference that nobody can explain, the explanations of the others, and the sums. */
+export function renderVerdict(
+  boots: readonly VerifiedBoot[],
+  paint: Paint,
+  columns: number,
+): string {
+  const notes = [
+    ...new Set(allDifferences(boots).flatMap(({ explanation }) => explanation?.reason ?? [])),
+  ]
+  const rows = boots.flatMap((boot) => boot.kernels.map((kernel) => ({ boot, kernel })))
+  const heads = alignColumns(
+    rows.map(({ boot, kernel }) => [
+      mark(kernel, paint),
+      kernel === boot.kernels[0] ? boot.name : '',
+      kernel.stage,
+      kernel.version,
+      kernel.strategy,
+      `${kernel.descriptors} regions`,
+      `${kernel.leaves} leaves`,
+      kernel.ending,
+      paint('dim', noteNumbers(kernel, notes)),
+    ]),
+    [5, 6],
+  )
+  const lines = rows.flatMap(({ kernel }, index) => [
+    heads[index]!,
+    ...kernel.differences.filter(({ explanation }) => explanation === undefined).flatMap(describe),
+  ])
+  return `${[...lines, '', ...footnotes(boots, notes, columns), sums(boots)].join('\n')}\n`
+}
+
+function allDifferences(boots: readonly VerifiedBoot[]): VerifiedDifference[] {
+  return boots.flatMap(({ kernels }) => kernels).flatMap(({ differences }) => differences)
+}
+
+function mark({ differences }: VerifiedKernel, paint: Paint): string {
+  return differences.every(({ explanation }) => explanation !== undefined)
+    ? paint('green', '✓')
+    : paint('red', '✗')
+}
+
+/** The numbers of a kernel's explanations, as "(1, 2)". */
+function noteNumbers({ differences }: VerifiedKernel, notes: readonly string[]): string {
+  const numbers = notes.flatMap((note, index) =>
+    differences.some(({ explanation }) => explanation?.reason === note) ? [index + 1] : [],
+  )
+  return numbers.length === 0 ? '' : `(${numbers.join(', ')})`
+}
+
+function describe({ subject, observed, model }: VerifiedDifference): string[] {
+  return [`     ${subject}`, `       machine  ${observed}`, `       model    ${model}`]
+}
+
+function footnotes(
+  boots: readonly VerifiedBoot[],
+  notes: readonly string[],
+  columns: number,
+): string[] {
+  const lines = notes.flatMap((note, index) => {
+    const { source } = allDifferences(boots).find(
+      ({ explanation }) => explanation?.reason === note,
+    )!.explanation!
+    const [first = '', ...rest] = wrap(`${note}. ${source}`, columns, '    ')
+    return [`(${index + 1}) ${first.trimStart()}`, ...rest]
+  })
+  return lines.length === 0 ? [] : [...lines, '']
+}
+
+function sums(boots: readonly VerifiedBoot[]): string {
+  const kernels = boots.flatMap((boot) => boot.kernels)
+  const sum = (count: (kernel: VerifiedKernel) => number): number =>
+    kernels.reduce((total, kernel) => total + count(kernel), 0)
+  const differences = sum((kernel) => kernel.differences.length)
+  return [
+    `${plural(boots.length, 'boot')}, ${plural(kernels.length, 'kernel')}`,
+    `${sum(({ descriptors }) => descriptors)} regions and ${sum(({ leaves }) => leaves)} leaves compared`,
+    `${plural(differences, 'difference')}, ${differences - unexplained(boots)} of them explained`,
+  ].join(': ')
+}
