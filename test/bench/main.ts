@@ -37,6 +37,11 @@ const SECTIONS: readonly Section[] = [
   },
 ]
 
+const { argv } = process
+if (argv.length > 2) {
+  console.error(`pnpm bench takes no arguments, found ${argv.slice(2).join(' ')}`)
+  process.exit(2)
+}
 for (const section of SECTIONS) await runSection(section)
 console.log()
 await benchMatrix()

@@ -22,6 +22,7 @@ describe('help', () => {
         explain [options] <case>            run one case again and tell what happened
         compare [options] <first> <second>  what differs between two strategies
         inspect                             look at a memory map, at page tables, or at one address
+        verify [options] <folder>           hold the model against boots of real kernels
         list [options] [kind]               quirks, strategies, scenarios, rules and plugins there are
         show [options] [file]               print results that an earlier run wrote
         init [options]                      write a configuration to start from

@@ -36,3 +36,8 @@ export function readBootFile(boot: string, file: string): Buffer | undefined {
   const path = join(BOOTS, boot, file)
   return existsSync(path) ? readFileSync(path) : undefined
 }
+
+/** The folder of a recorded boot. */
+export function bootFolder(boot: string): string {
+  return join(BOOTS, boot)
+}

@@ -19,7 +19,7 @@ export function addVerifyCommand(
 ): void {
   const command = program
     .command('verify')
-    .description('hold the model against boots of real kernels that were observed')
+    .description('hold the model against boots of real kernels')
     .argument(
       '<folder>',
       'what one boot left (command.txt, boot1.dmesg.gz, …), or a folder of such',
