@@ -109,7 +109,11 @@ export function layOutMachine(
   const setup = createSetup({ machine, allocator, images, reported, configTables })
   hooks.powerOn.call(setup)
   if (memoryAttributesTable !== 'none') {
-    const table = memoryAttributesTable ?? describeSections(reported, setup.codePages(), bootPool)
+    const table =
+      memoryAttributesTable ??
+      describeSections(reported, setup.codePages(), (bytes, purpose) =>
+        allocator.allocateApart(BOOT_TYPES, Math.ceil(bytes / PAGE_SIZE), purpose),
+      )
     const entries = hooks.memoryAttributes.call(table.entries)
     machine.memory.write(table.address, encodeMemoryAttributes(entries))
     configTables.set(Guid.MEMORY_ATTRIBUTES_TABLE, table.address)

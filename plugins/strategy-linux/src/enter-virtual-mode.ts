@@ -22,6 +22,7 @@ import {
   efiStatusName,
   EfiStatus,
   encodeMemoryMap,
+  Guid,
   isRuntime,
   type MemoryAttributesTable,
   type MemoryDescriptor,
@@ -138,6 +139,7 @@ export class EfiVirtualMode implements PageTableStrategy {
       vendor: Number(efi.vendorAddress),
       runtime: Number(efi.runtimeAddress),
       configurationTable: Number(efi.configurationTableAddress),
+      smbios: Number(efi.configurationTable.find(({ guid }) => guid === Guid.SMBIOS)?.table ?? 0n),
       memoryMap: efi.memoryMap,
     }
   }
@@ -175,19 +177,21 @@ export class EfiVirtualMode implements PageTableStrategy {
   #mapRegions(kernel: Kernel, regions: readonly MemoryDescriptor[]): MemoryDescriptor[] {
     const placement = new TopDownPlacement()
     const inOrder = this.#version.iteration === 'reverse' ? regions.toReversed() : regions
-    return inOrder
-      .filter((region) => (isRuntime(region) || isBootServices(region)) && region.numberOfPages > 0)
-      .map((region) => {
-        const executable = this.#isExecutable(region)
-        this.#pgd!.mapRegion(region, BigInt(region.physicalStart), executable)
-        const virtualStart = placement.place(region)
-        if (virtualStart === undefined) {
-          kernel.print('efi: VA address range overflow!')
-          return region
-        }
-        this.#pgd!.mapRegion(region, virtualStart, executable)
-        return { ...region, virtualStart }
-      })
+    const passed: MemoryDescriptor[] = []
+    for (const region of inOrder) {
+      if (!(isRuntime(region) || isBootServices(region)) || region.numberOfPages === 0) continue
+      const executable = this.#isExecutable(region)
+      this.#pgd!.mapRegion(region, BigInt(region.physicalStart), executable)
+      const virtualStart = placement.place(region)
+      if (virtualStart === undefined) {
+        kernel.print('efi: VA address range overflow!')
+        passed.push(region)
+        continue
+      }
+      this.#pgd!.mapRegion(region, virtualStart, executable)
+      passed.push({ ...region, virtualStart })
+    }
+    return passed
   }
 
   #isExecutable({ type }: MemoryDescriptor): boolean {

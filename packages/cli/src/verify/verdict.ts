@@ -16,11 +16,14 @@ export function renderVerdict(
   const notes = [
     ...new Set(allDifferences(boots).flatMap(({ explanation }) => explanation?.reason ?? [])),
   ]
-  const rows = boots.flatMap((boot) => boot.kernels.map((kernel) => ({ boot, kernel })))
+  const kernels = boots.flatMap((boot) => boot.kernels)
+  const names = boots.flatMap((boot) =>
+    boot.kernels.map((_, index) => (index === 0 ? boot.name : '')),
+  )
   const heads = alignColumns(
-    rows.map(({ boot, kernel }) => [
+    kernels.map((kernel, index) => [
       mark(kernel, paint),
-      kernel === boot.kernels[0] ? boot.name : '',
+      names[index]!,
       kernel.stage,
       kernel.version,
       kernel.strategy,
@@ -31,10 +34,11 @@ export function renderVerdict(
     ]),
     [5, 6],
   )
-  const lines = rows.flatMap(({ kernel }, index) => [
-    heads[index]!,
-    ...kernel.differences.filter(({ explanation }) => explanation === undefined).flatMap(describe),
-  ])
+  const lines: string[] = []
+  for (const [index, { differences }] of kernels.entries()) {
+    const open = differences.filter(({ explanation }) => explanation === undefined)
+    lines.push(heads[index]!, ...open.flatMap(describe))
+  }
   return `${[...lines, '', ...footnotes(boots, notes, columns), sums(boots)].join('\n')}\n`
 }
 

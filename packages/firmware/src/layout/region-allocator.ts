@@ -59,6 +59,20 @@ export class RegionAllocator {
     })
   }
 
+  /**
+   * As {@link allocate}, but from the smallest region that has room: what is placed last, when little is left, shares its descriptor with as little as possible.
+   */
+  allocateApart(types: readonly number[], pages: number, purpose: string): number {
+    const smallest = types
+      .flatMap((type) => this.#regions.get(type) ?? [])
+      .filter(({ start, next, end }) => start >= ONE_MEBIBYTE && end - next >= pages * PAGE_SIZE)
+      .toSorted((a, b) => a.end - a.start - (b.end - b.start))[0]
+    if (smallest === undefined) return this.allocate(types, pages, purpose)
+    const address = smallest.next
+    smallest.next += pages * PAGE_SIZE
+    return address
+  }
+
   #find(type: number, pages: number): Region | undefined {
     const roomy = (this.#regions.get(type) ?? []).filter(
       (region) => region.end - region.next >= pages * PAGE_SIZE,

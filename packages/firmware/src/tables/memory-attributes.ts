@@ -49,8 +49,6 @@ export function encodeMemoryAttributes(entries: readonly MemoryDescriptor[]): Ui
  * FIRMWARE_NO_ROOM where there are fewer than `count` places.
  */
 export function imagePlaces(entries: readonly MemoryDescriptor[], count: number): number[] {
-  const has = (entry: MemoryDescriptor, attribute: bigint): boolean =>
-    (entry.attribute & attribute) !== 0n
   const places = entries
     .filter(
       (entry) =>
@@ -69,6 +67,10 @@ export function imagePlaces(entries: readonly MemoryDescriptor[], count: number)
     expected: `a memory attributes table with ${count} pieces of code that data follows`,
     found: `${places.length} in ${entries.length} entries`,
   })
+}
+
+function has({ attribute }: MemoryDescriptor, bits: bigint): boolean {
+  return (attribute & bits) !== 0n
 }
 
 function isRuntimeMemory({ type }: MemoryDescriptor): boolean {

@@ -11,8 +11,8 @@ export interface Difference {
   /** What the model's did. */
   readonly model: string
   /** Physical address of the first byte in question, on either side, where there is one. */
-  readonly observedAt?: number
-  readonly modelAt?: number
+  readonly observedAt?: number | undefined
+  readonly modelAt?: number | undefined
   /** Bytes in question. */
   readonly bytes?: number
 }
@@ -29,13 +29,19 @@ export function compareKernels(observed: ObservedKernel, model: ReplayedKernel):
 }
 
 function compareEndings({ ending }: ObservedKernel, model: ReplayedKernel): Difference[] {
-  const say = (panics: boolean, services: boolean): string =>
-    panics ? 'the kernel panics' : services ? 'runtime services on' : 'no runtime services'
-  const seen = say(ending.panic !== undefined, ending.runtimeServices)
-  const made = say(model.panic !== undefined, model.runtimeServices)
+  const seen = describeEnding(ending)
+  const made = describeEnding(model)
   if (seen === made) return []
   const why = model.panic === undefined ? '' : `: ${model.panic}`
   return [{ subject: 'ending', observed: seen, model: `${made}${why}` }]
+}
+
+function describeEnding(ending: {
+  readonly panic: string | undefined
+  readonly runtimeServices: boolean
+}): string {
+  if (ending.panic !== undefined) return 'the kernel panics'
+  return ending.runtimeServices ? 'runtime services on' : 'no runtime services'
 }
 
 /** Descriptors are matched by where they begin; their order is user space's after kexec, and not compared. */
@@ -43,15 +49,21 @@ function compareMaps(
   observed: readonly MemoryDescriptor[],
   model: readonly MemoryDescriptor[],
 ): Difference[] {
-  const key = ({ physicalStart }: MemoryDescriptor): number => physicalStart
-  return differing(observed, model, key, describeDescriptor).map((pair) => ({
-    subject: 'runtime map',
-    observed: pair.observed === undefined ? 'nothing' : describeDescriptor(pair.observed),
-    model: pair.model === undefined ? 'nothing' : describeDescriptor(pair.model),
-    ...(pair.observed === undefined ? {} : { observedAt: pair.observed.physicalStart }),
-    ...(pair.model === undefined ? {} : { modelAt: pair.model.physicalStart }),
-    bytes: (pair.observed ?? pair.model)!.numberOfPages * PAGE_SIZE,
-  }))
+  const pairs = differing(
+    observed,
+    model,
+    ({ physicalStart }) => BigInt(physicalStart),
+    describeDescriptor,
+  )
+  return pairs.map((pair) =>
+    differenceOf(
+      'runtime map',
+      pair,
+      describeDescriptor,
+      ({ physicalStart }) => physicalStart,
+      (pair.observed ?? pair.model)!.numberOfPages * PAGE_SIZE,
+    ),
+  )
 }
 
 /** Leaves that follow one another and differ alike are one difference. */
@@ -59,11 +71,7 @@ function compareLeaves(
   observed: readonly ObservedLeaf[],
   model: readonly ObservedLeaf[],
 ): Difference[] {
-  const runs: {
-    observed: ObservedLeaf | undefined
-    model: ObservedLeaf | undefined
-    count: number
-  }[] = []
+  const runs: (Pair<ObservedLeaf> & { count: number })[] = []
   const pairs = differing(observed, model, ({ address }) => address, describeLeaf)
   for (const pair of pairs) {
     const last = runs.at(-1)
@@ -77,27 +85,46 @@ function compareLeaves(
       runs.push({ ...pair, count: 1 })
     }
   }
-  return runs.map(({ count, ...first }) => {
-    const describe = (leaf: ObservedLeaf | undefined): string =>
-      leaf === undefined ? 'nothing' : `${count} × ${describeLeaf(leaf)}`
-    return {
-      subject: 'EFI page tables',
-      observed: describe(first.observed),
-      model: describe(first.model),
-      ...(first.observed === undefined ? {} : { observedAt: first.observed.physical }),
-      ...(first.model === undefined ? {} : { modelAt: first.model.physical }),
-      bytes: count * (first.observed ?? first.model)!.pageSize,
-    }
-  })
+  return runs.map(({ count, ...first }) =>
+    differenceOf(
+      'EFI page tables',
+      first,
+      (leaf) => `${count} × ${describeLeaf(leaf)}`,
+      ({ physical }) => physical,
+      count * (first.observed ?? first.model)!.pageSize,
+    ),
+  )
+}
+
+interface Pair<Item> {
+  readonly observed: Item | undefined
+  readonly model: Item | undefined
+}
+
+function differenceOf<Item>(
+  subject: Difference['subject'],
+  { observed, model }: Pair<Item>,
+  describe: (item: Item) => string,
+  physicalOf: (item: Item) => number,
+  bytes: number,
+): Difference {
+  return {
+    subject,
+    observed: observed === undefined ? 'nothing' : describe(observed),
+    model: model === undefined ? 'nothing' : describe(model),
+    observedAt: observed === undefined ? undefined : physicalOf(observed),
+    modelAt: model === undefined ? undefined : physicalOf(model),
+    bytes,
+  }
 }
 
 /** What has no equal on the other side, paired by key, in ascending order. */
-function differing<Item, Key extends number | bigint>(
+function differing<Item>(
   observed: readonly Item[],
   model: readonly Item[],
-  keyOf: (item: Item) => Key,
+  keyOf: (item: Item) => bigint,
   describe: (item: Item) => string,
-): { readonly observed: Item | undefined; readonly model: Item | undefined }[] {
+): Pair<Item>[] {
   const seen = new Map(observed.map((item) => [keyOf(item), item]))
   const made = new Map(model.map((item) => [keyOf(item), item]))
   return [...new Set([...seen.keys(), ...made.keys()])]

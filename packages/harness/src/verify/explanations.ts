@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from '@trapdoor/core'
 import type { ObservedKernel } from '@trapdoor/intake'
 import type { Difference } from './differences.ts'
 import type { ReplayedKernel } from './replay.ts'
@@ -54,9 +55,8 @@ const memmapPlace: Explain = (difference, { model, differences }) => {
 const attributesTablePlace: Explain = (difference, { attributesTable }) => {
   const { inMap, inLog } = attributesTable
   if (inMap === undefined || inLog === undefined || inMap === inLog) return undefined
-  const page = (address: number): number => Math.floor(address / 4096) * 4096
-  const isModels = difference.modelAt === page(inMap) && difference.observed === 'nothing'
-  const isKernels = difference.observedAt === page(inLog) && difference.model === 'nothing'
+  const isModels = difference.modelAt === pageOf(inMap) && difference.observed === 'nothing'
+  const isKernels = difference.observedAt === pageOf(inLog) && difference.model === 'nothing'
   if (!isModels && !isKernels) return undefined
   return {
     reason:
@@ -87,4 +87,8 @@ function rights(leaves: string): string {
 function isIdentity(leaves: string): boolean {
   const [from, to] = leaves.split(' at ')[1]?.split(' to ') ?? []
   return from !== undefined && from === to
+}
+
+function pageOf(address: number): number {
+  return Math.floor(address / PAGE_SIZE) * PAGE_SIZE
 }

@@ -69,17 +69,15 @@ function verifyBoot(
       ending:
         observed.ending.panic ??
         (observed.ending.runtimeServices ? 'runtime services on' : 'no runtime services'),
-      differences: differences.map((difference) => ({
-        ...difference,
-        explanation: explainDifference(difference, evidence),
-      })),
+      differences: differences.map((difference) =>
+        Object.assign(difference, { explanation: explainDifference(difference, evidence) }),
+      ),
     }
   })
   return { name: boot.name, kernels }
 }
 
 function foldersOfBoots(folder: string): string[] {
-  const isBoot = (path: string): boolean => existsSync(join(path, 'command.txt'))
   if (isBoot(folder)) return [folder]
   const found = existsSync(folder)
     ? readdirSync(folder)
@@ -93,6 +91,10 @@ function foldersOfBoots(folder: string): string[] {
     found: existsSync(folder) ? 'a folder without command.txt' : 'no such folder',
     file: folder,
   })
+}
+
+function isBoot(folder: string): boolean {
+  return existsSync(join(folder, 'command.txt'))
 }
 
 /** The firmware that a boot ran on: what it printed, or what another boot of the same machine did. */
@@ -129,8 +131,12 @@ function strategyOf(
 
 /** Compares by the first two numbers of a version. */
 function compareVersions(a: string, b: string): number {
-  const numbers = (version: string): number[] => version.split('.', 2).map(Number.parseFloat)
-  const [majorA = 0, minorA = 0] = numbers(a)
-  const [majorB = 0, minorB = 0] = numbers(b)
+  const [majorA, minorA] = numbersOf(a)
+  const [majorB, minorB] = numbersOf(b)
   return majorA - majorB || minorA - minorB
+}
+
+function numbersOf(version: string): readonly [major: number, minor: number] {
+  const [major = '', minor = ''] = version.split('.', 2)
+  return [Number.parseInt(major, 10), Number.parseInt(minor, 10)]
 }

@@ -77,7 +77,10 @@ export function efiInit(
       : BigInt(handOver.configurationTable)
   const entries = Number(systab.getBigUint64(SystemTable.NumberOfTableEntries, true))
   const configuration = read(configurationTableAddress, entries * CONFIGURATION_ENTRY_SIZE)
-  const configurationTable = decodeConfigTable(bytesOf(configuration))
+  const configurationTable = reuseConfig(
+    decodeConfigTable(bytesOf(configuration)),
+    handOver?.smbios,
+  )
   kernel.print(describeTables(configurationTable))
 
   const runtimeAddress =
@@ -106,6 +109,19 @@ export function efiInit(
     systab: undefined,
     virtualMode: handOver !== undefined,
   }
+}
+
+/**
+ * efi_reuse_config() (arch/x86/platform/efi/quirks.c, Linux 3.14 and later): the SMBIOS pointer of the kernel before, which had it before some firmware made it a virtual one.
+ */
+function reuseConfig(
+  entries: readonly ConfigTableEntry[],
+  smbios: number | undefined,
+): readonly ConfigTableEntry[] {
+  if (smbios === undefined || smbios === 0) return entries
+  return entries.map((entry) =>
+    entry.guid === Guid.SMBIOS ? { guid: entry.guid, table: BigInt(smbios) } : entry,
+  )
 }
 
 /** dmi_scan_machine(): looks for the SMBIOS anchor where the configuration table says that it is. */

@@ -12,6 +12,8 @@ export interface EfiHandOver {
   readonly runtime: number
   /** Physical address of the configuration table. */
   readonly configurationTable: number
+  /** Physical address of the SMBIOS table, 0 where nobody noted it. */
+  readonly smbios?: number
   /** The runtime regions with the virtual addresses that the firmware was given. */
   readonly memoryMap: readonly MemoryDescriptor[]
 }

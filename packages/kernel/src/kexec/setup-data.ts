@@ -22,6 +22,7 @@ export function encodeHandOver(handOver: EfiHandOver): {
   view.setBigUint64(NODE_HEADER, BigInt(handOver.vendor), true)
   view.setBigUint64(NODE_HEADER + 8, BigInt(handOver.runtime), true)
   view.setBigUint64(NODE_HEADER + 16, BigInt(handOver.configurationTable), true)
+  view.setBigUint64(NODE_HEADER + 24, BigInt(handOver.smbios ?? 0), true)
   return {
     node,
     runtimeMap: encodeMemoryMap(handOver.memoryMap, RUNTIME_MAP_STRIDE),
@@ -46,6 +47,7 @@ export function readHandOver(kernel: Kernel): EfiHandOver | undefined {
     vendor: Number(view.getBigUint64(NODE_HEADER, true)),
     runtime: Number(view.getBigUint64(NODE_HEADER + 8, true)),
     configurationTable: Number(view.getBigUint64(NODE_HEADER + 16, true)),
+    smbios: Number(view.getBigUint64(NODE_HEADER + 24, true)),
     memoryMap: decodeMemoryMap(map, efi.memdescSize),
   }
 }
