@@ -4,6 +4,7 @@ import {
   createEnvironment,
   DEFAULT_SEED,
   findCase,
+  type Plugin,
   PluginRegistry,
   type ResolvedConfig,
   type Scenario,
@@ -14,9 +15,20 @@ import {
 export const MACHINE = 'ovmf-q35-4m'
 const MAP_FILE = new URL('../../configs/demo/ovmf-q35-4m.txt', import.meta.url).pathname
 
-function configWith(scenarios: readonly Scenario[]): ResolvedConfig {
+/** What a story needs beside its cell and its scenario. */
+export interface Setting {
+  /** Plugins beside the built-in ones. */
+  readonly plugins?: readonly Plugin[]
+  readonly commandLine?: string
+}
+
+function configWith(
+  scenarios: readonly Scenario[],
+  { plugins = [], commandLine = '' }: Setting,
+): ResolvedConfig {
   const registry = new PluginRegistry([
     ...BUILT_IN_PLUGINS,
+    ...plugins,
     { name: 'story', apiVersion: 1, scenarios },
   ])
   return {
@@ -26,7 +38,7 @@ function configWith(scenarios: readonly Scenario[]): ResolvedConfig {
     quirkSets: [[]],
     strategies: [],
     scenarios: [],
-    commandLine: '',
+    commandLine,
     cpu: 'nehalem',
     seed: DEFAULT_SEED,
     output: 'results.json',
@@ -35,8 +47,8 @@ function configWith(scenarios: readonly Scenario[]): ResolvedConfig {
 }
 
 /** Runs `firmware/strategy/scenario` on {@link MACHINE}. A scenario of the story's own is passed along. */
-export function play(cell: string, scenario?: Scenario): CaseTrace {
-  const config = configWith(scenario === undefined ? [] : [scenario])
+export function play(cell: string, scenario?: Scenario, setting: Setting = {}): CaseTrace {
+  const config = configWith(scenario === undefined ? [] : [scenario], setting)
   return traceCase(createEnvironment(config), findCase(config, `${MACHINE}/${cell}`))
 }
 

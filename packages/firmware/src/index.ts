@@ -9,6 +9,6 @@ export { createFirmware, Firmware, type FirmwareOptions, type PoweredMachine } f
 export { type ImagePlacement } from './layout/image.ts'
 export { type AddressChange, type VirtualAddressMapArgument } from './quirk/address-change.ts'
 export { FirmwareCall, type FirmwareService } from './quirk/firmware-call.ts'
-export { type FirmwareSetup } from './quirk/firmware-setup.ts'
+export { type FirmwareSetup, type LoadedDriver } from './quirk/firmware-setup.ts'
 export { type FirmwareHooks, QUIRK_HOOK_NAMES, type QuirkHookName } from './quirk/hooks.ts'
 export { type Quirk, type QuirkTaps } from './quirk/quirk.ts'

@@ -86,19 +86,21 @@ export function layOutMachine(
   const bootPage = bootPool(PAGE_SIZE, 'the boot services table')
   const tablePage = runtimePool(1, 'the EFI tables')
   const places = placeTables(tablePage, bootPage)
-  const { memoryAttributesTable } = options
-  const bases =
-    typeof memoryAttributesTable === 'object'
-      ? imagePlaces(memoryAttributesTable.entries, DRIVERS.length)
-      : DRIVERS.map(({ name }) =>
-          allocator.allocate([MemoryType.RuntimeServicesCode], IMAGE_PAGES, `image ${name}`),
-        )
-  const images = DRIVERS.map(({ name }, index) => {
-    const base = bases[index]!
+  const given = options.memoryAttributesTable
+  const newImage = (name: string, base: number): RuntimeImage => {
     const frame = base / PAGE_SIZE
     machine.memory.owners.set(frame, frame + IMAGE_PAGES, { kind: 'firmware', name })
     return new RuntimeImage(name, base, machine, hooks)
-  })
+  }
+  const loadImage = (name: string): RuntimeImage =>
+    newImage(
+      name,
+      allocator.allocate([MemoryType.RuntimeServicesCode], IMAGE_PAGES, `image ${name}`),
+    )
+  const bases = typeof given === 'object' ? imagePlaces(given.entries, DRIVERS.length) : undefined
+  const images = DRIVERS.map(({ name }, index) =>
+    bases === undefined ? loadImage(name) : newImage(name, bases[index]!),
+  )
   for (const [index, driver] of DRIVERS.entries()) {
     const image = images[index]!
     prepareImage(image, places, image === images[0], hooks)
@@ -106,17 +108,33 @@ export function layOutMachine(
   }
 
   const configTables = placeVendorTables(machine, allocator, tablePage)
-  const setup = createSetup({ machine, allocator, images, reported, configTables })
+  const services = serviceAddresses(images)
+  const attributesTable =
+    typeof given === 'object' ? given.address : placeAttributes(given, allocator)
+  const setup = createSetup({
+    machine,
+    allocator,
+    images,
+    services,
+    reported,
+    configTables,
+    memoryAttributesTable: attributesTable,
+    loadImage: (name) => {
+      const image = loadImage(name)
+      prepareImage(image, places, false, hooks)
+      return image
+    },
+  })
   hooks.powerOn.call(setup)
-  if (memoryAttributesTable !== 'none') {
-    const table =
-      memoryAttributesTable ??
-      describeSections(reported, setup.codePages(), (bytes, purpose) =>
-        allocator.allocateApart(BOOT_TYPES, Math.ceil(bytes / PAGE_SIZE), purpose),
-      )
-    const entries = hooks.memoryAttributes.call(table.entries)
-    machine.memory.write(table.address, encodeMemoryAttributes(entries))
-    configTables.set(Guid.MEMORY_ATTRIBUTES_TABLE, table.address)
+  if (attributesTable !== undefined) {
+    const entries = hooks.memoryAttributes.call(
+      typeof given === 'object' ? given.entries : describeSections(reported, setup.codePages()),
+      setup,
+    )
+    if (entries.length > 0) {
+      machine.memory.write(attributesTable, encodeMemoryAttributes(entries))
+      configTables.set(Guid.MEMORY_ATTRIBUTES_TABLE, attributesTable)
+    }
   }
 
   const map = bootPool(reportedMapBytes(reported), 'the memory map')
@@ -125,7 +143,7 @@ export function layOutMachine(
   installDxeCore(core, hooks, { ...places, map, images })
   registerImages(machine.memory, images[0]!, images)
   writeTables(machine.memory, places, {
-    services: serviceAddresses(images),
+    services: Object.fromEntries(services) as Record<RuntimeServiceName, number>,
     bootServices: {
       AllocatePages: core.gate('AllocatePages'),
       FreePages: core.gate('FreePages'),
@@ -213,15 +231,20 @@ function startCpus(
   machine.bootCpu.interruptFlag = true
 }
 
-function serviceAddresses(
-  images: readonly RuntimeImage[],
-): Readonly<Record<RuntimeServiceName, number>> {
+function serviceAddresses(images: readonly RuntimeImage[]): Map<RuntimeServiceName, number> {
   const gates = images.flatMap((image) => image.placement().gates)
-  const addresses = RUNTIME_SERVICES.map((name) => [
-    name,
-    gates.find((gate) => gate.name === name)?.address ?? 0,
-  ])
-  return Object.fromEntries(addresses) as Record<RuntimeServiceName, number>
+  return new Map(
+    RUNTIME_SERVICES.map((name) => [name, gates.find((gate) => gate.name === name)?.address ?? 0]),
+  )
+}
+
+/** A page of boot services data for the memory attributes table, beside as little else as possible. */
+function placeAttributes(
+  given: 'none' | undefined,
+  allocator: RegionAllocator,
+): number | undefined {
+  if (given === 'none') return undefined
+  return allocator.allocateApart([MemoryType.BootServicesData], 1, 'the memory attributes table')
 }
 
 function slotValue(

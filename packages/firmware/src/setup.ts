@@ -1,5 +1,10 @@
 import { formatAddress, type Machine, PAGE_SIZE } from '@trapdoor/core'
-import { descriptorEnd, type MemoryDescriptor, memoryTypeName } from '@trapdoor/uefi'
+import {
+  descriptorEnd,
+  type MemoryDescriptor,
+  memoryTypeName,
+  type RuntimeServiceName,
+} from '@trapdoor/uefi'
 import { FirmwareError } from './error.ts'
 import type { RuntimeImage } from './layout/image.ts'
 import type { RegionAllocator } from './layout/region-allocator.ts'
@@ -10,11 +15,14 @@ import type { FirmwareSetup } from './quirk/firmware-setup.ts'
 export function createSetup(build: {
   machine: Machine
   allocator: RegionAllocator
-  images: readonly RuntimeImage[]
+  images: RuntimeImage[]
+  services: Map<RuntimeServiceName, number>
   reported: readonly MemoryDescriptor[]
   configTables: Map<string, number>
+  memoryAttributesTable: number | undefined
+  loadImage: (name: string) => RuntimeImage
 }): FirmwareSetup & { readonly codePages: () => ReadonlySet<number> } {
-  const { machine, allocator, images, reported, configTables } = build
+  const { machine, allocator, images, services, reported, configTables } = build
   const codePages = new Set(images.map(({ base }) => base / PAGE_SIZE))
   const imageNamed = (name: string): RuntimeImage => {
     const image = images.find((each) => each.name === name)
@@ -58,6 +66,22 @@ export function createSetup(build: {
     write: (address, bytes) => machine.memory.write(address, bytes),
     pointer: (image, slot, value, options = {}) =>
       imageNamed(image).pointer(slot, value, options.convert === false ? 'none' : 'event'),
+    loadDriver: (name) => {
+      const image = build.loadImage(name)
+      images.push(image)
+      return {
+        base: image.base,
+        code: (label, service, run) => image.code(label, service, run),
+        pointer: (slot, value, options = {}) =>
+          image.pointer(slot, value, options.convert === false ? 'none' : 'event'),
+      }
+    },
+    replaceService: (service, address) => {
+      const before = services.get(service) ?? 0
+      services.set(service, address)
+      return before
+    },
+    memoryAttributesTable: build.memoryAttributesTable,
     imageBase: (image) => imageNamed(image).base,
     configTable: (guid) => configTables.get(guid),
     setConfigTable: (guid, address) => {

@@ -1,4 +1,19 @@
+import type { RuntimeServiceName } from '@trapdoor/uefi'
 import type { FirmwareCall, FirmwareService } from './firmware-call.ts'
+
+/** A driver of a quirk's own, with pages of runtime-services code of its own, events and pointers like those of the built-in ones. Addresses are physical. */
+export interface LoadedDriver {
+  /** The first of its two pages: code, then data. */
+  readonly base: number
+  /** Adds a function that runs in the name of `service`. Returns its address. */
+  readonly code: (
+    name: string,
+    service: FirmwareService,
+    run: (call: FirmwareCall) => bigint,
+  ) => number
+  /** Makes a slot that holds `value`. The driver's address-change event converts it, or `none` does. */
+  readonly pointer: (slot: string, value: number | bigint, options?: { convert?: boolean }) => void
+}
 
 /** What a quirk's driver may do while the machine is powered on. Addresses are physical, in bytes. */
 export interface FirmwareSetup {
@@ -32,6 +47,14 @@ export interface FirmwareSetup {
     value: number | bigint,
     options?: { convert?: boolean },
   ) => void
+  /**
+   * Loads a runtime driver after EndOfDxe, as an option ROM or a shell does: the memory attributes table does not know of its code. Throws FIRMWARE_NO_ROOM.
+   */
+  readonly loadDriver: (name: string) => LoadedDriver
+  /** Puts a function into the runtime services table. Returns the address that was there. */
+  readonly replaceService: (service: RuntimeServiceName, address: number) => number
+  /** Where the memory attributes table will be: a page that has room for 16 bytes at its end. Undefined where the firmware has none. */
+  readonly memoryAttributesTable: number | undefined
   /** Physical base of an image. Throws FIRMWARE_BAD_SETUP for an unknown one. */
   readonly imageBase: (image: string) => number
   /** Address that a configuration table has so far. */

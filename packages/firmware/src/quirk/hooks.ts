@@ -23,10 +23,11 @@ export interface FirmwareHooks {
   /**
    * Changes what the memory attributes table says.
    *
-   * Kind: sync, waterfall. When: once, after `powerOn`. Arguments: the entries so far. Return: the entries to write.
+   * Kind: sync, waterfall. When: once, after `powerOn`. Arguments: the entries so far, and the setup. Return: the entries to write;
+   * without any the firmware has no such table.
    * Example: `memoryAttributes: (entries) => entries.map((each) => ({ ...each, attribute: each.attribute | MemoryAttribute.XP }))`
    */
-  readonly memoryAttributes: SyncWaterfallHook<[readonly MemoryDescriptor[]]>
+  readonly memoryAttributes: SyncWaterfallHook<[readonly MemoryDescriptor[], FirmwareSetup]>
   /**
    * Does what a driver's ExitBootServices event does.
    *
@@ -88,8 +89,8 @@ export function createFirmwareHooks(): FirmwareHooks {
   return Object.freeze({
     memoryMap: new SyncWaterfallHook<[readonly MemoryDescriptor[]]>(['descriptors'], 'memoryMap'),
     powerOn: new SyncHook<[FirmwareSetup]>(['setup'], 'powerOn'),
-    memoryAttributes: new SyncWaterfallHook<[readonly MemoryDescriptor[]]>(
-      ['entries'],
+    memoryAttributes: new SyncWaterfallHook<[readonly MemoryDescriptor[], FirmwareSetup]>(
+      ['entries', 'setup'],
       'memoryAttributes',
     ),
     exitBootServices: new SyncHook<[FirmwareCall]>(['call'], 'exitBootServices'),

@@ -17,30 +17,32 @@ export interface MemoryAttributesPlace {
   readonly entries: readonly MemoryDescriptor[]
 }
 
-/** Room for entries that quirks add, in bytes. */
-const SPARE = PAGE_SIZE
+/** Bytes at the end of a page that the table leaves to others. */
+const SPARE = 16
 
-/** The table that says which pages of runtime memory hold code, and that all the others are not to be executed. `allocate` gives its memory. */
+/** What a table says where these pages of runtime memory hold code: that they are not to be written, and that all the others are not to be executed. */
 export function describeSections(
   map: readonly MemoryDescriptor[],
   codePages: ReadonlySet<number>,
-  allocate: (bytes: number, purpose: string) => number,
-): MemoryAttributesPlace {
-  const entries = map
+): MemoryDescriptor[] {
+  return map
     .filter((region) => isRuntime(region) && isRuntimeMemory(region))
     .toSorted((a, b) => a.physicalStart - b.physicalStart)
     .flatMap((region) => sectionsOf(region, codePages))
-  const bytes = encodeMemoryAttributes(entries).length
-  return { address: allocate(bytes + SPARE, 'the memory attributes table'), entries }
 }
 
-/** The table as bytes, of version 1. */
+/** The table as bytes, of version 1. Throws FIRMWARE_NO_ROOM where it does not fit into its page. */
 export function encodeMemoryAttributes(entries: readonly MemoryDescriptor[]): Uint8Array {
-  return encodeMemoryAttributesTable({
+  const bytes = encodeMemoryAttributesTable({
     version: 1,
     descriptorSize: EDK2_DESCRIPTOR_STRIDE,
     flags: 0,
     entries,
+  })
+  if (bytes.length <= PAGE_SIZE - SPARE) return bytes
+  throw new FirmwareError('FIRMWARE_NO_ROOM', {
+    expected: 'a memory attributes table of one page',
+    found: `${entries.length} entries, ${bytes.length} bytes`,
   })
 }
 
