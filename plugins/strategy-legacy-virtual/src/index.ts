@@ -1,4 +1,5 @@
 import { definePlugin, type Plugin } from '@trapdoor/harness'
+import { bootServicesRetained, identityBesideDirectMap } from './boot-services-retained.ts'
 import { legacyVirtual } from './legacy-virtual.ts'
 
 export { enterVirtualMode, legacyVirtual } from './legacy-virtual.ts'
@@ -6,7 +7,7 @@ export { enterVirtualMode, legacyVirtual } from './legacy-virtual.ts'
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/strategy-legacy-virtual',
   apiVersion: 1,
-  strategies: [legacyVirtual],
+  strategies: [legacyVirtual, bootServicesRetained, identityBesideDirectMap],
 })
 
 export default plugin

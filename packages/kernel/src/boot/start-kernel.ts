@@ -312,6 +312,7 @@ function setUpRuntimeServices(kernel: Kernel): void {
     if (map === undefined) return
     setVirtualAddressMap(kernel, map)
     makeRuntimeCodeExecutable(kernel, map)
+    instance.enteredVirtualMode?.(kernel)
   } catch (error) {
     if (!(error instanceof StrategyRefusal)) throw error
     kernel.disableRuntimeServices(error.message)

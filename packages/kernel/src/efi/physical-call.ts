@@ -38,11 +38,12 @@ class PgdSwap implements CallPath {
     this.#setExecutable(false)
   }
 
-  /** early_runtime_code_mapping_set_exec(): whole 2 MiB pages around each region of runtime code. */
+  /** early_runtime_code_mapping_set_exec(), later early_code_mapping_set_exec(): whole 2 MiB pages around each region of code. */
   #setExecutable(executable: boolean): void {
-    const { tables, requireEfi: efi } = this.#kernel
+    const { tables, requireEfi: efi, strategy } = this.#kernel
+    const types = strategy?.instance.earlyExecutableTypes ?? [MemoryType.RuntimeServicesCode]
     for (const descriptor of efi.memoryMap) {
-      if (descriptor.type !== MemoryType.RuntimeServicesCode) continue
+      if (!types.includes(descriptor.type)) continue
       const start = Math.floor(descriptor.physicalStart / PAGE_SIZE_2M) * PAGE_SIZE_2M
       const end = descriptor.physicalStart + descriptor.numberOfPages * PAGE_SIZE
       const bytes = Math.ceil((end - start) / PAGE_SIZE_2M) * PAGE_SIZE_2M

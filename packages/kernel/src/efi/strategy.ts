@@ -25,6 +25,8 @@ export interface EfiHandOver {
 export interface PageTableStrategy {
   /** Calls wait for one another (efi_runtime_lock, Linux 3.16 and later). */
   readonly serialised?: boolean
+  /** Types of memory that the early physical mode makes executable; default runtime-services code alone, as before Linux 3.0. */
+  readonly earlyExecutableTypes?: readonly number[]
   /** What must not be handed out, in setup_arch(): the map has been read, and nothing is allocated yet. */
   reserve?(kernel: Kernel): void
   /**
@@ -36,6 +38,8 @@ export interface PageTableStrategy {
    * {@link setup} does.
    */
   virtualMap?(kernel: Kernel): readonly MemoryDescriptor[]
+  /** What follows when the kernel has called SetVirtualAddressMap with {@link virtualMap}. */
+  enteredVirtualMode?(kernel: Kernel): void
   /**
    * Where to call a service. By default: with {@link virtualMap} what the converted tables say now, read through `efi.systab`; without, what the physical
    * table said at boot.

@@ -1,0 +1,77 @@
+import {
+  EfiPgd,
+  freeBootServices,
+  isBootServices,
+  type Kernel,
+  mergeRegions,
+  type PageTableStrategy,
+  reserveBootServices,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
+import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import { mapIntoDirectMap } from './legacy-virtual.ts'
+
+/** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime and boot-services regions alone, merged, at addresses of the direct map. */
+function minimalMap(kernel: Kernel): MemoryDescriptor[] {
+  return mergeRegions(kernel.requireEfi.memoryMap)
+    .filter((region) => (isRuntime(region) || isBootServices(region)) && region.numberOfPages > 0)
+    .map((region) => mapIntoDirectMap(kernel, region))
+}
+
+/** L2 without the calls: boot-services memory stays until SetVirtualAddressMap is over. */
+function retainBootServices(): PageTableStrategy {
+  return {
+    earlyExecutableTypes: [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode],
+    reserve: (kernel) => {
+      const efi = kernel.requireEfi
+      efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, 'forget')
+    },
+    virtualMap: minimalMap,
+    enteredVirtualMode: (kernel) => {
+      freeBootServices(kernel, kernel.requireEfi.memoryMap)
+    },
+  }
+}
+
+export const bootServicesRetained: StrategyDefinition = {
+  name: 'linux-3.4',
+  title:
+    'L2: as legacy-virtual, with boot services kept and mapped until SetVirtualAddressMap is over, and a minimal map (Linux 3.0 to 3.13)',
+  mode: 'virtual',
+  linux: { from: '3.0', before: '3.14' },
+  sources: [
+    'Linux 3.4 arch/x86/platform/efi/efi.c: efi_reserve_boot_services(), efi_enter_virtual_mode(), efi_free_boot_services()',
+    'Linux commit 916f676f8dc0 "x86, efi: Retain boot service code until after switching to virtual mode"',
+    'Linux 4.4: efi=old_map',
+  ],
+  create: retainBootServices,
+}
+
+/** S38: addresses of the direct map, and calls on a table in which everything is 1:1 too. */
+export const identityBesideDirectMap: StrategyDefinition = {
+  name: 'linux-3.8-rc',
+  title:
+    'S38: as linux-3.4, and calls run on trampoline_pgd with the whole map 1:1 (3.8-rc, reverted)',
+  mode: 'virtual',
+  sources: ['Linux commit 185034e72d59 "x86, efi: 1:1 pagetable mapping for virtual EFI calls"'],
+  create: () => {
+    let pgd: EfiPgd | undefined
+    return {
+      ...retainBootServices(),
+      enteredVirtualMode: (kernel) => {
+        pgd = EfiPgd.trampoline(kernel)
+        for (const region of kernel.requireEfi.memoryMap) {
+          pgd.mapRegion(region, BigInt(region.physicalStart), true)
+        }
+        freeBootServices(kernel, kernel.requireEfi.memoryMap)
+      },
+      enter: ({ cpu }) => {
+        pgd!.syncTrampoline()
+        cpu.writeCr3(pgd!.root)
+      },
+      leave: ({ cpu, before }) => {
+        cpu.writeCr3(before.cr3)
+      },
+    }
+  },
+}
