@@ -7,6 +7,7 @@ import scenarioLifecycle from '@trapdoor/scenario-lifecycle'
 import strategyGlobalIdentityMap from '@trapdoor/strategy-global-identity-map'
 import strategyLegacyVirtual from '@trapdoor/strategy-legacy-virtual'
 import strategyLinux from '@trapdoor/strategy-linux'
+import strategyOtherSystems from '@trapdoor/strategy-other-systems'
 import strategyPrivateEfiPgd from '@trapdoor/strategy-private-efi-pgd'
 import strategyVirtualAddressPassing from '@trapdoor/strategy-virtual-address-passing'
 
@@ -17,6 +18,7 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   strategyGlobalIdentityMap,
   strategyVirtualAddressPassing,
   strategyLinux,
+  strategyOtherSystems,
   firmwareSvam,
   firmwareMemoryMap,
   firmwareCpuState,

@@ -1,0 +1,65 @@
+import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import { EfiStatus, isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
+import { mapInLoader } from './loader.ts'
+import { rwx, RuntimeTables } from './runtime-tables.ts'
+
+const PAGE_ZERO: MemoryDescriptor = {
+  type: 7,
+  physicalStart: 0,
+  virtualStart: 0n,
+  numberOfPages: 1,
+  attribute: 0x8n,
+}
+
+function createFreebsd(options: Readonly<Record<string, string>>): PageTableStrategy {
+  let pmap: RuntimeTables | undefined
+  return {
+    serialised: true,
+    /** The loader's efi_do_vmap(): VA = PA for the runtime regions, and no others passed. */
+    reserve: (kernel) => {
+      if (options['vmap'] === 'off') return
+      const map = kernel.requireEfi.memoryMap.filter(isRuntime)
+      mapInLoader(
+        kernel,
+        map.map((region) => ({ ...region, virtualStart: BigInt(region.physicalStart) })),
+      )
+    },
+    /** efi_create_1t1_map(). */
+    setup: (kernel) => {
+      pmap = new RuntimeTables(kernel, 'efi_pml4')
+      pmap.map(PAGE_ZERO, 0n, rwx(PAGE_ZERO))
+      for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
+        pmap.map(region, BigInt(region.physicalStart), rwx(region))
+      }
+    },
+    /** efi_arch_enter(): interrupts stay on. */
+    enter: ({ cpu }) => {
+      pmap!.enter(cpu)
+    },
+    leave: (call) => {
+      pmap!.leave(call)
+    },
+    /** efi_rt_handle_faults. */
+    recover: () => EfiStatus.DEVICE_ERROR,
+  }
+}
+
+/** FreeBSD: the loader tells firmware that nothing moves, and the kernel calls it 1:1. */
+export const freebsd: StrategyDefinition = {
+  name: 'freebsd',
+  title:
+    'FreeBSD: SetVirtualAddressMap with VA = PA by the loader, a private 1:1 map, page 0 in it, faults caught',
+  mode: 'virtual',
+  sources: [
+    'FreeBSD stand/efi/loader/bootinfo.c: efi_do_vmap(), efi_disable_vmap',
+    'FreeBSD sys/amd64/amd64/efirt_machdep.c: efi_create_1t1_map(), efi_arch_enter()',
+  ],
+  options: {
+    vmap: {
+      title: 'efi_disable_vmap=1: the loader leaves SetVirtualAddressMap out',
+      values: ['on', 'off'],
+      default: 'on',
+    },
+  },
+  create: createFreebsd,
+}

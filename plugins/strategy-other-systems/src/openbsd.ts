@@ -1,0 +1,38 @@
+import type { StrategyDefinition } from '@trapdoor/kernel'
+import { isRuntime, MemoryAttribute, MemoryType } from '@trapdoor/uefi'
+import { isWriteBack, RuntimeTables } from './runtime-tables.ts'
+
+/** OpenBSD: where the loader left things, with the rights that the map itself names. */
+export const openbsd: StrategyDefinition = {
+  name: 'openbsd',
+  title:
+    'OpenBSD: no SetVirtualAddressMap, runtime regions 1:1, only code executable, RO and XP honoured, interrupts off',
+  mode: 'physical',
+  sources: ['OpenBSD sys/arch/amd64/amd64/efi_machdep.c: efi_map_runtime(), efi_enter()'],
+  create: () => {
+    let pmap: RuntimeTables | undefined
+    return {
+      serialised: true,
+      setup: (kernel) => {
+        pmap = new RuntimeTables(kernel, 'efi_pm')
+        for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
+          const has = (bit: bigint): boolean => (region.attribute & bit) !== 0n
+          if (has(MemoryAttribute.RP)) continue
+          pmap.map(region, region.virtualStart || BigInt(region.physicalStart), {
+            writable: !has(MemoryAttribute.RO),
+            executable: region.type === MemoryType.RuntimeServicesCode && !has(MemoryAttribute.XP),
+            cacheDisable: !isWriteBack(region),
+          })
+        }
+      },
+      enter: ({ cpu }) => {
+        cpu.interruptFlag = false
+        pmap!.enter(cpu)
+      },
+      leave: (call) => {
+        pmap!.leave(call)
+        call.cpu.interruptFlag = call.before.interruptFlag
+      },
+    }
+  },
+}
