@@ -4,7 +4,16 @@ import { defineConfig } from '@trapdoor/harness'
 export default defineConfig({
   memoryMaps: ['demo/ovmf-pc-2m.txt', 'demo/ovmf-q35-4m.txt', 'demo/ovmf-q35-secboot.txt'],
   firmware: ['*'],
-  strategies: ['*'],
+  strategies: [
+    'legacy-virtual',
+    'private-efi-pgd',
+    'global-identity-map',
+    'virtual-address-passing',
+    'linux-4.3',
+    'linux-6.1',
+    'xen',
+    'windows',
+  ],
   scenarios: ['boot', 'services', 'kexec', 'kdump'],
   expect: 'demo.expected.json',
   output: '../results.json',

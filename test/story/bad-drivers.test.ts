@@ -14,15 +14,16 @@ const RUNS = existsSync(OBSERVED)
       .filter((file) => file.endsWith('.console.log.gz'))
       .map((file) => file.replace('.console.log.gz', ''))
   : []
-const VOLATILE = 0x6
+/** NON_VOLATILE, BOOTSERVICE_ACCESS, RUNTIME_ACCESS. */
+const KEPT = 0x7
 
 /** What the observed machine's test did: a few services, among them SetVariable for a name that begins with P. */
 function callServices(context: ScenarioContext): void {
   const services = context.services('kmalloc')
   const data = new Uint8Array([1, 2, 3, 4])
   context.call(services.getTime())
-  context.call(services.setVariable('ProbeVariable', Guid.GLOBAL_VARIABLE, VOLATILE, data))
-  context.call(context.services('kmalloc').queryVariableInfo(VOLATILE))
+  context.call(services.setVariable('ProbeVariable', Guid.GLOBAL_VARIABLE, KEPT, data))
+  context.call(context.services('kmalloc').queryVariableInfo(KEPT))
 }
 
 function scenarioOf(kernels: number): Scenario {

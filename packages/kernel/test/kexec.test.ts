@@ -179,6 +179,7 @@ describe('a hand-over', () => {
     const runtime = kernel.requireEfi.memoryMap.filter(isRuntime)
     expect(received).toEqual([
       {
+        smbios: 0,
         vendor: VENDOR,
         runtime: RUNTIME_TABLE,
         configurationTable: CONFIGURATION_TABLE,

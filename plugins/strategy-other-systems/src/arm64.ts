@@ -1,6 +1,6 @@
 import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
 import { isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
-import { codeExecutable, rwx, RuntimeTables } from './runtime-tables.ts'
+import { codeExecutable, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
 /** EFI_RT_VIRTUAL_BASE: 512 MiB, from which regions are placed upwards. */
 const VIRTUAL_BASE = 0x2000_0000n
@@ -18,7 +18,7 @@ function placeUpwards(regions: readonly MemoryDescriptor[]): MemoryDescriptor[] 
     // Data that follows code page by page stays behind it.
     const virtualStart = start + (BigInt(region.physicalStart) % SMALL)
     base = virtualStart + bytes
-    return { ...region, virtualStart }
+    return placedAt(region, virtualStart)
   })
 }
 
@@ -32,7 +32,7 @@ function createArm64(options: Readonly<Record<string, string>>): PageTableStrate
       const placed =
         map === 'virtual'
           ? placeUpwards(regions)
-          : regions.map((region) => ({ ...region, virtualStart: BigInt(region.physicalStart) }))
+          : regions.map((region) => placedAt(region, BigInt(region.physicalStart)))
       tables = new RuntimeTables(kernel, 'efi_mm')
       for (const region of placed) tables.map(region, region.virtualStart, codeExecutable(region))
       if (map === 'none') return

@@ -1,6 +1,6 @@
 import type { StrategyDefinition } from '@trapdoor/kernel'
 import { isRuntime } from '@trapdoor/uefi'
-import { codeExecutable, rwx, RuntimeTables } from './runtime-tables.ts'
+import { codeExecutable, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
 /** A multiple of 512 GiB in the kernel's half that Linux uses for nothing. */
 const OFFSET = 0xffff_8080_0000_0000n
@@ -21,7 +21,7 @@ export const constantOffset: StrategyDefinition = {
       setup: (kernel) => {
         const map = kernel.requireEfi.memoryMap
           .filter(isRuntime)
-          .map((region) => ({ ...region, virtualStart: OFFSET + BigInt(region.physicalStart) }))
+          .map((region) => placedAt(region, OFFSET + BigInt(region.physicalStart)))
         const both = new RuntimeTables(kernel, 'efi_mm with the identity')
         tables = new RuntimeTables(kernel, 'efi_mm')
         for (const region of map) {

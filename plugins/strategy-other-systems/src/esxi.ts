@@ -1,7 +1,7 @@
 import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapInLoader } from './loader.ts'
-import { codeExecutable, rwx, RuntimeTables } from './runtime-tables.ts'
+import { codeExecutable, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
 /** First address of the window for runtime regions, and its bytes. */
 const BASE = 0xffff_8080_0000_0000n
@@ -61,10 +61,9 @@ function placeFirstFit(
           address + BigInt(ascending[index]!.numberOfPages * 4096) <= BASE + WINDOW,
       ),
     )
-  return ascending.map((region, index) => ({
-    ...region,
-    virtualStart: fitting?.[index] ?? BASE + BigInt(region.physicalStart),
-  }))
+  return ascending.map((region, index) =>
+    placedAt(region, fitting?.[index] ?? BASE + BigInt(region.physicalStart)),
+  )
 }
 
 function createEsxi(options: Readonly<Record<string, string>>): PageTableStrategy {

@@ -1,7 +1,7 @@
 import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
 import { EfiStatus, isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
 import { mapInLoader } from './loader.ts'
-import { rwx, RuntimeTables } from './runtime-tables.ts'
+import { rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
 const PAGE_ZERO: MemoryDescriptor = {
   type: 7,
@@ -21,7 +21,7 @@ function createFreebsd(options: Readonly<Record<string, string>>): PageTableStra
       const map = kernel.requireEfi.memoryMap.filter(isRuntime)
       mapInLoader(
         kernel,
-        map.map((region) => ({ ...region, virtualStart: BigInt(region.physicalStart) })),
+        map.map((region) => placedAt(region, BigInt(region.physicalStart))),
       )
     },
     /** efi_create_1t1_map(). */

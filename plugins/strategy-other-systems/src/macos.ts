@@ -1,4 +1,4 @@
-import { PAGE_SIZE, phys } from '@trapdoor/core'
+import { type FrameOwner, PAGE_SIZE, phys } from '@trapdoor/core'
 import { type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { codeExecutable, rwx, RuntimeTables } from './runtime-tables.ts'
@@ -7,6 +7,9 @@ import { codeExecutable, rwx, RuntimeTables } from './runtime-tables.ts'
 const MAP_BYTES = 4096
 /** The constant that turns the new physical addresses into virtual ones. */
 const KERNEL_BASE = 0xffff_8080_0000_0000n
+
+/** Whose the memory is that firmware was moved to. */
+const MOVED: FrameOwner = { kind: 'firmware', name: 'moved runtime services' }
 
 /** Code and data move; devices cannot. */
 function isMoved({ type }: MemoryDescriptor): boolean {
@@ -50,7 +53,11 @@ export const macos: StrategyDefinition = {
         tables = new RuntimeTables(kernel, 'kernel_pmap')
         for (const { region, to } of moves) {
           const bytes = region.numberOfPages * PAGE_SIZE
-          if (isMoved(region)) memory.write(to, memory.read(region.physicalStart, bytes))
+          if (isMoved(region)) {
+            memory.write(to, memory.read(region.physicalStart, bytes))
+            const frame = to / PAGE_SIZE
+            memory.owners.set(frame, frame + region.numberOfPages, MOVED)
+          }
           const moved = { ...region, physicalStart: phys(to) }
           tables.map(moved, region.virtualStart, codeExecutable(region))
         }

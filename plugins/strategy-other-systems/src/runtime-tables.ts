@@ -120,6 +120,11 @@ export class RuntimeTables {
   }
 }
 
+/** A region with its virtual address. */
+export function placedAt(region: MemoryDescriptor, virtualStart: bigint): MemoryDescriptor {
+  return { ...region, virtualStart }
+}
+
 /** Everything as far as a region's cacheability allows: readable, writable, executable, uncached where the map does not say write-back. */
 export function rwx(region: MemoryDescriptor): Rights {
   return { writable: true, executable: true, cacheDisable: !isWriteBack(region) }

@@ -1,5 +1,5 @@
-import { phys, virt } from '@trapdoor/core'
-import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import { PAGE_SIZE_2M, phys, virt } from '@trapdoor/core'
+import type { Kernel, PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
 import { memattrApplyPermissions, memattrInit } from '@trapdoor/kernel'
 import {
   descriptorEnd,
@@ -7,7 +7,27 @@ import {
   type MemoryAttributesTable,
   type MemoryDescriptor,
 } from '@trapdoor/uefi'
-import { isWriteBack, RuntimeTables } from './runtime-tables.ts'
+import { isWriteBack, RuntimeTables, placedAt } from './runtime-tables.ts'
+
+/** Bytes that are reserved at most to keep the distances between regions. */
+const SPAN = 2 ** 30
+
+/** Regions in the kernel's half: near ones as far apart as they are, the rest one by one. */
+function place(kernel: Kernel, regions: readonly MemoryDescriptor[]): MemoryDescriptor[] {
+  if (regions.length === 0) return []
+  const lowest = Math.min(...regions.map(({ physicalStart }) => physicalStart))
+  const near = regions.filter((region) => descriptorEnd(region) - lowest <= SPAN)
+  const start = Math.floor(lowest / PAGE_SIZE_2M) * PAGE_SIZE_2M
+  const base = kernel.tables.reserveVmalloc(Math.max(...near.map(descriptorEnd)) - start)
+  return regions.map((region) =>
+    placedAt(
+      region,
+      near.includes(region)
+        ? base + BigInt(region.physicalStart - start)
+        : kernel.tables.reserveVmalloc(descriptorEnd(region) - region.physicalStart),
+    ),
+  )
+}
 
 function createWindows(options: Readonly<Record<string, string>>): PageTableStrategy {
   let attributes: MemoryAttributesTable | undefined
@@ -19,15 +39,19 @@ function createWindows(options: Readonly<Record<string, string>>): PageTableStra
     /** Regions are mapped in the kernel's own half first; SetVirtualAddressMap sees them there and 1:1. */
     setup: (kernel) => {
       const efi = kernel.requireEfi
-      const map = efi.memoryMap.filter(isRuntime).map((region): MemoryDescriptor => {
+      const map = place(kernel, efi.memoryMap.filter(isRuntime))
+      for (const region of map) {
         const bytes = descriptorEnd(region) - region.physicalStart
-        const virtualStart = kernel.tables.reserveVmalloc(bytes)
-        kernel.tables.swapper.mapRange(virtualStart, phys(region.physicalStart), bytes, {
-          executable: true,
-          cacheDisable: !isWriteBack(region),
-        })
-        return { ...region, virtualStart }
-      })
+        kernel.tables.swapper.mapRange(
+          virt(region.virtualStart),
+          phys(region.physicalStart),
+          bytes,
+          {
+            executable: true,
+            cacheDisable: !isWriteBack(region),
+          },
+        )
+      }
       const loader = new RuntimeTables(kernel, 'boot manager')
       loader.mapEverything(efi.memoryMap)
       loader.setVirtualAddressMap(map)

@@ -1,7 +1,7 @@
 import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
 import { StrategyRefusal } from '@trapdoor/kernel'
 import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
-import { isWriteBack, type Rights, rwx, RuntimeTables } from './runtime-tables.ts'
+import { isWriteBack, type Rights, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
 const CACHEABLE =
   MemoryAttribute.WB |
@@ -55,10 +55,9 @@ function createXen(options: Readonly<Record<string, string>>): PageTableStrategy
       }
       if (options['svam'] === 'off') return
       l4.setVirtualAddressMap(
-        efi.memoryMap.map((region) => ({
-          ...region,
-          virtualStart: isTaken(region, false) ? BigInt(region.physicalStart) : INVALID,
-        })),
+        efi.memoryMap.map((region) =>
+          placedAt(region, isTaken(region, false) ? BigInt(region.physicalStart) : INVALID),
+        ),
       )
     },
     /** efi_rs_enter(): under a lock; interrupts stay as they are. */

@@ -145,7 +145,9 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   for (const range of reserved) {
     kernel.allocator.reserve(Math.floor(range.start / PAGE_SIZE), Math.ceil(range.end / PAGE_SIZE))
   }
-  if (kernel.efi !== undefined) kernel.strategy?.instance.reserve?.(kernel)
+  if (kernel.efi !== undefined) {
+    orRefuse(kernel, () => kernel.strategy?.instance.reserve?.(kernel))
+  }
   kernel.enterPhase('init_memory_mapping')
   tables.mapMemory(endOfRam(kernel.e820, 2 ** 32), endOfRam(kernel.e820))
   reserveCrashKernel(kernel)
@@ -301,7 +303,7 @@ function setUpRuntimeServices(kernel: Kernel): void {
   const { efi, strategy } = kernel
   if (efi === undefined || strategy === undefined) return
   const { instance } = strategy
-  try {
+  orRefuse(kernel, () => {
     const handOver = instance.takeOver === undefined ? undefined : readHandOver(kernel)
     if (handOver !== undefined) {
       instance.takeOver?.(kernel, handOver)
@@ -313,6 +315,13 @@ function setUpRuntimeServices(kernel: Kernel): void {
     setVirtualAddressMap(kernel, map)
     makeRuntimeCodeExecutable(kernel, map)
     instance.enteredVirtualMode?.(kernel)
+  })
+}
+
+/** Runs a part of a strategy; where that declines, the kernel goes on without runtime services. */
+function orRefuse(kernel: Kernel, run: () => void): void {
+  try {
+    run()
   } catch (error) {
     if (!(error instanceof StrategyRefusal)) throw error
     kernel.disableRuntimeServices(error.message)

@@ -1,0 +1,249 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { inspectAddress, type Inspection } from '@trapdoor/core'
+import {
+  type CaseTrace,
+  createEnvironment,
+  findCase,
+  loadConfig,
+  type Plugin,
+  type Scenario,
+  type ScenarioContext,
+  traceCase,
+} from '@trapdoor/harness'
+import type { Kernel } from '@trapdoor/kernel'
+import { EfiStatus, Guid, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import { describe, expect, test } from 'vitest'
+import plugin from '../src/index.ts'
+
+const MACHINE = join(import.meta.dirname, '../../../configs/demo/ovmf-q35-4m.txt')
+const MAPPED_ROOTS = new Set(['swapper_pg_dir', 'boot loader', 'boot.efi', 'boot manager', 'stub'])
+
+interface Played extends CaseTrace {
+  readonly kernels: readonly Kernel[]
+}
+
+/** Boots with a strategy, and calls a few services. */
+async function play(
+  strategy: string,
+  setting: {
+    readonly quirk?: NonNullable<Plugin['quirks']>[number]
+    readonly text?: (log: string) => string
+    readonly after?: (context: ScenarioContext) => void
+  } = {},
+): Promise<Played> {
+  const kernels: Kernel[] = []
+  const scenario: Scenario = {
+    name: 'test',
+    title: 'a test',
+    steps: [
+      {
+        name: 'test',
+        run: (context) => {
+          kernels.push(context.boot())
+          context.call(context.services().getTime())
+          context.call(context.services('vmalloc').getNextVariableName())
+          setting.after?.(context)
+        },
+      },
+    ],
+  }
+  const text = (setting.text ?? ((log) => log))(readFileSync(MACHINE, 'utf8'))
+  const loaded = await loadConfig({
+    directory: import.meta.dirname,
+    builtIn: [
+      plugin,
+      {
+        name: 'test',
+        apiVersion: 1,
+        scenarios: [scenario],
+        quirks: setting.quirk === undefined ? [] : [setting.quirk],
+      },
+    ],
+    overrides: { memoryMaps: [MACHINE] },
+  })
+  const bytes = new TextEncoder().encode(text)
+  const [map] = loaded.memoryMaps
+  const config = { ...loaded, memoryMaps: [{ ...map!, bytes }] }
+  const cell = `ovmf-q35-4m/${setting.quirk?.id ?? 'none'}/${strategy}/test`
+  return { ...traceCase(createEnvironment(config), findCase(config, cell)), kernels }
+}
+
+/** What the root of calls says of an address. */
+function inCalls(kernel: Kernel, address: bigint): Inspection {
+  const root = kernel.roots.find(
+    ({ name }) => !MAPPED_ROOTS.has(name) && !name.startsWith('mm of') && !name.includes('with'),
+  )!
+  return inspectAddress(kernel.bootCpu.translationContext(root.root), address)
+}
+
+function runtimeRegions(kernel: Kernel): MemoryDescriptor[] {
+  return kernel.requireEfi.memoryMap.filter(isRuntime)
+}
+
+/** Physical address of the first device that is runtime memory. */
+function deviceOf(kernel: Kernel): bigint {
+  const device = runtimeRegions(kernel).find(({ type }) => type === MemoryType.MemoryMappedIO)
+  return BigInt(device!.physicalStart)
+}
+
+/** The flash without any cacheability, as some Dell machines list a device. */
+function withoutCacheability(log: string): string {
+  return log.replace(/(\[MMIO +\|RUN\|[^\]]*)\|UC\]/, '$1|  ]')
+}
+
+function callAfterFault(context: ScenarioContext): void {
+  context.call(context.services().getVariable('Boot0000', Guid.GLOBAL_VARIABLE))
+  context.call(context.services().getTime())
+}
+
+describe.each([
+  ['xen', false],
+  ['xen:svam=on', true],
+  ['esxi', true],
+  ['esxi:policy=sparse', true],
+  ['esxi:policy=compact', true],
+  ['esxi:policy=contig', true],
+  ['esxi:oldAndNew=on', true],
+  ['freebsd', true],
+  ['freebsd:vmap=off', false],
+  ['openbsd', false],
+  ['netbsd', false],
+  ['macos', true],
+  ['windows', true],
+  ['windows:attributes=none', true],
+  ['constant-offset', true],
+  ['arm64', false],
+  ['arm64:map=flat', true],
+  ['arm64:map=virtual', true],
+])('%s', (strategy, isVirtual) => {
+  test(`calls services${isVirtual ? ' after' : ' without'} SetVirtualAddressMap`, async () => {
+    const { result, kernels, events } = await play(strategy)
+    expect(result.services.map(({ ok }) => ok)).toEqual([true, true])
+    expect(result.outcome).toBe('ok')
+    expect(kernels[0]!.requireEfi.virtualMode).toBe(isVirtual)
+    const calls = events.filter(
+      (event) => event.kind === 'call' && event.name === 'SetVirtualAddressMap',
+    )
+    expect(calls.length > 0).toBe(isVirtual)
+  })
+})
+
+describe('where regions are', () => {
+  test('under ESXi’s policies: at a constant, from the lowest on, near ones kept apart, butted together', async () => {
+    const starts = async (policy: string): Promise<bigint[]> => {
+      const { kernels } = await play(`esxi:policy=${policy}`)
+      return kernels[0]!.requireEfi.memoryMap.map(({ virtualStart }) => virtualStart)
+    }
+    const { kernels } = await play('esxi:policy=simple')
+    const regions = kernels[0]!.requireEfi.memoryMap
+    const base = 0xffff_8080_0000_0000n
+    const physical = regions.map(({ physicalStart }) => BigInt(physicalStart))
+    const lowest = physical[0]!
+    expect(await starts('simple')).toEqual(physical.map((start) => base + start))
+    expect(await starts('sparse')).toEqual(physical.map((start) => base + start - lowest))
+    let end = base
+    for (const [index, start] of (await starts('contig')).entries()) {
+      expect(start).toBe(end)
+      end += BigInt(regions[index]!.numberOfPages * 4096)
+    }
+    const compact = await starts('compact')
+    const memory = regions.flatMap(({ type }, index) =>
+      type === MemoryType.MemoryMappedIO ? [] : [index],
+    )
+    for (const index of memory.slice(1)) {
+      expect(compact[index]! - compact[index - 1]!).toBe(physical[index]! - physical[index - 1]!)
+    }
+  })
+
+  test('under macOS: in one piece, elsewhere than the firmware put them', async () => {
+    const { kernels } = await play('macos')
+    const moved = runtimeRegions(kernels[0]!).filter(
+      ({ type }) => type !== MemoryType.MemoryMappedIO,
+    )
+    const places = moved.map(({ virtualStart }) => {
+      const found = inCalls(kernels[0]!, virtualStart)
+      return found.status === 'mapped' ? found.physical : undefined
+    })
+    for (const [index, { physicalStart, numberOfPages }] of moved.entries()) {
+      expect(places[index]).not.toBe(physicalStart)
+      expect(places[index + 1] ?? places[index]! + numberOfPages * 4096).toBe(
+        places[index]! + numberOfPages * 4096,
+      )
+    }
+  })
+
+  test('under arm64’s old map: in the low half, where some firmware cannot live', async () => {
+    const { kernels } = await play('arm64:map=virtual')
+    for (const { virtualStart } of runtimeRegions(kernels[0]!)) {
+      expect(virtualStart).toBeGreaterThanOrEqual(0x2000_0000n)
+      expect(virtualStart).toBeLessThan(2n ** 47n)
+    }
+  })
+
+  test('under Xen: among all RAM, page 0 included, with what the map says of caches', async () => {
+    const { kernels } = await play('xen')
+    expect(inCalls(kernels[0]!, 0n)).toMatchObject({ status: 'mapped', writable: true })
+    expect(inCalls(kernels[0]!, 0x1000_0000n)).toMatchObject({ status: 'mapped' })
+    expect(inCalls(kernels[0]!, deviceOf(kernels[0]!))).toMatchObject({ patIndex: 2 })
+  })
+
+  test('under Windows and LoongArch’s offset: nowhere 1:1', async () => {
+    for (const strategy of ['windows', 'constant-offset']) {
+      const { kernels } = await play(strategy)
+      const kernel = kernels[0]!
+      const [region] = runtimeRegions(kernel)
+      const root = strategy === 'windows' ? kernel.tasks[0]!.tables.root : undefined
+      const found =
+        root === undefined
+          ? inCalls(kernel, BigInt(region!.physicalStart))
+          : inspectAddress(kernel.bootCpu.translationContext(root), BigInt(region!.physicalStart))
+      expect(found.status).not.toBe('mapped')
+    }
+  })
+})
+
+describe('what a system does about odd maps', () => {
+  test('Xen leaves out a region without cacheability, but for efi=attr=uc', async () => {
+    const [plain, uc] = await Promise.all(
+      ['xen', 'xen:attr=uc'].map((strategy) => play(strategy, { text: withoutCacheability })),
+    )
+    expect(inCalls(plain!.kernels[0]!, deviceOf(plain!.kernels[0]!)).status).not.toBe('mapped')
+    expect(inCalls(uc!.kernels[0]!, deviceOf(uc!.kernels[0]!))).toMatchObject({ status: 'mapped' })
+  })
+
+  test('Xen with efi=no-rs goes without runtime services', async () => {
+    expect((await play('xen:rs=off')).result.outcome).toBe('refused')
+  })
+})
+
+describe('when firmware faults', () => {
+  const faulting = {
+    id: 'F1',
+    name: 'faulting-get-variable',
+    title: 'GetVariable reads where nothing is mapped',
+    sources: ['this test'],
+    hooks: {
+      beforeService: (call: { service: string; read64: (address: bigint) => bigint }) => {
+        if (call.service === 'GetVariable') call.read64(0x7000_0000_0000n)
+        return undefined
+      },
+    },
+  }
+
+  test('FreeBSD gives the caller an error and goes on', async () => {
+    const { result } = await play('freebsd', { quirk: faulting, after: callAfterFault })
+    expect(result.services.slice(2)).toMatchObject([
+      { name: 'GetVariable', status: 'EFI_DEVICE_ERROR', ok: false },
+      { name: 'GetTime', ok: true },
+    ])
+    expect(EfiStatus.DEVICE_ERROR).toBe(0x8000_0000_0000_0007n)
+  })
+
+  test('the others die', async () => {
+    for (const strategy of ['xen', 'netbsd', 'windows']) {
+      const { result } = await play(strategy, { quirk: faulting, after: callAfterFault })
+      expect(result.outcome).toBe('fault')
+    }
+  })
+})
