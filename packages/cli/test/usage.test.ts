@@ -20,7 +20,7 @@ describe('help', () => {
       Commands:
         run [options]                       run the matrix of firmware, strategies and scenarios
         explain [options] <case>            run one case again and tell what happened
-        compare [options] <first> <second>  what differs between two strategies
+        compare [options] <first> <second>  what differs between strategies
         inspect                             look at a memory map, at page tables, or at one address
         verify [options] <folder>           hold the model against boots of real kernels
         list [options] [kind]               quirks, strategies, scenarios, rules and plugins there are

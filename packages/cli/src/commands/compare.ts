@@ -1,5 +1,7 @@
+import { formatAddress, type MappedRange } from '@trapdoor/core'
 import {
   type CaseEnvironment,
+  type CaseResult,
   type CaseSpec,
   createEnvironment,
   HarnessError,
@@ -9,12 +11,8 @@ import {
   traceCase,
 } from '@trapdoor/harness'
 import type { Command } from 'commander'
-import {
-  type CellPair,
-  renderCosts,
-  renderOutcomeDifferences,
-  renderRangeDifferences,
-} from '../compare/comparison.ts'
+import { renderOutcomeDifferences, renderRangeDifferences } from '../compare/comparison.ts'
+import { renderCosts } from '../compare/costs.ts'
 import { compareRanges, type RangeDifference } from '../compare/ranges.ts'
 import { ExitCode } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
@@ -32,6 +30,7 @@ import { createPaint } from '../text/paint.ts'
 interface CompareOptions extends ConfigOptions, FilterOptions {
   readonly all?: true
   readonly failOnDifference?: true
+  readonly json?: true
 }
 
 /** Adds `trapdoor compare`. `finish` is told the exit code. */
@@ -42,26 +41,32 @@ export function addCompareCommand(
 ): void {
   const command = program
     .command('compare')
-    .description('what differs between two strategies')
-    .argument('<first>', 'strategy, as name or name:option=value,…')
-    .argument('<second>', 'strategy')
+    .description('what differs between strategies')
+    .argument('<strategies...>', 'two or more strategies, each as name or name:option=value,…')
   withFilterOptions(withConfigOptions(command))
     .option('-a, --all', 'every mapped range that differs')
     .option('--fail-on-difference', 'exit with 1 when outcomes differ')
-    .action(async (first: string, second: string, options: CompareOptions) => {
-      finish(await compare(first, second, options, io))
+    .option('--json', 'print cells, costs and ranges as JSON')
+    .action(async (strategies: readonly string[], options: CompareOptions) => {
+      finish(await compare(strategies, options, io))
     })
 }
 
 async function compare(
-  first: string,
-  second: string,
+  strategies: readonly string[],
   options: CompareOptions,
   io: CliIo,
 ): Promise<number> {
+  if (strategies.length < 2) {
+    throw new HarnessError('HARNESS_UNKNOWN_NAME', {
+      expected: 'two strategies or more',
+      found: `"${strategies.join(' ')}" alone`,
+      hint: '`trapdoor list strategies` shows them',
+    })
+  }
   const config = await configOf(options, io)
   const filters = filtersOf(options)
-  const columns = [first, second].map((strategy) => {
+  const columns = strategies.map((strategy) => {
     const specs = planCases(config, { ...filters, strategies: [strategy] })
     const labels = new Set(specs.map((spec) => strategyLabel(spec.strategy)))
     if (labels.size === 1) return specs
@@ -72,39 +77,72 @@ async function compare(
     })
   })
   const environment = createEnvironment(config)
-  const pairs: CellPair[] = columns[0]!.map((spec, index) => ({
-    first: runCase(environment, spec),
-    second: runCase(environment, columns[1]![index]!),
-  }))
-  const names = [pairs[0]!.first.strategy, pairs[0]!.second.strategy] as const
-  const paint = createPaint(io)
-  const width = Math.max(60, io.columns ?? 100)
-  const [specOne, specOther] = [columns[0]![0]!, columns[1]![0]!]
-  const differences = rangesOf(environment, specOne, specOther)
-  const where = `${specOne.memoryMapId}, ${specOne.scenario}`
-  const sections = [
-    [`${paint('bold', `${names[0]} against ${names[1]}`)}: ${plural(pairs.length, 'cell')} each`],
-    [paint('bold', 'Outcomes'), ...renderOutcomeDifferences(pairs, width, paint)],
-    [paint('bold', 'Cost, mean over the cells'), ...renderCosts(names, pairs, paint)],
-    [
-      `${paint('bold', 'Mapped ranges while firmware runs')} ${paint('dim', `(${where})`)}`,
-      ...renderRangeDifferences(names, differences, options.all === true),
-    ],
-  ]
-  io.stdout.write(`${sections.map((lines) => lines.join('\n')).join('\n\n')}\n`)
-  const differs = pairs.some((pair) => pair.first.outcome !== pair.second.outcome)
+  const cells = columns[0]!.map((_, index) =>
+    columns.map((specs) => runCase(environment, specs[index]!)),
+  )
+  const names = columns.map((specs) => strategyLabel(specs[0]!.strategy))
+  const specs = columns.map((column) => column[0]!)
+  const differences = compareRanges(specs.map((spec) => rangesOf(environment, spec)))
+  const differs = cells.some((row) => row.some(({ outcome }) => outcome !== row[0]!.outcome))
+  io.stdout.write(
+    options.json === true
+      ? toJson(names, cells, differences)
+      : render(names, cells, differences, { options, io, where: specs[0]! }),
+  )
   return differs && options.failOnDifference === true ? ExitCode.Finding : ExitCode.Ok
 }
 
-/** Compares the tables that firmware ran under, in the first kernel of each side. */
-function rangesOf(
-  environment: CaseEnvironment,
-  first: CaseSpec,
-  second: CaseSpec,
-): RangeDifference[] {
-  const [one, other] = [first, second].map((spec) => {
-    const survey = traceCase(environment, spec).surveys.find(({ usedForCalls }) => usedForCalls)
-    return survey?.ranges ?? []
-  })
-  return compareRanges(one!, other!)
+function render(
+  names: readonly string[],
+  cells: readonly (readonly CaseResult[])[],
+  differences: readonly RangeDifference[],
+  { options, io, where }: { options: CompareOptions; io: CliIo; where: CaseSpec },
+): string {
+  const paint = createPaint(io)
+  const width = Math.max(60, io.columns ?? 100)
+  const place = `(${where.memoryMapId}, ${where.scenario})`
+  const sections = [
+    [`${paint('bold', names.join(' against '))}: ${plural(cells.length, 'cell')} each`],
+    [paint('bold', 'Outcomes'), ...renderOutcomeDifferences(cells, width, paint)],
+    [paint('bold', 'Cost, mean over the cells'), ...renderCosts(names, cells, paint)],
+    [
+      `${paint('bold', 'Mapped ranges while firmware runs')} ${paint('dim', place)}`,
+      ...renderRangeDifferences(names, differences, options.all === true),
+    ],
+  ]
+  return `${sections.map((lines) => lines.join('\n')).join('\n\n')}\n`
+}
+
+/** Addresses are hexadecimal strings. */
+function toJson(
+  strategies: readonly string[],
+  cells: readonly (readonly CaseResult[])[],
+  differences: readonly RangeDifference[],
+): string {
+  const document = {
+    strategies,
+    cells: cells.flat().map(({ id, strategy, outcome, reason, cost }) => ({
+      id,
+      strategy,
+      outcome,
+      reason,
+      cost,
+    })),
+    ranges: differences.map(({ start, bytes, mappings }) => ({
+      start: formatAddress(start),
+      bytes,
+      mappings: mappings.map((mapping) =>
+        mapping === undefined
+          ? null
+          : { physical: formatAddress(mapping.physical), rights: mapping.rights },
+      ),
+    })),
+  }
+  return `${JSON.stringify(document, undefined, 2)}\n`
+}
+
+/** What the tables map that firmware ran under, in the first kernel. */
+function rangesOf(environment: CaseEnvironment, spec: CaseSpec): readonly MappedRange[] {
+  const survey = traceCase(environment, spec).surveys.find(({ usedForCalls }) => usedForCalls)
+  return survey?.ranges ?? []
 }

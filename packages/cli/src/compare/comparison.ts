@@ -1,46 +1,43 @@
 import { formatAddress } from '@trapdoor/core'
-import { type CaseResult, firmwareLabel, type StrategyCost } from '@trapdoor/harness'
+import { type CaseResult, firmwareLabel } from '@trapdoor/harness'
 import { distinct } from '../matrix/axes.ts'
 import { OUTCOME_MARKS } from '../matrix/outcome.ts'
 import { alignColumns, formatBytes, padEnd, plural, wrap } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
 import type { RangeDifference } from './ranges.ts'
 
-/** The same cell under two strategies. */
-export interface CellPair {
-  readonly first: CaseResult
-  readonly second: CaseResult
-}
-
 const MOST_RANGES = 24
 
-/** Which cells end differently, those with the same pair of outcomes in the same scenario together. */
+/**
+ * Which cells end differently, those with the same outcomes in the same scenario together. Each row of `cells` is one cell under every strategy.
+ */
 export function renderOutcomeDifferences(
-  pairs: readonly CellPair[],
+  cells: readonly (readonly CaseResult[])[],
   width: number,
   paint: Paint,
 ): string[] {
-  const groups = new Map<string, CellPair[]>()
-  for (const pair of pairs) {
-    if (pair.first.outcome === pair.second.outcome) continue
-    const key = [pair.first.scenario, pair.first.outcome, pair.second.outcome].join('\n')
-    groups.set(key, [...(groups.get(key) ?? []), pair])
+  const groups = new Map<string, (readonly CaseResult[])[]>()
+  for (const row of cells) {
+    if (row.every(({ outcome }) => outcome === row[0]!.outcome)) continue
+    const key = [row[0]!.scenario, ...row.map(({ outcome }) => outcome)].join('\n')
+    groups.set(key, [...(groups.get(key) ?? []), row])
   }
-  if (groups.size === 0) return [`  the same in all ${plural(pairs.length, 'cell')}`]
-  const lines: string[] = []
-  const longest = Math.max(...[...groups.values()].map(([pair]) => pair!.first.scenario.length))
+  if (groups.size === 0) return [`  the same in all ${plural(cells.length, 'cell')}`]
+  const scenarios = [...groups.values()].map(([row]) => row![0]!.scenario)
+  const longest = Math.max(...scenarios.map(({ length }) => length))
   const indent = ' '.repeat(longest + 4)
-  for (const cells of groups.values()) {
-    const { first, second } = cells[0]!
-    const firmware = distinct(cells.map((cell) => firmwareLabel(cell.first.quirks)))
-    const maps = distinct(cells.map((cell) => cell.first.memoryMap))
+  const lines: string[] = []
+  for (const rows of groups.values()) {
+    const sides = rows[0]!
+    const firmware = distinct(rows.map(([first]) => firmwareLabel(first!.quirks)))
+    const maps = distinct(rows.map(([first]) => first!.memoryMap))
     lines.push(
-      `  ${padEnd(first.scenario, longest + 2)}${mark(first, paint)} against ${mark(second, paint)} in ${plural(cells.length, 'cell')}`,
+      `  ${padEnd(sides[0]!.scenario, longest + 2)}${sides.map((side) => mark(side, paint)).join(' against ')} in ${plural(rows.length, 'cell')}`,
       ...wrap(`${firmware.join(', ')} · ${maps.join(', ')}`, width, indent).map((line) =>
         paint('dim', line),
       ),
     )
-    for (const side of [first, second]) {
+    for (const side of sides) {
       if (side.outcome !== 'ok') {
         lines.push(...wrap(`${side.strategy}: ${side.reason}`, width, indent))
       }
@@ -54,87 +51,52 @@ function mark({ outcome, strategy }: CaseResult, paint: Paint): string {
   return `${strategy} ${paint(style, `${glyph} ${outcome}`)}`
 }
 
-/** What the two cost, as means over the cells in which both came far enough to call. */
-export function renderCosts(
-  names: readonly [string, string],
-  pairs: readonly CellPair[],
-  paint: Paint,
-): string[] {
-  const costs = pairs
-    .map(({ first, second }) => [first.cost, second.cost])
-    .filter((pair): pair is [StrategyCost, StrategyCost] => pair[0] !== null && pair[1] !== null)
-  if (costs.length === 0) return ['  no cell in which both called a service']
-  const mean = (side: 0 | 1, read: (cost: StrategyCost) => number): number =>
-    costs.reduce((sum, pair) => sum + read(pair[side]), 0) / costs.length
-  const row = (
-    label: string,
-    read: (cost: StrategyCost) => number,
-    format: (value: number) => string,
-  ): string[] => {
-    const values = [format(mean(0, read)), format(mean(1, read))]
-    return [`  ${label}`, ...values, values[0] === values[1] ? '' : paint('yellow', 'differs')]
-  }
-  return alignColumns(
-    [
-      ['', ...names.map((name) => paint('bold', name)), ''],
-      row('page tables', ({ tablePages }) => tablePages * 4096, formatWhole),
-      row('mapped while firmware runs', ({ mappedBytes }) => mappedBytes, formatWhole),
-      row('writable and executable', (cost) => cost.writableExecutableBytes, formatWhole),
-      row('page zero mapped', ({ pageZeroMapped }) => Number(pageZeroMapped), howOften),
-      row('CR3 writes a call', ({ perCall }) => perCall.cr3Writes, rounded),
-      row('global flushes a call', ({ perCall }) => perCall.globalFlushes, rounded),
-      row('TLB misses a call', ({ perCall }) => perCall.tlbMisses, rounded),
-      row('page-table reads a call', ({ perCall }) => perCall.walkReferences, rounded),
-    ],
-    [1, 2],
-  )
-}
-
-function rounded(value: number): string {
-  return String(Math.round(value * 10) / 10)
-}
-
-/** A mean of truths, 1 for yes. */
-function howOften(value: number): string {
-  if (value === 0) return 'no'
-  return value === 1 ? 'yes' : 'at times'
-}
-
-/** Bytes in a unit that still shows a difference of one page in small amounts. */
-function formatWhole(bytes: number): string {
-  return bytes < 64 * 2 ** 20 ? `${Math.round(bytes / 1024)} KiB` : formatBytes(Math.round(bytes))
-}
-
-/** The addresses that only one of two maps, or that both map differently. */
+/** The addresses that not all map, or not all in the same way. Of two it says who does what; of more it is a table. */
 export function renderRangeDifferences(
-  names: readonly [string, string],
+  names: readonly string[],
   differences: readonly RangeDifference[],
   all: boolean,
 ): string[] {
   if (differences.length === 0) return ['  the same ranges with the same rights']
   const shown = all ? differences : differences.slice(0, MOST_RANGES)
-  const rows = shown.map(({ start, bytes, first, second }) => {
+  const rows = shown.map((difference) => {
+    const { start, bytes, mappings } = difference
     const range = `  ${formatAddress(start)}-${formatAddress(start + BigInt(bytes) - 1n)}`
-    const size = formatBytes(bytes)
-    if (first === undefined) {
-      return [
-        range,
-        size,
-        `only ${names[1]}: ${second!.rights} → ${formatAddress(second!.physical)}`,
-      ]
-    }
-    if (second === undefined) {
-      return [range, size, `only ${names[0]}: ${first.rights} → ${formatAddress(first.physical)}`]
-    }
-    const moved =
-      first.physical === second.physical
-        ? ''
-        : `, at ${formatAddress(first.physical)} and ${formatAddress(second.physical)}`
-    return [range, size, `both: ${first.rights} and ${second.rights}${moved}`]
+    const rest = names.length === 2 ? [describePair(names, mappings)] : describeEach(mappings)
+    return [range, formatBytes(bytes), ...rest]
   })
+  const head = names.length === 2 ? [] : [['', '', ...names]]
   const rest = differences.length - shown.length
   return [
-    ...alignColumns(rows, [1]),
+    ...alignColumns([...head, ...rows], [1]),
     ...(rest > 0 ? [`  and ${rest} more (--all shows them)`] : []),
   ]
+}
+
+function describePair(
+  names: readonly string[],
+  [first, second]: RangeDifference['mappings'],
+): string {
+  if (first === undefined) {
+    return `only ${names[1]}: ${second!.rights} → ${formatAddress(second!.physical)}`
+  }
+  if (second === undefined) {
+    return `only ${names[0]}: ${first.rights} → ${formatAddress(first.physical)}`
+  }
+  const moved =
+    first.physical === second.physical
+      ? ''
+      : `, at ${formatAddress(first.physical)} and ${formatAddress(second.physical)}`
+  return `both: ${first.rights} and ${second.rights}${moved}`
+}
+
+/** Rights of each, with the physical address where that is not the same for all. */
+function describeEach(mappings: RangeDifference['mappings']): string[] {
+  const places = new Set(mappings.flatMap((mapping) => mapping?.physical ?? []))
+  return mappings.map((mapping) => {
+    if (mapping === undefined) return '-'
+    return places.size === 1
+      ? mapping.rights
+      : `${mapping.rights} → ${formatAddress(mapping.physical)}`
+  })
 }

@@ -1,20 +1,19 @@
 import type { MappedRange } from '@trapdoor/core'
 
 /** What one side has mapped somewhere. */
-interface Mapping {
+export interface Mapping {
   /** Physical address of the first byte. */
   readonly physical: number
   /** `RW X G`, as {@link formatRights} writes them. */
   readonly rights: string
 }
 
-/** Linear addresses that two sets of page tables treat differently. */
+/** Linear addresses that sets of page tables treat differently. */
 export interface RangeDifference {
   readonly start: bigint
   readonly bytes: number
-  /** Undefined where the first does not map it. */
-  readonly first: Mapping | undefined
-  readonly second: Mapping | undefined
+  /** What each set maps there, in their order; undefined where it maps nothing. */
+  readonly mappings: readonly (Mapping | undefined)[]
 }
 
 /** `RW- US X G`: what a page may be used for. */
@@ -27,23 +26,18 @@ export function formatRights(range: MappedRange): string {
   ].join(' ')
 }
 
-/** Where two sets of page tables differ, in ascending order; page sizes do not count. Both lists ascend. */
-export function compareRanges(
-  first: readonly MappedRange[],
-  second: readonly MappedRange[],
-): RangeDifference[] {
-  const edges = [...first, ...second].flatMap(({ start, bytes }) => [start, start + BigInt(bytes)])
+/** Where sets of page tables differ, in ascending order; page sizes do not count. The lists ascend. */
+export function compareRanges(sets: readonly (readonly MappedRange[])[]): RangeDifference[] {
+  const edges = sets.flat().flatMap(({ start, bytes }) => [start, start + BigInt(bytes)])
   const sorted = [...new Set<bigint>(edges)].toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
   const differences: RangeDifference[] = []
-  const atFirst = cursor(first)
-  const atSecond = cursor(second)
+  const lookUps = sets.map(cursor)
   for (const [index, start] of sorted.entries()) {
     const end = sorted[index + 1]
     if (end === undefined) break
-    const one = atFirst(start)
-    const other = atSecond(start)
-    if (one?.physical === other?.physical && one?.rights === other?.rights) continue
-    const difference = { start, bytes: Number(end - start), first: one, second: other }
+    const mappings = lookUps.map((lookUp) => lookUp(start))
+    if (mappings.every((mapping) => isSame(mapping, mappings[0]))) continue
+    const difference = { start, bytes: Number(end - start), mappings }
     const last = differences.at(-1)
     if (last !== undefined && continues(last, difference)) {
       differences[differences.length - 1] = { ...last, bytes: last.bytes + difference.bytes }
@@ -71,11 +65,14 @@ function cursor(ranges: readonly MappedRange[]): (address: bigint) => Mapping | 
   }
 }
 
+function isSame(one: Mapping | undefined, other: Mapping | undefined): boolean {
+  return one?.physical === other?.physical && one?.rights === other?.rights
+}
+
 function continues(last: RangeDifference, next: RangeDifference): boolean {
   return (
     last.start + BigInt(last.bytes) === next.start &&
-    follows(last.first, next.first, last.bytes) &&
-    follows(last.second, next.second, last.bytes)
+    last.mappings.every((mapping, index) => follows(mapping, next.mappings[index], last.bytes))
   )
 }
 

@@ -114,7 +114,8 @@ class CaseExecution {
       },
       entered: (call) => {
         this.#calls.set(call.cpu.id, call)
-        this.#run.rootsOfCalls.add(call.cpu.cr3)
+        // SetVirtualAddressMap may run on tables that no call sees again.
+        if (call.kernel.phase === 'running') this.#run.rootsOfCalls.add(call.cpu.cr3)
         if (call.service === 'SetVirtualAddressMap') this.#convertedBy = call.kernel
       },
       left: (call) => {

@@ -1,6 +1,13 @@
-import { inspectAddress, type Inspection, type MappedRange, mappedRanges } from '@trapdoor/core'
+import {
+  findTypeConflicts,
+  inspectAddress,
+  type Inspection,
+  type MappedRange,
+  mappedRanges,
+  PAGE_SIZE,
+} from '@trapdoor/core'
 import type { Kernel } from '@trapdoor/kernel'
-import { descriptorEnd } from '@trapdoor/uefi'
+import { descriptorEnd, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import type { StrategyCost } from '../results/results.ts'
 
 /** What one root of page tables maps. */
@@ -54,7 +61,50 @@ export function tableCost(
       converted.reduce((sum, each) => sum + descriptorEnd(each) - each.physicalStart, 0),
     writableExecutableBytes: sumBytes(ranges.filter((range) => range.writable && range.executable)),
     pageZeroMapped: ranges[0]?.start === 0n,
+    bootServicesBytes: bootServicesBytes(kernel, [
+      ...low,
+      ...ranges.filter((range) => isConverted(range, converted)),
+    ]),
+    conflictingTypeBytes: conflictingTypeBytes(kernel, surveys),
   }
+}
+
+/** Whether a range lies where the firmware was told that one of its regions is. */
+function isConverted(range: MappedRange, regions: readonly MemoryDescriptor[]): boolean {
+  return regions.some(
+    ({ virtualStart, numberOfPages }) =>
+      virtualStart < range.start + BigInt(range.bytes) &&
+      range.start < virtualStart + BigInt(numberOfPages * PAGE_SIZE),
+  )
+}
+
+function bootServicesBytes(kernel: Kernel, ranges: readonly MappedRange[]): number {
+  const regions = (kernel.efi?.firmwareMap ?? []).filter(
+    ({ type }) => type === MemoryType.BootServicesCode || type === MemoryType.BootServicesData,
+  )
+  let bytes = 0
+  for (const region of regions) {
+    const end = descriptorEnd(region)
+    const pieces = ranges
+      .map((range) => ({
+        start: Math.max(range.physical, region.physicalStart),
+        end: Math.min(range.physical + range.bytes, end),
+      }))
+      .filter((piece) => piece.start < piece.end)
+      .toSorted((a, b) => a.start - b.start)
+    let counted = region.physicalStart
+    for (const piece of pieces) {
+      bytes += Math.max(0, piece.end - Math.max(piece.start, counted))
+      counted = Math.max(counted, piece.end)
+    }
+  }
+  return bytes
+}
+
+function conflictingTypeBytes(kernel: Kernel, surveys: readonly TableSurvey[]): number {
+  const caching = { pat: kernel.bootCpu.pat, mtrrs: kernel.machine.mtrrs }
+  const roots = surveys.map(({ name, ranges }) => ({ name, ranges, caching }))
+  return findTypeConflicts(roots).reduce((sum, { start, end }) => sum + end - start, 0)
 }
 
 function sumBytes(ranges: readonly MappedRange[]): number {

@@ -85,6 +85,10 @@ export interface StrategyCost {
   writableExecutableBytes: number
   /** Whether linear address 0 is mapped while firmware runs. */
   pageZeroMapped: boolean
+  /** Bytes of boot-services memory mapped for the firmware while it runs, each physical byte once. */
+  bootServicesBytes: number
+  /** Physical bytes that are mapped with more than one effective memory type in all live page tables. */
+  conflictingTypeBytes: number
   perCall: {
     cr3Writes: number
     globalFlushes: number

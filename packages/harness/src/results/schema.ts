@@ -56,6 +56,8 @@ const caseResult = z.strictObject({
       mappedBytes: count,
       writableExecutableBytes: count,
       pageZeroMapped: z.boolean(),
+      bootServicesBytes: count,
+      conflictingTypeBytes: count,
       perCall: z.strictObject({
         cr3Writes: z.number().min(0),
         globalFlushes: z.number().min(0),

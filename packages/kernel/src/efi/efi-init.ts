@@ -26,7 +26,9 @@ const VENDOR_LENGTH = 99
 export interface EfiState {
   /** From boot_params: physical addresses and sizes in bytes. */
   readonly info: EfiInfo
-  /** The firmware's map, in its order. */
+  /** The firmware's map as it was handed over, in its order. */
+  readonly firmwareMap: readonly MemoryDescriptor[]
+  /** What the kernel goes on with: at first the firmware's map. */
   memoryMap: readonly MemoryDescriptor[]
   readonly vendor: string
   readonly configurationTable: readonly ConfigTableEntry[]
@@ -98,6 +100,7 @@ export function efiInit(
   }
   return {
     info,
+    firmwareMap: memoryMap,
     memoryMap,
     vendor,
     configurationTable,
