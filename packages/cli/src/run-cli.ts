@@ -5,6 +5,7 @@ import { addExplainCommand } from './commands/explain.ts'
 import { addInitCommand } from './commands/init.ts'
 import { addInspectCommand } from './commands/inspect.ts'
 import { addListCommand } from './commands/list.ts'
+import { addRecommendCommand } from './commands/recommend.ts'
 import { addRunCommand } from './commands/run.ts'
 import { addShowCommand } from './commands/show.ts'
 import { addVerifyCommand } from './commands/verify.ts'
@@ -66,6 +67,7 @@ function createProgram(io: CliIo, finish: (code: number) => void): Command {
   addRunCommand(program, io, finish)
   addExplainCommand(program, io, finish)
   addCompareCommand(program, io, finish)
+  addRecommendCommand(program, io, finish)
   addInspectCommand(program, io, finish)
   addVerifyCommand(program, io, finish)
   addListCommand(program, io, finish)

@@ -14,19 +14,20 @@ describe('help', () => {
       which page-table strategy survives on which firmware, and why
 
       Options:
-        -V, --version                       output the version number
-        -h, --help                          display help for command
+        -V, --version                      output the version number
+        -h, --help                         display help for command
 
       Commands:
-        run [options]                       run the matrix of firmware, strategies and scenarios
-        explain [options] <case>            run one case again and tell what happened
-        compare [options] <first> <second>  what differs between strategies
-        inspect                             look at a memory map, at page tables, or at one address
-        verify [options] <folder>           hold the model against boots of real kernels
-        list [options] [kind]               quirks, strategies, scenarios, rules and plugins there are
-        show [options] [file]               print results that an earlier run wrote
-        init [options]                      write a configuration to start from
-        help [command]                      display help for command
+        run [options]                      run the matrix of firmware, strategies and scenarios
+        explain [options] <case>           run one case again and tell what happened
+        compare [options] <strategies...>  what differs between strategies
+        recommend [options]                which strategy to take for a machine, and why
+        inspect                            look at a memory map, at page tables, or at one address
+        verify [options] <folder>          hold the model against boots of real kernels
+        list [options] [kind]              quirks, strategies, scenarios, rules and plugins there are
+        show [options] [file]              print results that an earlier run wrote
+        init [options]                     write a configuration to start from
+        help [command]                     display help for command
 
       Examples:
         trapdoor run --memory-map dmesg.txt         every firmware, strategy and scenario on this machine

@@ -70,3 +70,9 @@ export {
   type VerifiedKernel,
   verifyFolder,
 } from './verify/verify.ts'
+export {
+  passes,
+  type RankedStrategy,
+  recommend,
+  type RecommendRequest,
+} from './recommend/recommend.ts'

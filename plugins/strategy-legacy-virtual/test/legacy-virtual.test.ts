@@ -106,7 +106,7 @@ describe('a call', () => {
     expect(rip >= code!.virtualStart && rip < code!.virtualStart + 0x2_0000n).toBe(true)
     expect(
       booted.surveys.filter(({ usedForCalls }) => usedForCalls).map(({ name }) => name),
-    ).toEqual(['swapper_pg_dir', 'mm of task 0'])
+    ).toEqual(['mm of task 0'])
   })
 
   test('switches nothing: no CR3, no flush', () => {

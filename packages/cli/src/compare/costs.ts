@@ -50,7 +50,7 @@ export function renderCosts(
       format(costs.reduce((sum, row) => sum + read(row[side]!), 0) / costs.length),
     )
     const differs = values.some((value) => value !== values[0])
-    return [`  ${label}`, ...values, differs ? paint('yellow', 'differs') : '']
+    return [`  ${label}`].concat(values, differs ? paint('yellow', 'differs') : '')
   })
   const head = ['', ...names.map((name) => paint('bold', name)), '']
   return alignColumns(

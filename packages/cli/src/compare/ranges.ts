@@ -1,7 +1,7 @@
 import type { MappedRange } from '@trapdoor/core'
 
 /** What one side has mapped somewhere. */
-export interface Mapping {
+interface Mapping {
   /** Physical address of the first byte. */
   readonly physical: number
   /** `RW X G`, as {@link formatRights} writes them. */
