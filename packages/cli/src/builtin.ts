@@ -9,6 +9,7 @@ import strategyLegacyVirtual from '@trapdoor/strategy-legacy-virtual'
 import strategyLinux from '@trapdoor/strategy-linux'
 import strategyOtherSystems from '@trapdoor/strategy-other-systems'
 import strategyPrivateEfiPgd from '@trapdoor/strategy-private-efi-pgd'
+import strategySwitches from '@trapdoor/strategy-switches'
 import strategyVirtualAddressPassing from '@trapdoor/strategy-virtual-address-passing'
 
 /** The plugins that every run has, in the order of the matrix. */
@@ -19,6 +20,7 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   strategyVirtualAddressPassing,
   strategyLinux,
   strategyOtherSystems,
+  strategySwitches,
   firmwareSvam,
   firmwareMemoryMap,
   firmwareCpuState,

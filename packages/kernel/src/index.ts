@@ -19,6 +19,7 @@ export {
   type StrategyOption,
   StrategyRefusal,
 } from './efi/strategy.ts'
+export { callPhysical } from './efi/physical-call.ts'
 export { EfiPgd } from './efi/pgd/efi-pgd.ts'
 export { kernelMapPagesInPgd, type PageRights } from './efi/pgd/map-pages.ts'
 export {

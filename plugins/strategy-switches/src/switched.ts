@@ -1,0 +1,358 @@
+import {
+  type Cpu,
+  Cr4,
+  MachineReset,
+  PAGE_SIZE,
+  PAGE_SIZE_1G,
+  PAGE_SIZE_2M,
+  type PageFault,
+  type PageTableBuilder,
+  phys,
+  virt,
+} from '@trapdoor/core'
+import {
+  callPhysical,
+  type EfiHandOver,
+  efiIoremap,
+  freeBootServices,
+  isBootServices,
+  type Kernel,
+  KernelPanic,
+  type KernelVariable,
+  makeRuntimeCodeExecutable,
+  memattrApplyPermissions,
+  memattrInit,
+  mergeRegions,
+  type PageTableStrategy,
+  reserveBootServices,
+  RuntimeCall,
+  StrategyRefusal,
+  TopDownPlacement,
+} from '@trapdoor/kernel'
+import {
+  descriptorEnd,
+  EfiStatus,
+  efiStatusName,
+  encodeMemoryMap,
+  Guid,
+  isRuntime,
+  MemoryAttribute,
+  type MemoryAttributesTable,
+  type MemoryDescriptor,
+  MemoryType,
+} from '@trapdoor/uefi'
+import type { Positions } from './switches.ts'
+
+/** Of the constant policy: a multiple of 512 GiB in the kernel's half that it uses for nothing. */
+const CONSTANT = 0xffff_8080_0000_0000n
+const LARGEST_PAGE = { '4K': PAGE_SIZE, '2M': PAGE_SIZE_2M, '1G': PAGE_SIZE_1G } as const
+/** Any cacheability but uncached. */
+const BETTER_THAN_UNCACHED = MemoryAttribute.WB | MemoryAttribute.WT | MemoryAttribute.WC
+
+/** A strategy whose every choice is a switch. The steps have the order of Linux. */
+export class Switched implements PageTableStrategy {
+  readonly serialised: boolean
+  readonly #is: Positions
+  #tables: PageTableBuilder | undefined
+  #memoryAttributes: MemoryAttributesTable | undefined
+  #cr3: KernelVariable | undefined
+  #interruptFlag: KernelVariable | undefined
+
+  constructor(positions: Positions) {
+    this.#is = positions
+    this.serialised = positions.lock === 'on'
+  }
+
+  reserve(kernel: Kernel): void {
+    const efi = kernel.requireEfi
+    if (this.#is.tighten === 'memory-attributes-table') {
+      this.#memoryAttributes = memattrInit(kernel)
+    }
+    if (this.#is.retainBootServices !== 'never') {
+      efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, 'mark')
+    }
+  }
+
+  setup(kernel: Kernel): void {
+    const efi = kernel.requireEfi
+    const regions = this.#place(kernel, this.#selected(efi.memoryMap))
+    this.#build(kernel, regions)
+    if (this.#is.addresses !== 'none') this.#setVirtualAddressMap(kernel, regions)
+    efi.memoryMap = regions
+    if (this.#is.retainBootServices === 'until-svam') {
+      const unmap = this.#is.unmapBootServices === 'on'
+      efi.memoryMap = freeBootServices(
+        kernel,
+        regions,
+        unmap ? (region) => this.#unmap(region) : undefined,
+      )
+    }
+    this.#tighten(kernel)
+    if (this.#is.identity === 'off' && this.#is.addresses !== 'none') {
+      for (const region of efi.memoryMap) this.#unmapIdentity(region)
+    }
+  }
+
+  enter(call: RuntimeCall): void {
+    const { cpu, kernel } = call
+    this.#interruptFlag?.write(cpu, cpu.interruptFlag ? 1n : 0n)
+    if (this.#is.interrupts === 'off') cpu.interruptFlag = false
+    this.#cr3?.write(cpu, BigInt(cpu.cr3))
+    if (this.#tables === undefined) return
+    if (this.#is.syncPolicy === 'per-call') this.#copyKernelHalf(kernel)
+    cpu.writeCr3(this.#tables.root)
+    if (this.#is.flush === 'on-both') flushGlobal(cpu)
+  }
+
+  leave(call: RuntimeCall): void {
+    const { cpu, kernel, before } = call
+    if (this.#tables !== undefined) {
+      const saved = this.#cr3 === undefined ? before.cr3 : Number(this.#cr3.read(cpu))
+      const task = kernel.tasks[cpu.id]?.tables.root ?? kernel.tables.swapper.root
+      cpu.writeCr3(this.#is.restore === 'task' ? task : saved)
+      if (this.#is.flush !== 'nothing') flushGlobal(cpu)
+    }
+    cpu.interruptFlag =
+      this.#interruptFlag === undefined
+        ? before.interruptFlag
+        : this.#interruptFlag.read(cpu) !== 0n
+  }
+
+  recover({ kernel, service }: RuntimeCall, fault: PageFault): bigint | undefined {
+    if (this.#is.faultRecovery === 'none' || kernel.phase !== 'running') return undefined
+    if (fault.address <= 0xfffn) return undefined
+    if (service === 'ResetSystem') throw new MachineReset('warm')
+    if (this.#is.faultRecovery === 'abort-call') return EfiStatus.DEVICE_ERROR
+    kernel.disableRuntimeServices(`firmware faulted in ${service}`)
+    return EfiStatus.ABORTED
+  }
+
+  handOver(kernel: Kernel): EfiHandOver | undefined {
+    const efi = kernel.requireEfi
+    if (this.#is.handOver === 'nothing') return undefined
+    if (this.#is.addresses === 'none') return undefined
+    const smbios = efi.configurationTable.find(({ guid }) => guid === Guid.SMBIOS)
+    return {
+      vendor: Number(efi.vendorAddress),
+      runtime: Number(efi.runtimeAddress),
+      configurationTable: Number(efi.configurationTableAddress),
+      smbios: Number(smbios?.table ?? 0n),
+      memoryMap: efi.memoryMap,
+    }
+  }
+
+  /** Regions where they were, in tables of this kernel's own. */
+  takeOver(kernel: Kernel): void {
+    const efi = kernel.requireEfi
+    this.#build(kernel, efi.memoryMap)
+    efi.systab = systabIn(efi.memoryMap, efi.info.systab)
+    if (this.#is.identity === 'off') {
+      for (const region of efi.memoryMap) this.#unmapIdentity(region)
+    }
+  }
+
+  #selected(map: readonly MemoryDescriptor[]): MemoryDescriptor[] {
+    const merged = this.#is.mergeRegions === 'on' ? mergeRegions(map) : map
+    const regions = merged.filter(
+      (region) =>
+        region.numberOfPages > 0 &&
+        (isRuntime(region) ||
+          this.#is.filter === 'all' ||
+          (this.#is.filter === 'runtime-and-boot' && isBootServices(region)) ||
+          (this.#is.retainBootServices !== 'never' && isBootServices(region))),
+    )
+    return this.#is.svamOrder === 'descending' ? regions.toReversed() : regions
+  }
+
+  #place(kernel: Kernel, regions: readonly MemoryDescriptor[]): MemoryDescriptor[] {
+    const placement = new TopDownPlacement()
+    const policies: Record<Positions['addresses'], (region: MemoryDescriptor) => bigint> = {
+      none: () => 0n,
+      identity: ({ physicalStart }) => BigInt(physicalStart),
+      'direct-map': (region) => efiIoremap(kernel, region),
+      constant: ({ physicalStart }) => CONSTANT + BigInt(physicalStart),
+      // Beyond the window a region is passed without an address.
+      'top-down': (region) => placement.place(region) ?? 0n,
+    }
+    const addressOf = policies[this.#is.addresses]
+    return regions.map((region) => placedAt(region, addressOf(region)))
+  }
+
+  #build(kernel: Kernel, regions: readonly MemoryDescriptor[]): void {
+    const perCpu = this.#is.saveArea === 'per-cpu'
+    if (this.#is.saveArea !== 'stack') {
+      this.#cr3 = kernel.variable({ perCpu })
+      this.#interruptFlag = kernel.variable({ perCpu })
+    }
+    if (this.#is.root === 'current') {
+      if (this.#is.addresses !== 'direct-map') {
+        throw new StrategyRefusal('the current tables hold only addresses of the direct map')
+      }
+      return
+    }
+    this.#tables =
+      this.#is.root === 'static'
+        ? kernel.staticPageTable('firmware_pgd')
+        : kernel.newPageTable('firmware_pgd')
+    for (const region of regions) {
+      this.#map(BigInt(region.physicalStart), region)
+      // Addresses of the direct map come with the kernel's half.
+      const isOwn = this.#is.addresses === 'top-down' || this.#is.addresses === 'constant'
+      if (isOwn && region.virtualStart !== 0n) this.#map(region.virtualStart, region)
+    }
+    if (this.#is.page0 !== 'unmapped') {
+      this.#tables.mapRange(virt(0n), phys(0), PAGE_SIZE, {
+        executable: this.#is.page0 === 'executable',
+        replace: true,
+      })
+    }
+    this.#copyKernelHalf(kernel)
+  }
+
+  #map(address: bigint, region: MemoryDescriptor): void {
+    const isCode =
+      region.type === MemoryType.RuntimeServicesCode || region.type === MemoryType.BootServicesCode
+    this.#tables!.mapRange(
+      virt(address),
+      phys(region.physicalStart),
+      region.numberOfPages * PAGE_SIZE,
+      {
+        executable: this.#is.executable === 'everything' || isCode,
+        cacheDisable: this.#isUncached(region),
+        global: this.#is.globalBit === 'on',
+        largestPage: LARGEST_PAGE[this.#is.pageSize],
+        replace: true,
+      },
+    )
+  }
+
+  #isUncached({ attribute }: MemoryDescriptor): boolean {
+    if (this.#is.caching === 'ignore') return false
+    const good = this.#is.caching === 'best' ? BETTER_THAN_UNCACHED : MemoryAttribute.WB
+    return (attribute & good) === 0n
+  }
+
+  /** The kernel's root entries, without those that the tables have for firmware. */
+  #copyKernelHalf(kernel: Kernel): void {
+    const { tables } = kernel
+    const own = this.#is.addresses === 'top-down' ? 511 : 512
+    if (this.#is.kernelHalf === 'all') {
+      for (let index = 256; index < own; index++) this.#copyRootEntry(kernel, index)
+    } else if (this.#is.kernelHalf === 'two') {
+      this.#copyRootEntry(kernel, tables.rootIndex(tables.layout.pageOffset))
+    }
+    if (this.#is.kernelHalf === 'none') return
+    if (own === 511) this.#copyWindowsNeighbours(kernel)
+    else this.#copyRootEntry(kernel, 511)
+  }
+
+  #copyRootEntry(kernel: Kernel, index: number): void {
+    const entry = kernel.tables.swapper.rootEntry(index)
+    if (entry !== 0n) this.#tables!.setRootEntry(index, entry)
+  }
+
+  /** The kernel's text and what else shares a root entry with the window from −68 to −4 GiB. */
+  #copyWindowsNeighbours(kernel: Kernel): void {
+    const { memory } = kernel.machine
+    const kernels = tableOf(kernel.tables.swapper.rootEntry(511))
+    const own = tableOf(this.#tables!.rootEntry(511))
+    if (own === 0) {
+      this.#copyRootEntry(kernel, 511)
+      return
+    }
+    for (let index = 0; index < 512; index++) {
+      if (index >= 444 && index < 508) continue
+      const entry = memory.read64(kernels + index * 8)
+      if (memory.read64(own + index * 8) !== entry) memory.write64(own + index * 8, entry)
+    }
+  }
+
+  #unmap(region: MemoryDescriptor): void {
+    this.#unmapIdentity(region)
+    if (region.virtualStart === 0n || this.#tables === undefined) return
+    if (this.#is.addresses === 'direct-map') return
+    this.#tables.unmapRange(virt(region.virtualStart), region.numberOfPages * PAGE_SIZE)
+  }
+
+  #unmapIdentity(region: MemoryDescriptor): void {
+    if (this.#is.addresses === 'identity') return
+    const bytes = region.numberOfPages * PAGE_SIZE
+    this.#tables?.unmapRange(virt(BigInt(region.physicalStart)), bytes)
+  }
+
+  #tighten(kernel: Kernel): void {
+    const table = this.#memoryAttributes
+    if (table === undefined || this.#tables === undefined) return
+    memattrApplyPermissions(kernel, table, (entry, rights) => {
+      const bytes = descriptorEnd(entry) - entry.physicalStart
+      const addresses = new Set([BigInt(entry.physicalStart), entry.virtualStart])
+      if (this.#is.addresses === 'direct-map') addresses.delete(entry.virtualStart)
+      for (const address of addresses) this.#tables!.protectRange(virt(address), bytes, rights)
+    })
+  }
+
+  #setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescriptor[]): void {
+    const efi = kernel.requireEfi
+    const { memdescSize, memdescVersion } = efi.info
+    const bytes = encodeMemoryMap(map, memdescSize)
+    const pages = Math.max(1, Math.ceil(bytes.length / PAGE_SIZE))
+    const place = kernel.allocatePages('EFI memory map', pages)
+    kernel.bootCpu.writeBytes(kernel.tables.directMapAddress(place), bytes)
+    const table = this.#tables
+    table?.mapRange(virt(BigInt(place)), place, pages * PAGE_SIZE, { replace: true })
+    const args = [bytes.length, memdescSize, memdescVersion, place].map(BigInt)
+    const status =
+      table === undefined
+        ? callPhysical(kernel, 'SetVirtualAddressMap', args).status
+        : this.#callUnder(table, kernel, args)
+    if (status !== EfiStatus.SUCCESS) {
+      const message = `SetVirtualAddressMap failed (${efiStatusName(status)})`
+      if (this.#is.svamFailure === 'panic') throw new KernelPanic(message)
+      throw new StrategyRefusal(message)
+    }
+    efi.virtualMode = true
+    efi.systab = systabIn(map, efi.info.systab)
+    if (this.#is.addresses === 'direct-map') makeRuntimeCodeExecutable(kernel, map)
+  }
+
+  #callUnder(table: PageTableBuilder, kernel: Kernel, args: readonly bigint[]): bigint {
+    return new RuntimeCall(kernel, kernel.bootCpu, 'SetVirtualAddressMap', args, {
+      path: {
+        enter: ({ cpu }) => {
+          cpu.interruptFlag = false
+          cpu.writeCr3(table.root)
+        },
+        leave: ({ cpu, before }) => {
+          cpu.writeCr3(before.cr3)
+          cpu.interruptFlag = before.interruptFlag
+        },
+      },
+      functionAddress: () => kernel.requireEfi.setVirtualAddressMap,
+    }).run()
+  }
+}
+
+function placedAt(region: MemoryDescriptor, virtualStart: bigint): MemoryDescriptor {
+  return { ...region, virtualStart }
+}
+
+/** CR4.PGE off and on: global translations go too. */
+function flushGlobal(cpu: Cpu): void {
+  cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
+  cpu.writeCr4(cpu.cr4 | Cr4.PGE)
+}
+
+function systabIn(map: readonly MemoryDescriptor[], systab: number): bigint {
+  const region = map.find(
+    (each) => isRuntime(each) && each.physicalStart <= systab && systab < descriptorEnd(each),
+  )
+  if (region === undefined) {
+    throw new StrategyRefusal('no runtime region holds the EFI system table')
+  }
+  return region.virtualStart + BigInt(systab - region.physicalStart)
+}
+
+/** Physical address of the table that an entry points to. */
+function tableOf(entry: bigint): number {
+  return Number(entry & 0x000f_ffff_ffff_f000n)
+}
