@@ -20,11 +20,13 @@ export interface Setting {
   /** Plugins beside the built-in ones. */
   readonly plugins?: readonly Plugin[]
   readonly commandLine?: string
+  /** A memory map's text in place of {@link MACHINE}'s. */
+  readonly bytes?: Uint8Array
 }
 
 function configWith(
   scenarios: readonly Scenario[],
-  { plugins = [], commandLine = '' }: Setting,
+  { plugins = [], commandLine = '', bytes }: Setting,
 ): ResolvedConfig {
   const registry = new PluginRegistry([
     ...BUILT_IN_PLUGINS,
@@ -33,7 +35,7 @@ function configWith(
   ])
   return {
     file: undefined,
-    memoryMaps: [{ id: MACHINE, file: MAP_FILE }],
+    memoryMaps: [{ id: MACHINE, file: MAP_FILE, ...(bytes === undefined ? {} : { bytes }) }],
     registry,
     quirkSets: [[]],
     strategies: [],

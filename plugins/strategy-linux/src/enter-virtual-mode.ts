@@ -1,5 +1,6 @@
 import { type Cpu, Cr4, MachineReset, PAGE_SIZE, type PageFault, phys } from '@trapdoor/core'
 import {
+  cleanMemmap,
   EfiPgd,
   EfiServices,
   type EfiHandOver,
@@ -52,9 +53,10 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#version = version
   }
 
-  /** setup_arch(): efi_memattr_init(), efi_reserve_boot_services(). */
+  /** setup_arch(): efi_clean_memmap(), efi_memattr_init(), efi_reserve_boot_services(). */
   reserve(kernel: Kernel): void {
     const efi = kernel.requireEfi
+    if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
     if (this.#version.tighten === 'memory-attributes-table') {
       this.#memoryAttributes = memattrInit(kernel)
     }

@@ -10,6 +10,7 @@ export const LINUX_3_14: LinuxVersion = {
   page0: 'unmapped',
   sharedBootServices: 'forget',
   freedBootServices: 'mapped',
+  cleanMemmap: false,
   tighten: 'none',
   svamFailure: 'panic',
   interrupts: 'off',

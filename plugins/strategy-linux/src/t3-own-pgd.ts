@@ -9,6 +9,7 @@ export const LINUX_4_14: LinuxVersion = {
   pageTable: 'efi_pgd',
   page0: 'executable',
   sharedBootServices: 'mark',
+  cleanMemmap: true,
   tighten: 'memory-attributes-table',
   svamFailure: 'panic',
   interrupts: 'on',

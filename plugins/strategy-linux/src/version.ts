@@ -14,6 +14,8 @@ export interface LinuxVersion {
   readonly sharedBootServices: 'forget' | 'mark'
   /** Whether the EFI tables keep boot-services memory mapped after it was freed. */
   readonly freedBootServices: 'mapped' | 'unmapped'
+  /** Whether descriptors that cannot be right are left out (4.10 and later). */
+  readonly cleanMemmap: boolean
   /** Whether the memory attributes table is applied (4.11 and later). */
   readonly tighten: 'none' | 'memory-attributes-table'
   /** What follows when SetVirtualAddressMap fails. */

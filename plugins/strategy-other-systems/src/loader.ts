@@ -12,8 +12,8 @@ export function mapInLoader(
   offset?: bigint,
 ): void {
   const tables = new RuntimeTables(kernel, 'boot loader')
-  tables.mapEverything(kernel.requireEfi.memoryMap)
   tables.mapFirstGigabytes()
+  tables.mapEverything(kernel.requireEfi.memoryMap)
   for (const region of map) tables.map(region, region.virtualStart, rwx(region))
   if (offset !== undefined) tables.copyLowHalf(offset)
   tables.setVirtualAddressMap(map)

@@ -59,14 +59,12 @@ export class RuntimeTables {
     }
   }
 
-  /** Maps what is not mapped yet below 4 GiB 1:1, as every firmware does, whether the map lists it or not. */
+  /** Maps the first 4 GiB 1:1, as every firmware does, whether its map lists them or not. */
   mapFirstGigabytes(): void {
-    for (let start = 0; start < 2 ** 32; start += PAGE_SIZE_2M) {
-      this.tables.tryMapRange(virt(BigInt(start)), phys(start), PAGE_SIZE_2M, {
-        executable: true,
-        largestPage: PAGE_SIZE_2M,
-      })
-    }
+    this.tables.mapRange(virt(0n), phys(0), 2 ** 32, {
+      executable: true,
+      largestPage: PAGE_SIZE_2M,
+    })
   }
 
   /** Copies the first root entry to where `offset`, a multiple of 512 GiB, leads: what is 1:1 there is mapped that much higher too. */
