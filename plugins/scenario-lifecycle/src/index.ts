@@ -3,16 +3,18 @@ import { boot } from './boot.ts'
 import { kdump } from './kdump.ts'
 import { kexec, kexecOther } from './kexec.ts'
 import { services } from './services.ts'
+import { trapHandler } from './trap-handler.ts'
 
 export { boot } from './boot.ts'
 export { kdump } from './kdump.ts'
 export { kexec, kexecOther } from './kexec.ts'
 export { services } from './services.ts'
+export { trapHandler } from './trap-handler.ts'
 
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/scenario-lifecycle',
   apiVersion: 1,
-  scenarios: [boot, services, kexec, kexecOther, kdump],
+  scenarios: [boot, services, kexec, kexecOther, kdump, trapHandler],
 })
 
 export default plugin

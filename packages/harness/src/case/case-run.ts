@@ -27,6 +27,9 @@ import { surveyTables, tableCost } from './table-survey.ts'
 const VIRTUAL_FALLBACK = 'legacy-virtual'
 const ORDINALS = ['first', 'second', 'third', 'fourth', 'fifth'] as const
 
+/** Calls that a price is computed from, after as many that warm the caches up. */
+const PRICED_CALLS = 4
+
 /** What a case runs on. */
 export interface PoweredMachine {
   readonly machine: Machine
@@ -49,7 +52,8 @@ export class CaseRun implements ScenarioContext {
     tlbMisses: 0,
     walkReferences: 0,
   }
-  #tableCost: Omit<StrategyCost, 'perCall'> | undefined
+  #tableCost: Omit<StrategyCost, 'perCall' | 'price'> | undefined
+  #price: StrategyCost['price'] = null
   readonly #environment: CaseEnvironment
   readonly #spec: CaseSpec
   readonly #powered: PoweredMachine
@@ -78,6 +82,7 @@ export class CaseRun implements ScenarioContext {
     if (this.#tableCost === undefined || count === 0) return null
     return {
       ...this.#tableCost,
+      price: this.#price,
       perCall: {
         cr3Writes: cr3Writes / count,
         globalFlushes: globalFlushes / count,
@@ -140,6 +145,35 @@ export class CaseRun implements ScenarioContext {
       return
     }
     this.#answer(reset.service, 'it returned', false)
+  }
+
+  priceOf(prepare: () => PreparedCall<unknown>, times: number): void {
+    for (let warmUp = 0; warmUp < PRICED_CALLS; warmUp++) prepare().run()
+    const price = { times, cr3Writes: 0, globalFlushes: 0, tlbMisses: 0, walkReferences: 0 }
+    let service = ''
+    for (let counted = 0; counted < PRICED_CALLS; counted++) {
+      const prepared = prepare()
+      prepared.run()
+      if (prepared.call === undefined) return
+      const { counters } = prepared.call
+      service = prepared.service
+      price.cr3Writes += (counters.cr3Writes * times) / PRICED_CALLS
+      price.globalFlushes += (counters.globalFlushes * times) / PRICED_CALLS
+      price.tlbMisses += (counters.tlbMisses * times) / PRICED_CALLS
+      price.walkReferences += (counters.walkReferences * times) / PRICED_CALLS
+    }
+    this.#price = price
+    const amounts = [
+      [price.cr3Writes, 'CR3 writes'],
+      [price.globalFlushes, 'global flushes'],
+      [price.tlbMisses, 'TLB misses'],
+      [price.walkReferences, 'page-table reads'],
+    ] as const
+    this.#answer(
+      `${service} × ${times.toLocaleString('en')}`,
+      amounts.map(([amount, noun]) => `${amount.toLocaleString('en')} ${noun}`).join(', '),
+      true,
+    )
   }
 
   inspectTables(): void {

@@ -48,7 +48,7 @@ export function surveyTables(kernel: Kernel, rootsOfCalls: ReadonlySet<number>):
 export function tableCost(
   kernel: Kernel,
   surveys: readonly TableSurvey[],
-): Omit<StrategyCost, 'perCall'> {
+): Omit<StrategyCost, 'perCall' | 'price'> {
   const ranges = surveys.find((survey) => survey.usedForCalls)?.ranges ?? []
   const low = ranges.filter((range) => range.start < 2n ** 47n && !range.user)
   const converted = (kernel.efi?.virtualMode === true ? kernel.efi.memoryMap : []).filter(

@@ -143,6 +143,7 @@ function meanCost(costs: readonly StrategyCost[]): StrategyCost | undefined {
       tlbMisses: mean(({ perCall }) => perCall.tlbMisses),
       walkReferences: mean(({ perCall }) => perCall.walkReferences),
     },
+    price: null,
   }
 }
 

@@ -96,6 +96,14 @@ export interface StrategyCost {
     /** Page-table entries read. */
     walkReferences: number
   }
+  /** What so many calls in a row cost, where the scenario asks for it. */
+  price: {
+    times: number
+    cr3Writes: number
+    globalFlushes: number
+    tlbMisses: number
+    walkReferences: number
+  } | null
 }
 
 /** How much a finding matters. */

@@ -64,6 +64,15 @@ const caseResult = z.strictObject({
         tlbMisses: z.number().min(0),
         walkReferences: z.number().min(0),
       }),
+      price: z
+        .strictObject({
+          times: count,
+          cr3Writes: z.number().min(0),
+          globalFlushes: z.number().min(0),
+          tlbMisses: z.number().min(0),
+          walkReferences: z.number().min(0),
+        })
+        .nullable(),
     })
     .nullable(),
 })

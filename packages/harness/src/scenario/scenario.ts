@@ -35,6 +35,10 @@ export interface ScenarioContext {
   record<T>(prepared: PreparedCall<T>, isRight?: (value: T) => boolean): T | undefined
   /** Runs `reset`, which has to end in a reset of the machine. Puts into the results whether it did. */
   expectReset(reset: PreparedCall<undefined>): void
+  /**
+   * What `times` calls like those that `prepare` makes cost, from a few of them that find the caches as the ones before have left them. Puts it into the results and the case's cost.
+   */
+  priceOf(prepare: () => PreparedCall<unknown>, times: number): void
   /** Looks through all page tables now; the rules on tables see them, and the case gets its cost. */
   inspectTables(): void
 }
