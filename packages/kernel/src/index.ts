@@ -44,6 +44,7 @@ export {
   LAYOUT_4_20,
   LAYOUT_4_20_LA57,
 } from './memory/layout.ts'
+export { randomizeLayout } from './memory/kaslr.ts'
 export {
   E820_MAX,
   type E820Entry,

@@ -24,7 +24,9 @@ import type { ArgumentArea, Task } from './task/task.ts'
 /** What is compiled into a kernel: its address-space layout and its EFI strategies, of which the command line picks one. */
 export interface KernelProfile {
   readonly layout: AddressSpaceLayout
-  /** At most one of each mode. */
+  /** Where the randomness of a layout with KASLR comes from; without it nothing is randomized. */
+  readonly kaslrSeed?: number
+  /** At most one of each mode, and one that a word of the command line chooses. */
   readonly strategies: readonly StrategyChoice[]
 }
 

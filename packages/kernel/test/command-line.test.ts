@@ -5,6 +5,8 @@ test('an empty line asks for nothing', () => {
   expect(parseCommandLine('  ')).toEqual({
     text: '',
     no5lvl: false,
+    nokaslr: false,
+    physefi: false,
     noefi: false,
     virtefi: false,
     addEfiMemmap: false,
@@ -18,6 +20,8 @@ test('options are found among words that mean other things', () => {
   expect(parseCommandLine(line)).toEqual({
     text: 'root=/dev/sda1 ro virtefi quiet add_efi_memmap crashkernel=128M',
     no5lvl: false,
+    nokaslr: false,
+    physefi: false,
     noefi: false,
     virtefi: true,
     addEfiMemmap: true,
@@ -32,6 +36,8 @@ test('a word that only contains an option is not it', () => {
   )
   expect(options).toMatchObject({
     no5lvl: false,
+    nokaslr: false,
+    physefi: false,
     noefi: false,
     virtefi: false,
     addEfiMemmap: false,

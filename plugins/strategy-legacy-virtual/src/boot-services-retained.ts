@@ -39,6 +39,7 @@ export const bootServicesRetained: StrategyDefinition = {
     'L2: as legacy-virtual, with boot services kept and mapped until SetVirtualAddressMap is over, and a minimal map (Linux 3.0 to 3.13)',
   mode: 'virtual',
   linux: { from: '3.0', before: '3.14' },
+  chosenByEfi: 'old_map',
   sources: [
     'Linux 3.4 arch/x86/platform/efi/efi.c: efi_reserve_boot_services(), efi_enter_virtual_mode(), efi_free_boot_services()',
     'Linux commit 916f676f8dc0 "x86, efi: Retain boot service code until after switching to virtual mode"',

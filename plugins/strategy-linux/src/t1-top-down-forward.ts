@@ -26,6 +26,7 @@ export const topDownForward: StrategyDefinition = {
   mode: 'virtual',
   linux: { from: '3.14', before: '4.3' },
   efiOnlyWithRuntimeMap: true,
+  alternatives: ['linux-3.4'],
   sources: [
     'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_map_region(), efi_sync_low_kernel_mappings()',
     'Linux 3.14 arch/x86/platform/efi/efi.c: efi_map_regions(), kexec_enter_virtual_mode()',

@@ -14,6 +14,7 @@ export const topDownReverse: StrategyDefinition = {
   mode: 'virtual',
   linux: { from: '4.3', before: '4.6' },
   efiOnlyWithRuntimeMap: true,
+  alternatives: ['linux-3.4'],
   sources: [
     'Linux commit a5caa209ba9c "x86/efi: Fix boot crash by mapping EFI memmap entries bottom-up at runtime"',
     'Linux 4.4 arch/x86/platform/efi/efi.c: efi_map_next_entry_reverse()',

@@ -25,6 +25,7 @@ export const ownPgd: StrategyDefinition = {
   mode: 'virtual',
   linux: { from: '4.6', before: '4.20' },
   efiOnlyWithRuntimeMap: true,
+  alternatives: ['linux-3.4'],
   sources: [
     'Linux 4.14 arch/x86/platform/efi/efi_64.c: efi_alloc_page_tables(), efi_sync_low_kernel_mappings(), efi_setup_page_tables()',
     'Linux 4.14 arch/x86/platform/efi/quirks.c: efi_reserve_boot_services()',

@@ -21,6 +21,7 @@ export const efiMm: StrategyDefinition = {
   layout: LAYOUT_4_20,
   linux: { from: '4.20', before: '5.6' },
   efiOnlyWithRuntimeMap: true,
+  alternatives: ['linux-3.4'],
   sources: [
     'Linux 5.4 arch/x86/platform/efi/efi_64.c: efi_switch_mm()',
     'Linux 5.4 arch/x86/platform/efi/quirks.c: efi_unmap_pages(), efi_recover_from_page_fault()',

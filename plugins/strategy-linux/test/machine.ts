@@ -32,6 +32,7 @@ export async function play(
     readonly plugins?: readonly Plugin[]
     readonly bytes?: Uint8Array
     readonly cpu?: string
+    readonly seed?: number
   } = {},
 ): Promise<Played> {
   const kernels: Kernel[] = []
@@ -60,7 +61,10 @@ export async function play(
   }
   const trace = traceCase(
     createEnvironment(withBytes),
-    findCase(withBytes, `ovmf-q35-4m/${setting.quirk ?? 'none'}/${strategy}/test`),
+    findCase(
+      withBytes,
+      `ovmf-q35-4m/${setting.quirk ?? 'none'}/${strategy}/test${setting.seed === undefined ? '' : `#${setting.seed}`}`,
+    ),
   )
   return { ...trace, kernels }
 }

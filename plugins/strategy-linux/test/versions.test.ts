@@ -221,6 +221,33 @@ describe('boot-services memory', () => {
   })
 })
 
+describe('KASLR', () => {
+  test('moves the kernel and not the firmware, but for nokaslr', async () => {
+    const [plain, random, off] = await Promise.all(
+      [{}, { seed: 42 }, { seed: 42, commandLine: 'nokaslr' }].map((setting) =>
+        bootWith('linux-6.1', setting),
+      ),
+    )
+    expect(random!.tables.layout.pageOffset).not.toBe(plain!.tables.layout.pageOffset)
+    expect(random!.image.start).not.toBe(plain!.image.start)
+    expect(off!.tables.layout.pageOffset).toBe(plain!.tables.layout.pageOffset)
+    expect(startsByPhysicalAddress(random!)).toEqual(startsByPhysicalAddress(plain!))
+  })
+
+  test('does not stand in the way of kexec, as addresses of firmware do not depend on it', async () => {
+    const { result } = await play(
+      'linux-6.1',
+      (context, kernels) => {
+        boot(context, kernels)
+        context.kexec()
+        context.call(context.services('vmalloc').getTime())
+      },
+      { seed: 42 },
+    )
+    expect(result.services).toMatchObject([{ name: 'GetTime', ok: true, kernel: 'second kernel' }])
+  })
+})
+
 describe('what goes wrong', () => {
   test('noruntime and noefi leave firmware alone, and so does the kernel after', async () => {
     for (const commandLine of ['efi=noruntime', 'noefi']) {

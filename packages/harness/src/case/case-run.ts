@@ -16,7 +16,7 @@ import {
   type StrategyChoice,
 } from '@trapdoor/kernel'
 import { EfiStatus, efiStatusName } from '@trapdoor/uefi'
-import type { CaseSpec } from '../config/case-spec.ts'
+import { type CaseSpec, DEFAULT_SEED } from '../config/case-spec.ts'
 import { HarnessError } from '../error.ts'
 import type { ServiceResult, StrategyCost } from '../results/results.ts'
 import type { KernelChoice, ScenarioContext } from '../scenario/scenario.ts'
@@ -213,17 +213,25 @@ export class CaseRun implements ScenarioContext {
       .join(' ')
   }
 
-  /** The case's strategy, and one of the other mode beside it as the kernel of the patch had. */
+  /**
+   * The case's strategy, with those beside it that the command line may choose: one of the other mode, as the kernel of the patch had, and what it names itself. A seed
+   * other than the default one is that of KASLR too.
+   */
   #profile(choice: KernelChoice): KernelProfile {
     const { registry } = this.#environment.config
     const { name, options } = this.#spec.strategy
     const own: StrategyChoice = { definition: registry.strategy(name), options }
     const layout = choice.layout ?? own.definition.layout ?? LAYOUT_2_6_35
     const fallback = registry.strategies.get(VIRTUAL_FALLBACK)
-    const strategies =
-      own.definition.mode === 'virtual' || fallback === undefined
-        ? [own]
-        : [own, { definition: fallback }]
-    return { layout, strategies }
+    const beside = own.definition.mode === 'virtual' ? [] : [fallback]
+    const alternatives = (own.definition.alternatives ?? []).map((each) =>
+      registry.strategies.get(each),
+    )
+    const strategies = [...beside, ...alternatives]
+      .filter((definition) => definition !== undefined)
+      .map((definition): StrategyChoice => ({ definition }))
+    const { seed } = this.#spec
+    const kaslr = seed === DEFAULT_SEED ? {} : { kaslrSeed: seed }
+    return { layout, strategies: [own, ...strategies], ...kaslr }
   }
 }

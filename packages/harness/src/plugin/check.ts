@@ -37,6 +37,8 @@ const strategy = z.strictObject({
   title: z.string().min(1),
   mode: z.enum(['virtual', 'physical']),
   sources,
+  alternatives: z.array(name).optional(),
+  chosenByEfi: name.optional(),
   linux: z.strictObject({ from: version, before: version.optional() }).optional(),
   layout: z.custom<AddressSpaceLayout>(isLayout, 'a layout of @trapdoor/kernel').optional(),
   efiOnlyWithRuntimeMap: z.boolean().optional(),

@@ -9,8 +9,12 @@ export interface CommandLine {
   readonly efi: ReadonlySet<string>
   /** `virtefi`: SetVirtualAddressMap and virtual mode, as before the patch. */
   readonly virtefi: boolean
+  /** `physefi`: firmware stays in physical mode, as in the patch's first version, whose default was the other. */
+  readonly physefi: boolean
   /** `add_efi_memmap`: the EFI memory map is added to the e820 map. */
   readonly addEfiMemmap: boolean
+  /** `nokaslr`: nothing is placed at random. */
+  readonly nokaslr: boolean
   /** `no5lvl`: four levels of paging on a CPU that has five. */
   readonly no5lvl: boolean
   /** `crashkernel=SIZE[KMG]`: bytes to reserve for a kdump kernel, 0 for none. */
@@ -33,7 +37,9 @@ export function parseCommandLine(text: string): CommandLine {
       words.filter((word) => word.startsWith('efi=')).flatMap((word) => word.slice(4).split(',')),
     ),
     virtefi: words.includes('virtefi'),
+    physefi: words.includes('physefi'),
     addEfiMemmap: words.includes('add_efi_memmap'),
+    nokaslr: words.includes('nokaslr'),
     no5lvl: words.includes('no5lvl'),
     crashKernelBytes: crash === undefined ? 0 : parseSize(crash),
   }

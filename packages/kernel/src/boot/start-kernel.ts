@@ -18,6 +18,7 @@ import { Kernel, type KernelProfile } from '../kernel.ts'
 import { readHandOver } from '../kexec/setup-data.ts'
 import { E820Type, endOfRam, ramRanges, sanitizeE820, updateE820 } from '../memory/e820.ts'
 import { HAND_OFF_BYTES, KERNEL_IMAGE_BYTES } from '../memory/kernel-image.ts'
+import { randomizeLayout } from '../memory/kaslr.ts'
 import type { AddressSpaceLayout } from '../memory/layout.ts'
 import { PageAllocator } from '../memory/page-allocator.ts'
 import { ArgumentArea, Task } from '../task/task.ts'
@@ -52,7 +53,7 @@ export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
     name: options.name,
     machine: handOff.machine,
     profile: options.profile,
-    layout: chooseLayout(handOff, options.profile.layout),
+    layout: chooseLayout(handOff, options.profile),
     hooks: options.hooks ?? createKernelHooks(),
     imageBase: handOff.imageBase,
     bootParamsAddress: handOff.bootParams,
@@ -102,14 +103,18 @@ function changeLevels(cpu: Cpu, levels: number, root: PhysicalAddress): void {
   cpu.codeSegmentLong = true
 }
 
-/** configure_5level_paging() of the boot code, which runs on the identity map that it was given. */
+/** configure_5level_paging() and kernel_randomize_memory(), by a command line that is read on the identity map that the boot code was given. */
 function chooseLayout(
   { machine, bootParams }: HandOff,
-  layout: AddressSpaceLayout,
+  { layout, kaslrSeed }: KernelProfile,
 ): AddressSpaceLayout {
-  if (layout.fiveLevel === undefined || !machine.features.la57) return layout
-  const { commandLine } = decodeBootParams(machine.memory.read(bootParams, BOOT_PARAMS_BYTES))
-  return parseCommandLine(commandLine).no5lvl ? layout : layout.fiveLevel
+  const params = decodeBootParams(machine.memory.read(bootParams, BOOT_PARAMS_BYTES))
+  const { no5lvl, nokaslr } = parseCommandLine(params.commandLine)
+  const chosen =
+    layout.fiveLevel !== undefined && machine.features.la57 && !no5lvl ? layout.fiveLevel : layout
+  return kaslrSeed === undefined || chosen.kaslr !== true || nokaslr
+    ? chosen
+    : randomizeLayout(chosen, kaslrSeed, endOfRam(params.e820))
 }
 
 function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
@@ -225,7 +230,15 @@ function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
   }
   const ofMode = (mode: 'virtual' | 'physical'): StrategyChoice | undefined =>
     profile.strategies.find((choice) => choice.definition.mode === mode)
-  const choice = commandLine.virtefi ? ofMode('virtual') : (ofMode('physical') ?? ofMode('virtual'))
+  const byWord = profile.strategies.find(
+    ({ definition: { chosenByEfi } }) =>
+      chosenByEfi !== undefined && commandLine.efi.has(chosenByEfi),
+  )
+  const choice =
+    byWord ??
+    (commandLine.virtefi && !commandLine.physefi
+      ? ofMode('virtual')
+      : (ofMode('physical') ?? ofMode('virtual')))
   if (choice === undefined) {
     throw new KernelError('KERNEL_NO_STRATEGY', {
       expected: commandLine.virtefi ? 'a strategy of mode "virtual"' : 'a strategy',

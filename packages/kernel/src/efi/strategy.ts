@@ -78,6 +78,10 @@ export interface StrategyDefinition {
   readonly title: string
   /** `virtual` where SetVirtualAddressMap is called: what `virtefi` selects. `physical` otherwise. */
   readonly mode: 'virtual' | 'physical'
+  /** Names of strategies that kernels have beside this one, for the command line to choose. */
+  readonly alternatives?: readonly string[]
+  /** The word of `efi=` that chooses this strategy in a kernel that has another by default, such as `old_map`. */
+  readonly chosenByEfi?: string
   /** The versions of Linux that call EFI like this, as "6.1": the first, and the first that no longer does. */
   readonly linux?: { readonly from: string; readonly before?: string }
   /** The address space of these kernels; default that of 2.6.35. */

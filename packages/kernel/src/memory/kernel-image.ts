@@ -21,7 +21,7 @@ export class KernelImage {
 
   constructor(layout: AddressSpaceLayout, base: PhysicalAddress) {
     this.base = base
-    this.#start = layout.startKernelMap + LINK_OFFSET
+    this.#start = layout.startKernelMap + LINK_OFFSET + BigInt(layout.textOffset ?? 0)
   }
 
   /** Virtual address of the first byte. */

@@ -21,6 +21,10 @@ export interface AddressSpaceLayout {
   readonly modulesStart: VirtualAddress
   /** Boot-time fixmap slots that early_ioremap uses. */
   readonly fixmapStart: VirtualAddress
+  /** Bytes that kernel text lies above where it is linked, from KASLR; default none. */
+  readonly textOffset?: number
+  /** Whether the kernel randomizes it, where the command line does not say `nokaslr` (Linux 4.8 and later). */
+  readonly kaslr?: true
   /** The layout that takes its place where the CPU has 5-level paging and the command line does not say `no5lvl`. */
   readonly fiveLevel?: AddressSpaceLayout
 }
@@ -56,6 +60,7 @@ export const LAYOUT_2_6_26: AddressSpaceLayout = {
 /** x86-64 from 4.20 on, with five levels: the direct map begins at entry 273 of the root, as with four. */
 export const LAYOUT_4_20_LA57: AddressSpaceLayout = {
   name: '4.20 with 5-level paging',
+  kaslr: true,
   mode: FIVE_LEVEL,
   pageOffset: kernelAddress(0xff11_0000_0000_0000n),
   pageOffsetEnd: kernelAddress(0xff91_0000_0000_0000n),
@@ -67,6 +72,7 @@ export const LAYOUT_4_20_LA57: AddressSpaceLayout = {
 /** x86-64 from 4.20 on: the LDT took the root entry in which the direct map had begun (commit d52888aa2753). */
 export const LAYOUT_4_20: AddressSpaceLayout = {
   name: '4.20',
+  kaslr: true,
   mode: FOUR_LEVEL,
   pageOffset: virt(0xffff_8880_0000_0000n),
   pageOffsetEnd: virt(0xffff_c880_0000_0000n),
