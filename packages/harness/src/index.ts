@@ -76,3 +76,4 @@ export {
   recommend,
   type RecommendRequest,
 } from './recommend/recommend.ts'
+export { type Execution, explore, type Explored, type Footprint } from './scenario/explore.ts'

@@ -1,0 +1,100 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { type Execution, explore } from '../src/index.ts'
+
+/** A step of a toy process: reads one variable, and writes a function of it and its register to another. */
+interface Step {
+  readonly from: number
+  readonly to: number
+  readonly add: number
+}
+
+class Toy implements Execution {
+  readonly memory: number[] = [0, 0, 0]
+  readonly registers: number[]
+  readonly #programs: readonly (readonly Step[])[]
+  readonly #at: number[]
+
+  constructor(programs: readonly (readonly Step[])[]) {
+    this.#programs = programs
+    this.#at = programs.map(() => 0)
+    this.registers = programs.map(() => 1)
+  }
+
+  enabled(): number[] {
+    return this.#programs.flatMap((program, process) =>
+      this.#at[process]! < program.length ? [process] : [],
+    )
+  }
+
+  isOver(): boolean {
+    return false
+  }
+
+  step(process: number): { reads: Set<string>; writes: Set<string> } {
+    const { from, to, add } = this.#programs[process]![this.#at[process]!++]!
+    this.registers[process] = (this.registers[process]! * 3 + this.memory[from]!) % 101
+    this.memory[to] = (this.registers[process]! + add) % 101
+    return { reads: new Set([String(from)]), writes: new Set([String(to)]) }
+  }
+
+  get state(): string {
+    return JSON.stringify([this.memory, this.registers])
+  }
+}
+
+/** Every schedule, one by one. */
+function endsOfAll(programs: readonly (readonly Step[])[]): { ends: Set<string>; count: number } {
+  const ends = new Set<string>()
+  let count = 0
+  const visit = (schedule: readonly number[]): void => {
+    const toy = new Toy(programs)
+    for (const process of schedule) toy.step(process)
+    const enabled = toy.enabled()
+    if (enabled.length === 0) {
+      count++
+      ends.add(toy.state)
+    }
+    for (const process of enabled) visit([...schedule, process])
+  }
+  visit([])
+  return { ends, count }
+}
+
+const step = fc.record({
+  from: fc.integer({ min: 0, max: 2 }),
+  to: fc.integer({ min: 0, max: 2 }),
+  add: fc.integer({ min: 0, max: 9 }),
+})
+const programs = fc.array(fc.array(step, { minLength: 1, maxLength: 3 }), {
+  minLength: 2,
+  maxLength: 3,
+})
+
+describe('exploring', () => {
+  test('reaches every state that any schedule ends in, in no more runs than there are schedules', () => {
+    fc.assert(
+      fc.property(programs, (toys) => {
+        const all = endsOfAll(toys)
+        const explored = [...explore(() => new Toy(toys))]
+        expect(new Set(explored.map(({ run }) => run.state))).toEqual(all.ends)
+        expect(explored.length).toBeLessThanOrEqual(all.count)
+        const schedules = explored.map(({ schedule }) => schedule.join(''))
+        expect(new Set(schedules).size).toBe(schedules.length)
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  test('runs independent processes once', () => {
+    const apart = [0, 1, 2].map((place) =>
+      Array.from({ length: 4 }, () => ({ from: place, to: place, add: 1 })),
+    )
+    expect([...explore(() => new Toy(apart))]).toHaveLength(1)
+  })
+
+  test('ends after as many runs as it is given', () => {
+    const together = [0, 1].map(() => Array.from({ length: 3 }, () => ({ from: 0, to: 0, add: 1 })))
+    expect([...explore(() => new Toy(together), 4)]).toHaveLength(4)
+  })
+})
