@@ -23,7 +23,16 @@ interface Ranked {
 
 describe('recommend', () => {
   test('puts those that pass first, the less exposed before the more exposed', async () => {
-    const { code, stdout } = await onMachine('recommend', '-f', 'none', 'Q03', '--json')
+    const { code, stdout } = await onMachine(
+      'recommend',
+      '-f',
+      'none',
+      'Q03',
+      '--scenario',
+      'boot',
+      'kexec',
+      '--json',
+    )
     expect(code).toBe(0)
     const ranked = JSON.parse(stdout) as Ranked[]
     const failures = ranked.map(({ failed }) => failed.length)

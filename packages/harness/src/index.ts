@@ -61,7 +61,13 @@ export type {
   RuleHooks,
   TableInspection,
 } from './rules/rule.ts'
-export type { KernelChoice, Scenario, ScenarioContext, ScenarioStep } from './scenario/scenario.ts'
+export type {
+  CpuProgram,
+  KernelChoice,
+  Scenario,
+  ScenarioContext,
+  ScenarioStep,
+} from './scenario/scenario.ts'
 export type { Difference } from './verify/differences.ts'
 export type { Explanation } from './verify/explanations.ts'
 export {

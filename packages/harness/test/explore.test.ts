@@ -34,7 +34,7 @@ class Toy implements Execution {
   step(process: number): { reads: Set<string>; writes: Set<string> } {
     const { from, to, add } = this.#programs[process]![this.#at[process]!++]!
     this.registers[process] = (this.registers[process]! * 3 + this.memory[from]!) % 101
-    this.memory[to] = (this.registers[process]! + add) % 101
+    this.memory[to] = (this.registers[process] + add) % 101
     return { reads: new Set([String(from)]), writes: new Set([String(to)]) }
   }
 
@@ -61,12 +61,12 @@ function endsOfAll(programs: readonly (readonly Step[])[]): { ends: Set<string>;
   return { ends, count }
 }
 
-const step = fc.record({
+const toyStep = fc.record({
   from: fc.integer({ min: 0, max: 2 }),
   to: fc.integer({ min: 0, max: 2 }),
   add: fc.integer({ min: 0, max: 9 }),
 })
-const programs = fc.array(fc.array(step, { minLength: 1, maxLength: 3 }), {
+const programs = fc.array(fc.array(toyStep, { minLength: 1, maxLength: 3 }), {
   minLength: 2,
   maxLength: 3,
 })
@@ -97,4 +97,38 @@ describe('exploring', () => {
     const together = [0, 1].map(() => Array.from({ length: 3 }, () => ({ from: 0, to: 0, add: 1 })))
     expect([...explore(() => new Toy(together), 4)]).toHaveLength(4)
   })
+})
+
+/** Processes that each take a lock, touch one variable, and give the lock back. */
+class Locked implements Execution {
+  readonly order: number[] = []
+  readonly #at: number[]
+  #holder: number | undefined
+
+  constructor(count: number) {
+    this.#at = Array.from({ length: count }, () => 0)
+  }
+
+  enabled(): number[] {
+    return this.#at.flatMap((step, process) =>
+      step === 3 || (step === 0 && this.#holder !== undefined) ? [] : [process],
+    )
+  }
+
+  isOver(): boolean {
+    return false
+  }
+
+  step(process: number): { reads: Set<string>; writes: Set<string> } {
+    const at = this.#at[process]!++
+    if (at === 0) this.#holder = process
+    if (at === 1) this.order.push(process)
+    if (at === 2) this.#holder = undefined
+    return { reads: new Set(), writes: new Set([at === 1 ? 'variable' : 'lock']) }
+  }
+}
+
+test('processes that wait for a lock come in every order', () => {
+  const orders = [...explore(() => new Locked(3))].map(({ run }) => run.order.join(''))
+  expect(orders.toSorted()).toEqual(['012', '021', '102', '120', '201', '210'])
 })

@@ -6,7 +6,12 @@ import {
   type Plugin,
   traceCase,
 } from '@trapdoor/harness'
-import { efiIoremap, type Kernel, type StrategyDefinition } from '@trapdoor/kernel'
+import {
+  efiIoremap,
+  type Kernel,
+  type KernelVariable,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { EfiStatus, isRuntime, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import plugin from '../src/index.ts'
@@ -64,6 +69,47 @@ const directMap: StrategyDefinition = {
   }),
 }
 
+/** Calls on the task's own tables, with CR3 kept in one variable for all CPUs. */
+function onePlace(name: string, serialised: boolean): StrategyDefinition {
+  return {
+    name,
+    title: 'CR3 in a static variable',
+    mode: 'virtual',
+    sources: ['this test'],
+    create: (options) => {
+      let saved: KernelVariable | undefined
+      return {
+        ...directMap.create(options),
+        serialised,
+        setup: (kernel) => {
+          saved = kernel.variable({ perCpu: false })
+        },
+        enter: ({ cpu }) => {
+          saved!.write(cpu, BigInt(cpu.cr3))
+        },
+        leave: ({ cpu }) => {
+          cpu.writeCr3(Number(saved!.read(cpu)))
+        },
+      }
+    },
+  }
+}
+
+/** CR3 after a call is what it was before. */
+const RESTORED: NonNullable<Plugin['rules']>[number] = {
+  id: 'T',
+  title: 'CR3 is not restored',
+  severity: 'error',
+  advice: 'restore it',
+  sources: ['this test'],
+  watch: ({ hooks, report }) => {
+    hooks.callLeft.tap('T', ({ kernel, cpu, before }) => {
+      if (cpu.cr3 === before.cr3) return
+      report(kernel, { message: 'wrong CR3', explanation: 'wrong CR3', outcome: 'corrupt' })
+    })
+  },
+}
+
 type Quirk = NonNullable<Plugin['quirks']>[number]
 
 /** A firmware with one habit. */
@@ -92,10 +138,18 @@ const QUIRKS: readonly Quirk[] = [
 ]
 
 async function play(cell: string, map = 'small'): Promise<CaseTrace> {
-  const strategies = [lowAlias, directMap]
+  const strategies = [
+    lowAlias,
+    directMap,
+    onePlace('one-place', false),
+    onePlace('one-place-locked', true),
+  ]
   const config = await loadConfig({
     directory: import.meta.dirname,
-    builtIn: [plugin, { name: 'test', apiVersion: 1, strategies, quirks: QUIRKS }],
+    builtIn: [
+      plugin,
+      { name: 'test', apiVersion: 1, strategies, quirks: QUIRKS, rules: [RESTORED] },
+    ],
     overrides: { memoryMaps: [`${map}.txt`] },
   })
   return traceCase(createEnvironment(config), findCase(config, `${map}/${cell}`))
@@ -302,4 +356,30 @@ test('without runtime services scenarios run to their end, and nothing is called
     expect(trace.result.outcome).toBe('refused')
     expect(trace.result.services).toEqual([])
   }
+})
+
+describe('interleavings', () => {
+  test('of strategies that share nothing are few, and end well', async () => {
+    const two = await play('none/legacy-virtual/interleavings')
+    expect(two.result.outcome).toBe('ok')
+    expect(two.result.reason).toMatch(/all \d schedules that can make a difference/)
+    const four = await play('none/legacy-virtual/interleavings-4')
+    expect(four.result.reason).toContain('all 1 schedules')
+  })
+
+  test('of one that keeps CR3 in a static variable end badly, by the shortest schedule', async () => {
+    const { result } = await play('none/one-place/interleavings')
+    expect(result.outcome).not.toBe('ok')
+    expect(result.reason).toContain(
+      'shortest schedule: CPU 0 enter, CPU 0 execute, CPU 1 enter, CPU 0 leave',
+    )
+  })
+
+  test('of one with a lock are the orders in which it can be taken', async () => {
+    const two = await play('none/one-place-locked/interleavings')
+    expect(two.result.outcome).toBe('ok')
+    expect(two.result.reason).toContain('all 6 schedules')
+    const four = await play('none/one-place-locked/interleavings-4')
+    expect(four.result.reason).toContain('all 24 schedules')
+  })
 })

@@ -16,6 +16,9 @@ import { CaseRun } from './case-run.ts'
 import type { CaseEnvironment } from './environment.ts'
 import { completeFinding, describePhysical } from './finding.ts'
 import { explainsItself, isMachineOutcome } from './error-kind.ts'
+import { explore } from '../scenario/explore.ts'
+import { Interleaving } from '../scenario/interleaving.ts'
+import type { CpuProgram } from '../scenario/scenario.ts'
 import { surveyTables, type TableSurvey } from './table-survey.ts'
 
 /** A case with everything that happened in it. */
@@ -31,6 +34,46 @@ export interface CaseTrace {
   }
 }
 
+/** Schedules that are run of one case at most. */
+const MOST_SCHEDULES = 2000
+
+/**
+ * Runs a case; one with programs under every schedule that can make a difference. The result is that of the schedule in which something goes wrong after the fewest steps, or
+ * of the first where nothing does.
+ */
+function explored(
+  environment: CaseEnvironment,
+  spec: CaseSpec,
+  options: { keepTables?: boolean },
+): { execution: CaseExecution; result: CaseResult } {
+  const { programs, steps } = environment.config.registry.scenario(spec.scenario)
+  if (programs === undefined) {
+    const execution = new CaseExecution(environment, spec, options)
+    return { execution, result: execution.run(() => execution.play(steps)) }
+  }
+  let best: { execution: CaseExecution; interleaving: Interleaving } | undefined
+  let schedules = 0
+  const begin = (): Interleaving & { execution: CaseExecution } => {
+    const execution = new CaseExecution(environment, spec, options)
+    return Object.assign(execution.interleave(steps, programs), { execution })
+  }
+  for (const { run } of explore(begin, MOST_SCHEDULES)) {
+    schedules++
+    const wrong = run.wrongAfter ?? Infinity
+    if (best === undefined || wrong < (best.interleaving.wrongAfter ?? Infinity)) {
+      best = { execution: run.execution, interleaving: run }
+    }
+  }
+  const { execution, interleaving } = best!
+  const result = execution.finish()
+  const count = schedules < MOST_SCHEDULES ? `all ${schedules}` : `the first ${schedules}`
+  const how =
+    interleaving.wrongAfter === undefined
+      ? `${count} schedules that can make a difference`
+      : `shortest schedule: ${interleaving.describe()}`
+  return { execution, result: { ...result, reason: `${result.reason}; ${how}` } }
+}
+
 /** What is said where no rule knows the cause of a death. */
 const UNEXPLAINED: Rule = {
   id: 'died',
@@ -43,13 +86,12 @@ const UNEXPLAINED: Rule = {
 
 /** Runs a case on a fresh fork of its firmware. What goes wrong on the machine is in the result; what is thrown is wrong with a plugin or the input. */
 export function runCase(environment: CaseEnvironment, spec: CaseSpec): CaseResult {
-  return new CaseExecution(environment, spec).run()
+  return explored(environment, spec, {}).result
 }
 
 /** As {@link runCase}, with the events, the page tables and the memory of the end. */
 export function traceCase(environment: CaseEnvironment, spec: CaseSpec): CaseTrace {
-  const execution = new CaseExecution(environment, spec, { keepTables: true })
-  const result = execution.run()
+  const { execution, result } = explored(environment, spec, { keepTables: true })
   return {
     result,
     events: execution.machine.log.events,
@@ -86,6 +128,7 @@ class CaseExecution {
   #kernel: Kernel | undefined
   #convertedBy: Kernel | undefined
   #refusal: string | undefined
+  #death: Outcome | undefined
 
   constructor(
     environment: CaseEnvironment,
@@ -136,10 +179,17 @@ class CaseExecution {
     })
   }
 
-  run(): CaseResult {
-    const { registry, commandLine } = this.#environment.config
+  /** Runs, and tells how it ended. */
+  run(play: () => void): CaseResult {
+    play()
+    return this.finish()
+  }
+
+  /** What has come of it. */
+  finish(): CaseResult {
+    const { commandLine } = this.#environment.config
     const spec = this.#spec
-    const death = this.#play(registry.scenario(spec.scenario).steps)
+    const death = this.#death
     const findings = [...this.#findings.values()]
     const failed = this.#run.answers.filter((answer) => !answer.ok)
     const outcomes = new Set<Outcome>([
@@ -186,19 +236,47 @@ class CaseExecution {
       : [...this.#keptSurveys, ...surveyTables(this.#kernel, this.#run.rootsOfCalls)]
   }
 
-  /** Plays the steps; the outcome where something ended them. */
-  #play(steps: readonly { name: string; run: (context: CaseRun) => void }[]): Outcome | undefined {
+  /** Plays steps until one ends the machine. */
+  play(steps: readonly { name: string; run: (context: CaseRun) => void }[]): void {
     for (const step of steps) {
-      try {
-        step.run(this.#run)
-      } catch (error) {
-        if (!(error instanceof Error)) throw error
-        if (!isMachineOutcome(error)) throw named(error, step.name, this.#spec)
-        this.#explainDeath(error, step.name)
-        return error instanceof FirmwareDeadLoop ? 'hang' : 'fault'
-      }
+      if (!this.#attempt(step.name, () => step.run(this.#run))) return
     }
-    return undefined
+  }
+
+  /** Plays steps, and gets ready for the CPUs' calls. */
+  interleave(
+    steps: readonly { name: string; run: (context: CaseRun) => void }[],
+    programs: readonly CpuProgram[],
+  ): Interleaving {
+    this.play(steps)
+    return new Interleaving(
+      {
+        cpus: this.machine.cpus,
+        services: (cpu) => this.#run.services('stack', cpu),
+        attempt: (name, run) => this.#attempt(name, run),
+        record: (prepared) => {
+          this.#run.record(prepared)
+        },
+        isWrong: () =>
+          [...this.#findings.values()].some(({ outcome }) => outcome !== 'ok') ||
+          this.#run.answers.some(({ ok }) => !ok),
+      },
+      this.#death === undefined ? programs : [],
+    )
+  }
+
+  /** Runs something on the machine; false where that ended it. */
+  #attempt(name: string, run: () => void): boolean {
+    try {
+      run()
+      return true
+    } catch (error) {
+      if (!(error instanceof Error)) throw error
+      if (!isMachineOutcome(error)) throw named(error, name, this.#spec)
+      this.#explainDeath(error, name)
+      this.#death = error instanceof FirmwareDeadLoop ? 'hang' : 'fault'
+      return false
+    }
   }
 
   #explainDeath(error: Error, step: string): void {

@@ -51,6 +51,7 @@ const scenario = z.strictObject({
   title: z.string().min(1),
   cpus: z.int().min(1).optional(),
   steps: z.array(z.strictObject({ name: z.string().min(1), run: callable })).min(1),
+  programs: z.array(z.array(callable).min(1)).min(2).optional(),
 })
 
 const rule = z.strictObject({

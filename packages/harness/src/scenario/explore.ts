@@ -118,10 +118,12 @@ function addBacktracks(
       if (!areDependent(footprints[earlier]!, footprint)) continue
       for (const step of before[earlier]!) happened.add(step)
       if (!isRace || chosen[earlier] === process || ordered.has(earlier)) continue
-      isRace = false
       const { enabled, sleep, backtrack: tries } = path[earlier]!
+      // One that had to wait for just this step, as for a lock to be given back, could not have come before it.
+      if (!enabled.includes(process)) continue
+      isRace = false
       // One that sleeps is not run here, and so does not show what it would have raced with: all others have to be.
-      if (enabled.includes(process) && !sleep.has(process)) tries.add(process)
+      if (!sleep.has(process)) tries.add(process)
       else for (const each of enabled) tries.add(each)
     }
     before.push(happened)
@@ -145,7 +147,8 @@ function backtrack(path: Node[], chosen: number[]): boolean {
   return false
 }
 
-function areDependent(a: Footprint, b: Footprint): boolean {
+/** Whether the order of two steps may matter. */
+export function areDependent(a: Footprint, b: Footprint): boolean {
   const writes = (one: Footprint, other: Footprint): boolean => {
     for (const place of one.writes) {
       if (other.writes.has(place) || other.reads.has(place)) return true

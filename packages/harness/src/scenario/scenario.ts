@@ -56,4 +56,12 @@ export interface Scenario {
   /** CPUs of the machine, default 1. */
   readonly cpus?: number
   readonly steps: readonly ScenarioStep[]
+  /**
+   * The calls that each CPU makes after {@link steps}, in order: each is entered, executed and left as steps of its own, and every order of these steps among the CPUs that
+   * can make a difference is run on a fresh machine.
+   */
+  readonly programs?: readonly CpuProgram[]
 }
+
+/** The calls of one CPU, each prepared when its turn comes. */
+export type CpuProgram = readonly ((services: EfiServices) => PreparedCall<unknown>)[]

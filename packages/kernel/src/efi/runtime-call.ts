@@ -89,6 +89,11 @@ export class RuntimeCall {
     this.#nmi = { accesses, handler }
   }
 
+  /** Whether calls of this kind wait for one another. */
+  get isSerialised(): boolean {
+    return this.#path.serialised === true
+  }
+
   /** Whether {@link enter} need not wait for another CPU's call to be left. */
   get mayEnter(): boolean {
     return this.#path.serialised !== true || this.kernel.efiRuntimeLock === undefined

@@ -1,0 +1,143 @@
+import type { Cpu } from '@trapdoor/core'
+import type { EfiServices, PreparedCall } from '@trapdoor/kernel'
+import { areDependent, type Execution, type Footprint } from './explore.ts'
+import type { CpuProgram } from './scenario.ts'
+
+/** The steps of a call that other CPUs' steps may come between. */
+const STEPS = ['enter', 'execute', 'leave'] as const
+type Step = (typeof STEPS)[number]
+/** The place that stands for the lock of a strategy that has one. */
+const LOCK = 'efi_runtime_lock'
+
+/** What an interleaving runs on. */
+export interface InterleavedMachine {
+  readonly cpus: readonly Cpu[]
+  services(cpu: number): EfiServices
+  /** Does a step; returns false where it ended the machine. */
+  attempt(name: string, run: () => void): boolean
+  /** Takes a call that was left into the results. */
+  record(prepared: PreparedCall<unknown>): void
+  /** Whether something is wrong so far. */
+  isWrong(): boolean
+}
+
+/** CPUs that make their calls step by step, in the order in which they are told to. */
+export class Interleaving implements Execution {
+  /** How many steps it takes for something to be wrong; undefined where nothing is. */
+  wrongAfter: number | undefined
+  readonly #machine: InterleavedMachine
+  readonly #programs: readonly CpuProgram[]
+  readonly #position: { call: number; step: number; prepared: PreparedCall<unknown> | undefined }[]
+  readonly #done: { name: string; cpu: number; footprint: Footprint }[] = []
+  #dead = false
+  #wrong = -1
+
+  constructor(machine: InterleavedMachine, programs: readonly CpuProgram[]) {
+    this.#machine = machine
+    this.#programs = programs
+    this.#position = programs.map(() => ({ call: 0, step: 0, prepared: undefined }))
+  }
+
+  enabled(): number[] {
+    return this.#programs.flatMap((_, cpu) => (this.#mayStep(cpu) ? [cpu] : []))
+  }
+
+  isOver(): boolean {
+    return this.#dead
+  }
+
+  step(cpu: number): Footprint {
+    const at = this.#position[cpu]!
+    const name = STEPS[at.step]!
+    const prepared = this.#prepared(cpu)
+    const label = `CPU ${cpu} ${name}`
+    const footprint = new Recorder(this.#machine.cpus[cpu]!)
+    this.#done.push({ name: label, cpu, footprint })
+    const { call } = prepared
+    if (call !== undefined) {
+      const survived = this.#machine.attempt(label, () => {
+        footprint.during(() => call[name]())
+      })
+      this.#dead = !survived
+      for (const { frame, access } of name === 'execute' ? call.touches : []) {
+        footprint.add(frame, access)
+      }
+      if (call.isSerialised && name !== 'execute') footprint.lock()
+    }
+    this.#advance(cpu, name, prepared)
+    if (this.wrongAfter === undefined && (this.#dead || this.#machine.isWrong())) {
+      this.#wrong = this.#done.length - 1
+      this.wrongAfter = this.#causesOf(this.#wrong).length
+    }
+    return footprint
+  }
+
+  /** The steps that lead to where something was wrong, such as "CPU 0 enter, CPU 1 enter": those of which the last one is a consequence. Empty where nothing is. */
+  describe(): string {
+    return this.wrongAfter === undefined ? '' : this.#causesOf(this.#wrong).join(', ')
+  }
+
+  /** Names of a step and of all that happened before it, in order: earlier steps of its CPU, and those that it depends on. */
+  #causesOf(last: number): string[] {
+    const causes = new Set([last])
+    for (let step = last - 1; step >= 0; step--) {
+      const { cpu, footprint } = this.#done[step]!
+      const matters = [...causes].some((cause) => {
+        const later = this.#done[cause]!
+        return later.cpu === cpu || areDependent(footprint, later.footprint)
+      })
+      if (matters) causes.add(step)
+    }
+    return this.#done.filter((_, step) => causes.has(step)).map(({ name }) => name)
+  }
+
+  #mayStep(cpu: number): boolean {
+    const { call, step } = this.#position[cpu]!
+    if (call >= this.#programs[cpu]!.length) return false
+    return step > 0 || this.#prepared(cpu).call?.mayEnter !== false
+  }
+
+  #prepared(cpu: number): PreparedCall<unknown> {
+    const at = this.#position[cpu]!
+    at.prepared ??= this.#programs[cpu]![at.call]!(this.#machine.services(cpu))
+    return at.prepared
+  }
+
+  #advance(cpu: number, name: Step, prepared: PreparedCall<unknown>): void {
+    const at = this.#position[cpu]!
+    at.step++
+    if (name !== 'leave') return
+    if (!this.#dead) this.#machine.record(prepared)
+    this.#position[cpu] = { call: at.call + 1, step: 0, prepared: undefined }
+  }
+}
+
+/** Notes which frames a CPU touches. */
+class Recorder implements Footprint {
+  readonly reads: Set<string> = new Set()
+  readonly writes: Set<string> = new Set()
+  readonly #cpu: Cpu
+
+  constructor(cpu: Cpu) {
+    this.#cpu = cpu
+  }
+
+  during(run: () => void): void {
+    this.#cpu.touchRecorder = (frame, access) => {
+      this.add(frame, access)
+    }
+    try {
+      run()
+    } finally {
+      this.#cpu.touchRecorder = undefined
+    }
+  }
+
+  add(frame: number, access: 'read' | 'write' | 'execute'): void {
+    ;(access === 'write' ? this.writes : this.reads).add(`frame ${frame}`)
+  }
+
+  lock(): void {
+    this.writes.add(LOCK)
+  }
+}

@@ -1,0 +1,47 @@
+import type { CpuProgram, Scenario } from '@trapdoor/harness'
+import { Guid } from '@trapdoor/uefi'
+
+const NAME = 'TrapdoorProbe'
+/** NON_VOLATILE, BOOTSERVICE_ACCESS, RUNTIME_ACCESS. */
+const KEPT = 0x7
+const bootStep: Scenario['steps'][number] = {
+  name: 'boot',
+  run: (context) => {
+    context.boot()
+    const data = new Uint8Array([1, 2, 3, 4])
+    context.call(context.services().setVariable(NAME, Guid.GLOBAL_VARIABLE, KEPT, data))
+  },
+}
+
+const reader: CpuProgram = [
+  (services) => services.getVariable(NAME, Guid.GLOBAL_VARIABLE),
+  (services) => services.getTime(),
+]
+const writer: CpuProgram = [
+  (services) =>
+    services.setVariable(NAME, Guid.GLOBAL_VARIABLE, KEPT, new Uint8Array([5, 6, 7, 8])),
+  (services) => services.getNextVariableName(),
+]
+
+/** Two CPUs, one reading a variable that the other writes. */
+export const interleavings: Scenario = {
+  name: 'interleavings',
+  title: 'two CPUs with two calls each, in every order of their steps that can make a difference',
+  cpus: 2,
+  steps: [bootStep],
+  programs: [reader, writer],
+}
+
+/** Four CPUs, all reading. */
+export const interleavingsOfFour: Scenario = {
+  name: 'interleavings-4',
+  title: 'four CPUs with a call each, in every order of their steps that can make a difference',
+  cpus: 4,
+  steps: [bootStep],
+  programs: [
+    [(services) => services.getTime()],
+    [(services) => services.getVariable(NAME, Guid.GLOBAL_VARIABLE)],
+    [(services) => services.getNextVariableName()],
+    [(services) => services.queryVariableInfo(KEPT)],
+  ],
+}
