@@ -1,0 +1,44 @@
+import { formatAddress, inspectAddress, PAGE_SIZE } from '@trapdoor/core'
+import type { Rule } from '@trapdoor/harness'
+import type { RuntimeCall } from '@trapdoor/kernel'
+
+/** Bytes of stack that firmware may count on. */
+const STACK_BYTES = 4096
+/** CR0.EM and CR0.TS: x87 and SSE instructions fault. */
+const NO_FLOATING_POINT = 0x4 | 0x8
+
+/** The state in which the specification lets firmware assume that it is called. */
+export const h14CallingConvention: Rule = {
+  id: 'H14',
+  title: 'The calling convention of runtime services was not kept',
+  severity: 'error',
+  advice:
+    'align RSP to 16 bytes, leave 4 KiB of stack, clear CR0.EM and CR0.TS (kernel_fpu_begin())',
+  sources: ['UEFI 2.10, 2.3.4.1 "Handoff State" and 2.3.4.2 "Detailed Calling Conventions"'],
+  watch: ({ hooks, report }) => {
+    hooks.callEntered.tap('H14', (call) => {
+      const wrong = wrongAtEntry(call)
+      if (wrong === undefined) return
+      report(call.kernel, {
+        message: `${call.service} is called with ${wrong}`,
+        explanation:
+          'Firmware is compiled code: it stores aligned SSE registers on the stack, uses 4 KiB of it without asking, and expects x87 and SSE instructions to work.',
+        call,
+        actor: 'kernel',
+      })
+    })
+  },
+}
+
+function wrongAtEntry({ cpu }: RuntimeCall): string | undefined {
+  if (cpu.rsp % 16n !== 0n) return `RSP at ${formatAddress(cpu.rsp)}, which is not a multiple of 16`
+  if ((cpu.cr0 & NO_FLOATING_POINT) !== 0) return 'CR0.EM or CR0.TS set'
+  for (let below = 8; below <= STACK_BYTES; below += PAGE_SIZE - 8) {
+    const address = cpu.rsp - BigInt(below)
+    const found = inspectAddress(cpu.translationContext(), address)
+    if (found.status !== 'mapped' || !found.writable) {
+      return `less than ${STACK_BYTES} bytes of stack: ${formatAddress(address)} cannot be written to`
+    }
+  }
+  return undefined
+}

@@ -1,0 +1,39 @@
+import { formatAddress, mappedRanges } from '@trapdoor/core'
+import type { Rule } from '@trapdoor/harness'
+
+/** Root entries of the low half. */
+const LOW_HALF = 256
+
+/** What is written into tables that another root leads to as well changes that one, too. */
+export const h17SharedTables: Rule = {
+  id: 'H17',
+  title: 'Firmware’s low half is made of tables that another address of the kernel uses',
+  severity: 'warning',
+  advice:
+    'give firmware tables of its own below the root, as efi_alloc_page_tables() does since Linux 4.6',
+  sources: [
+    'Linux 3.14 arch/x86/realmode/init.c: trampoline_pgd[0] = init_level4_pgt[pgd_index(__PAGE_OFFSET)]',
+    'Linux commit 67a9108ed431 "x86/efi: Build our own page table structures"',
+  ],
+  watch: ({ hooks, report }) => {
+    hooks.tablesInspected.tap('H17', ({ kernel, surveys }) => {
+      const low = (root: number): readonly number[] =>
+        mappedRanges(kernel.bootCpu.translationContext(root), 0, LOW_HALF).tables
+      const high = new Set(
+        mappedRanges(kernel.bootCpu.translationContext(kernel.tables.swapper.root), LOW_HALF)
+          .tables,
+      )
+      for (const { name, root } of surveys.filter(({ usedForCalls }) => usedForCalls)) {
+        const shared = low(root).find((frame) => frame !== root / 4096 && high.has(frame))
+        if (shared === undefined) continue
+        report(kernel, {
+          message: `${name} has the table at ${formatAddress(shared * 4096)} in its low half, which is the direct map’s`,
+          explanation:
+            'What is mapped 1:1 for firmware is changed in the kernel’s own direct map: its rights, its size of pages, its cacheability. And what is unmapped there is gone for the kernel.',
+          root,
+          actor: 'kernel',
+        })
+      }
+    })
+  },
+}

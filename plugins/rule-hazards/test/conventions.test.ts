@@ -1,0 +1,313 @@
+import { PAGE_SIZE, type PageTableBuilder } from '@trapdoor/core'
+import type { ScenarioContext } from '@trapdoor/harness'
+import { type Kernel, type PageTableStrategy, type StrategyDefinition } from '@trapdoor/kernel'
+import { Guid, isRuntime } from '@trapdoor/uefi'
+import { describe, expect, test } from 'vitest'
+import { oneToOne } from './one-to-one.ts'
+import { bootAndCall, findingOf, play, type Play } from './played.ts'
+
+/** The strategy that does everything right, with one thing changed. */
+function sinner(
+  change: (right: PageTableStrategy, state: { table?: PageTableBuilder }) => PageTableStrategy,
+): StrategyDefinition {
+  return {
+    ...oneToOne,
+    name: 'sinner',
+    create: (options) => change(oneToOne.create(options), {}),
+  }
+}
+
+const defaults = Object.fromEntries(
+  Object.entries(oneToOne.options!).map(([name, option]) => [name, option.default]),
+)
+
+/** What a rule finds where the right strategy is changed; and that it finds nothing where it is not. */
+async function findings(
+  rule: string,
+  change: Parameters<typeof sinner>[0],
+  playing: Play = {},
+): Promise<string | undefined> {
+  const clean = await play(playing)
+  expect(findingOf(clean, rule)).toBeUndefined()
+  const strategies = [
+    {
+      ...sinner((right, state) => change(right, state)),
+      options: {},
+      create: () => change(oneToOne.create(defaults), {}),
+    },
+  ]
+  return findingOf(await play({ ...playing, strategy: 'sinner', strategies }), rule)?.message
+}
+
+function rootOf(kernel: Kernel): number {
+  return kernel.roots.find(({ name }) => name !== 'swapper_pg_dir')!.root
+}
+
+type Prepared = ReturnType<ReturnType<ScenarioContext['services']>['resetSystem']>
+
+const timeOn = (cpu: number) => (context: ScenarioContext) =>
+  context.services('stack', cpu).getTime() as unknown as Prepared
+const variableOn = (cpu: number) => (context: ScenarioContext) =>
+  context
+    .services('stack', cpu)
+    .getVariable('Boot0000', Guid.GLOBAL_VARIABLE) as unknown as Prepared
+
+/** Two CPUs in, in, out, out. */
+function overlapping(
+  ...prepare: readonly ((context: ScenarioContext) => Prepared)[]
+): NonNullable<Play['run']> {
+  return (context) => {
+    context.boot()
+    const calls = prepare.map((each) => each(context))
+    for (const { call } of calls) call!.enter()
+    for (const { call } of calls) call!.execute()
+    for (const { call } of calls) call!.leave()
+  }
+}
+
+describe('H2', () => {
+  test('sees two calls of one group inside at once, and lets those of different groups pass', async () => {
+    const same = await play({ cpus: 2, run: overlapping(timeOn(0), timeOn(1)) })
+    expect(findingOf(same, 'H2')?.message).toBe(
+      'CPU 1 enters GetTime while CPU 0 is inside GetTime',
+    )
+    const different = await play({ cpus: 2, run: overlapping(timeOn(0), variableOn(1)) })
+    expect(findingOf(different, 'H2')).toBeUndefined()
+  })
+})
+
+describe('H4', () => {
+  test('knows a kernel that changes attributes before it can', async () => {
+    const message = await findings('H4', (right) => ({
+      ...right,
+      reserve: (kernel) => {
+        kernel.tables.setMemoryUncached(kernel.tables.directMapAddress(0), PAGE_SIZE)
+      },
+    }))
+    expect(message).toBe('first kernel changes page attributes in phase efi_init, before mm_init()')
+  })
+})
+
+describe('H5', () => {
+  test('sees a saved CR3 that is no longer the current task’s', async () => {
+    const message = await findings('H5', (right) => right, {
+      run: (context) => {
+        const kernel = context.boot()
+        const prepared = context.services().getTime()
+        prepared.call!.enter()
+        prepared.call!.execute()
+        // Another task is current by the time that the call is left.
+        const other = Object.assign(Object.create(kernel.tasks[0]!), {
+          tables: { root: kernel.tables.swapper.root },
+        })
+        if (kernel.strategy?.definition.name === 'sinner') kernel.tasks = [other]
+        prepared.call!.leave()
+      },
+    })
+    expect(message).toMatch(
+      /^after GetTime CPU 0 runs on 0x\w+, and the current task’s tables are at/,
+    )
+  })
+})
+
+describe('H11', () => {
+  test('sees runtime memory that is the user’s', async () => {
+    const message = await findings(
+      'H11',
+      (right) => ({
+        ...right,
+        setup: (kernel) => {
+          right.setup!(kernel)
+          const table = kernel.newPageTable('spare')
+          expect(table).toBeDefined()
+          const region = kernel.requireEfi.memoryMap.find(isRuntime)
+          makeUser(kernel, region!.physicalStart)
+        },
+      }),
+      { run: inspected },
+    )
+    expect(message).toMatch(/maps runtime memory at 0x\w+ as a user page$/)
+  })
+})
+
+describe('H12', () => {
+  test('sees an upper entry that forbids what the leaf allows', async () => {
+    const message = await findings(
+      'H12',
+      (right) => ({
+        ...right,
+        setup: (kernel) => {
+          right.setup!(kernel)
+          const { memory } = kernel.machine
+          memory.write64(rootOf(kernel), memory.read64(rootOf(kernel)) | (1n << 63n))
+        },
+        // Calls go where code can run, so that the tables are looked at before anybody dies.
+        enter: () => {},
+        leave: () => {},
+        functionAddress: () => 0n,
+      }),
+      { run: (context) => inspectedUnderOwnTables(context) },
+    )
+    expect(message).toMatch(/forbids execution of 0x\w+ in its PML4E$/)
+  })
+})
+
+/** What H14 finds where the strategy does one thing more before the call. */
+function whenEntered(enter: NonNullable<PageTableStrategy['enter']>): Promise<string | undefined> {
+  return findings('H14', (right) => ({
+    ...right,
+    enter: (call) => {
+      right.enter!(call)
+      enter(call)
+    },
+  }))
+}
+
+describe('H14', () => {
+  test('sees a stack that is not aligned, and FPU instructions that fault', async () => {
+    expect(
+      await whenEntered(({ cpu }) => {
+        cpu.rsp -= 8n
+      }),
+    ).toMatch(/^GetTime is called with RSP at 0x\w+, which is not a multiple of 16$/)
+    expect(
+      await whenEntered(({ cpu }) => {
+        cpu.writeCr0(cpu.cr0 | 0x8)
+      }),
+    ).toBe('GetTime is called with CR0.EM or CR0.TS set')
+  })
+})
+
+describe('H17', () => {
+  test('sees a low half that is made of the direct map’s tables', async () => {
+    const message = await findings(
+      'H17',
+      () => {
+        let table: PageTableBuilder | undefined
+        return {
+          setup: (kernel) => {
+            table = kernel.newPageTable('alias')
+            kernel.tables.copyRootEntries(table, 256, 512)
+            const { tables } = kernel
+            table.setRootEntry(
+              0,
+              tables.swapper.rootEntry(tables.rootIndex(tables.directMapAddress(0))),
+            )
+            for (const region of kernel.requireEfi.memoryMap.filter(({ type }) => type === 5)) {
+              const bytes = region.numberOfPages * PAGE_SIZE
+              tables.setMemoryExecutable(tables.directMapAddress(region.physicalStart), bytes, true)
+            }
+          },
+          enter: ({ cpu }) => {
+            cpu.writeCr3(table!.root)
+          },
+          leave: ({ cpu, before }) => {
+            cpu.writeCr3(before.cr3)
+          },
+        }
+      },
+      { run: inspected },
+    )
+    expect(message).toMatch(
+      /^alias has the table at 0x\w+ in its low half, which is the direct map’s$/,
+    )
+  })
+})
+
+describe('H20', () => {
+  test('sees a call from a segment of 32 bits', async () => {
+    const message = await findings('H20', (right) => ({
+      ...right,
+      enter: (call) => {
+        right.enter!(call)
+        call.cpu.codeSegmentLong = false
+      },
+      leave: (call) => {
+        call.cpu.codeSegmentLong = true
+        right.leave!(call)
+      },
+    }))
+    expect(message).toBe('GetTime is called in compatibility mode')
+  })
+})
+
+/** Which of H22 and H23 object to a runtime region there. */
+async function rulesAgainst(physicalStart: number): Promise<string[]> {
+  const trace = await play({
+    habit: {
+      memoryMap: (map) => [
+        ...map,
+        { ...map.find(isRuntime)!, type: 11, physicalStart, numberOfPages: 1 },
+      ],
+    },
+    strategy: 'idle',
+    strategies: [{ ...oneToOne, name: 'idle', options: {}, create: () => ({}) }],
+    run: (context) => {
+      context.boot()
+    },
+  })
+  return ['H22', 'H23'].filter((rule) => findingOf(trace, rule) !== undefined)
+}
+
+describe('H22 and H23', () => {
+  test('see addresses that nobody has', async () => {
+    expect(await rulesAgainst(0xfed0_0000)).toEqual([])
+    expect(await rulesAgainst(2 ** 45)).toEqual(['H22'])
+    expect(await rulesAgainst(2 ** 48)).toEqual(['H22', 'H23'])
+  })
+
+  test('see a virtual address that is not canonical', async () => {
+    const trace = await play({
+      strategy: 'idle',
+      strategies: [
+        {
+          ...oneToOne,
+          name: 'idle',
+          options: {},
+          create: () => ({
+            setup: (kernel) => {
+              const efi = kernel.requireEfi
+              efi.memoryMap = efi.memoryMap.map((region) =>
+                isRuntime(region)
+                  ? Object.assign({}, region, { virtualStart: 0x8000_0000_0000n })
+                  : region,
+              )
+            },
+          }),
+        },
+      ],
+      run: (context) => {
+        context.boot()
+      },
+    })
+    expect(findingOf(trace, 'H22')?.message).toContain('which is not canonical')
+  })
+})
+
+function inspected(context: ScenarioContext): void {
+  bootAndCall(context)
+  context.inspectTables()
+}
+
+/** Looks at the tables as if calls had run on them. */
+function inspectedUnderOwnTables(context: ScenarioContext): void {
+  const kernel = context.boot()
+  const prepared = context.services().getTime()
+  kernel.bootCpu.writeCr3(rootOf(kernel))
+  prepared.call!.enter()
+  kernel.bootCpu.writeCr3(kernel.tasks[0]!.tables.root)
+  context.inspectTables()
+}
+
+/** Sets U/S in the leaf of a page in the strategy's tables. */
+function makeUser(kernel: Kernel, physical: number): void {
+  const { memory } = kernel.machine
+  let table = rootOf(kernel)
+  for (const shift of [39n, 30n, 21n, 12n]) {
+    const at = table + Number((BigInt(physical) >> shift) & 511n) * 8
+    const entry = memory.read64(at)
+    memory.write64(at, entry | 4n)
+    table = Number(entry & 0x000f_ffff_ffff_f000n)
+    if (shift === 12n || (entry & 0x80n) !== 0n) return
+  }
+}
