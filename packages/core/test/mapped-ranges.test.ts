@@ -5,16 +5,20 @@ import {
   filterRanges,
   inspectAddress,
   joinPageSizes,
+  type LinearWindow,
+  lowerHalf,
   type MappedRange,
   mappedRanges,
   nameRanges,
   NEHALEM,
   PAGE_SIZE,
   PAGE_SIZE_1G,
+  PAE,
   PAGE_SIZE_2M,
   type PagingMode,
   phys,
   type RangeQuery,
+  upperHalf,
   virt,
 } from '../src/index.ts'
 import { type EmptyTables, emptyTables } from './empty-tables.ts'
@@ -129,12 +133,34 @@ test('entries with a reserved bit map nothing, as for the CPU', () => {
   }
 })
 
-test('a survey may be limited to some root entries', () => {
+test('a survey may be limited to a half of the address space', () => {
   const { builder, context } = emptyTables()
   builder.mapRange(virt(0x1000n), phys(0x8000), PAGE_SIZE)
   builder.mapRange(virt(0xffff_8800_0000_0000n), phys(0x9000), PAGE_SIZE)
-  expect(mappedRanges(context, 256).ranges.map((range) => range.physical)).toEqual([0x9000])
-  expect(mappedRanges(context, 0, 256).ranges.map((range) => range.physical)).toEqual([0x8000])
+  const physicalIn = (window: LinearWindow): number[] =>
+    mappedRanges(context, window).ranges.map((range) => range.physical)
+  expect(physicalIn(upperHalf(context.mode))).toEqual([0x9000])
+  expect(physicalIn(lowerHalf(context.mode))).toEqual([0x8000])
+})
+
+test('32-bit addresses have one half', () => {
+  expect(lowerHalf(PAE)).toEqual({ start: 0n, end: 2n ** 32n })
+  expect(upperHalf(PAE)).toEqual({ start: 2n ** 32n, end: 2n ** 32n })
+  const { context } = emptyTables()
+  expect(mappedRanges(context, upperHalf(PAE)).ranges).toEqual([])
+})
+
+test('a window finds the pages that have a byte in it', () => {
+  const { builder, context } = emptyTables()
+  builder.mapRange(virt(0x1000n), phys(0x8000), 3 * PAGE_SIZE)
+  builder.mapRange(virt(0x20_0000n), phys(0x40_0000), PAGE_SIZE_2M, { largestPage: PAGE_SIZE_2M })
+  const bytesIn = (start: bigint, end: bigint): (readonly [bigint, number])[] =>
+    mappedRanges(context, { start, end }).ranges.map((range) => [range.start, range.bytes])
+  expect(bytesIn(0x2800n, 0x2801n)).toEqual([[0x2000n, PAGE_SIZE]])
+  expect(bytesIn(0x1fffn, 0x3001n)).toEqual([[0x1000n, 3 * PAGE_SIZE]])
+  expect(bytesIn(0x3f_ffffn, 0x40_0000n)).toEqual([[0x20_0000n, PAGE_SIZE_2M]])
+  expect(bytesIn(0x40_0000n, 0x60_0000n)).toEqual([])
+  expect(bytesIn(0x2000n, 0x2000n)).toEqual([])
 })
 
 test('tables that two roots share count once each', () => {

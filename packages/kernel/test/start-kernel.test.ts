@@ -1,4 +1,14 @@
-import { BROADWELL, Cr0, Cr4, Efer, mappedRanges, PageFault, PAT_LINUX } from '@trapdoor/core'
+import {
+  BROADWELL,
+  Cr0,
+  Cr4,
+  Efer,
+  FOUR_LEVEL,
+  lowerHalf,
+  mappedRanges,
+  PageFault,
+  PAT_LINUX,
+} from '@trapdoor/core'
 import { MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import {
@@ -118,7 +128,7 @@ describe('the low half', () => {
   test('of a task has the page of the process and nothing else', () => {
     const { kernel } = boot()
     const { root } = kernel.tasks[0]!.tables
-    const { ranges } = mappedRanges(kernel.bootCpu.translationContext(root), 0, 256)
+    const { ranges } = mappedRanges(kernel.bootCpu.translationContext(root), lowerHalf(FOUR_LEVEL))
     expect(ranges).toMatchObject([
       { start: 0x40_0000n, bytes: 4096, user: true, writable: true, global: false },
     ])

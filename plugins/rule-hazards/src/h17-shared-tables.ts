@@ -1,8 +1,5 @@
-import { formatAddress, mappedRanges } from '@trapdoor/core'
+import { formatAddress, lowerHalf, mappedRanges, upperHalf } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
-
-/** Root entries of the low half. */
-const LOW_HALF = 256
 
 /** What is written into tables that another root leads to as well changes that one, too. */
 export const h17SharedTables: Rule = {
@@ -17,14 +14,14 @@ export const h17SharedTables: Rule = {
   ],
   watch: ({ hooks, report }) => {
     hooks.tablesInspected.tap('H17', ({ kernel, surveys }) => {
-      const low = (root: number): readonly number[] =>
-        mappedRanges(kernel.bootCpu.translationContext(root), 0, LOW_HALF).tables
-      const high = new Set(
-        mappedRanges(kernel.bootCpu.translationContext(kernel.tables.swapper.root), LOW_HALF)
-          .tables,
-      )
+      const { swapper } = kernel.tables
+      const tablesOf = (root: number, half: typeof lowerHalf): readonly number[] =>
+        mappedRanges(kernel.bootCpu.translationContext(root), half(swapper.mode)).tables
+      const high = new Set(tablesOf(swapper.root, upperHalf))
       for (const { name, root } of surveys.filter(({ usedForCalls }) => usedForCalls)) {
-        const shared = low(root).find((frame) => frame !== root / 4096 && high.has(frame))
+        const shared = tablesOf(root, lowerHalf).find(
+          (frame) => frame !== root / 4096 && high.has(frame),
+        )
         if (shared === undefined) continue
         report(kernel, {
           message: `${name} has the table at ${formatAddress(shared * 4096)} in its low half, which is the direct map’s`,

@@ -1,8 +1,8 @@
 import type { VirtualAddress } from '../address.ts'
 import { Entry, leafPatIndex } from '../paging/entry.ts'
 import type { TranslationContext } from '../paging/inspect.ts'
-import { halfPages, linearAddress } from '../paging/linear-page.ts'
-import { type EntryMasks, entryMasks } from '../paging/mode.ts'
+import { halfPages, linearAddress, linearPage } from '../paging/linear-page.ts'
+import { type EntryMasks, entryMasks, type PagingMode } from '../paging/mode.ts'
 
 /** Neighbouring pages that differ in nothing but their addresses, and whose physical addresses follow one another. */
 export interface MappedRange {
@@ -30,17 +30,33 @@ export interface MappingSurvey {
   readonly tables: readonly number[]
 }
 
+/** Linear addresses of one half of the address space; `end` is exclusive. */
+export interface LinearWindow {
+  readonly start: bigint
+  readonly end: bigint
+}
+
+/** The lower half of a mode's linear addresses; all of them where addresses have 32 bits. */
+export function lowerHalf(mode: PagingMode): LinearWindow {
+  return { start: 0n, end: BigInt(halfPages(mode)) << 12n }
+}
+
+/** The upper half, sign-extended; empty where addresses have 32 bits. */
+export function upperHalf(mode: PagingMode): LinearWindow {
+  const end = mode.linearBits === 32 ? 2n ** 32n : 2n ** 64n
+  return { start: mode.linearBits === 32 ? end : end - (BigInt(halfPages(mode)) << 12n), end }
+}
+
 /**
- * Every mapping under a root, merged, without entries that have a reserved bit set, for the linear addresses of root entries `firstIndex` up to `endIndex` (exclusive, default
- * all).
+ * Every mapping under a root, merged, without entries that have a reserved bit set; with a window those that have a byte in it, which may begin before it and end behind it.
  */
-export function mappedRanges(
-  context: TranslationContext,
-  firstIndex: number = 0,
-  endIndex: number = Infinity,
-): MappingSurvey {
+export function mappedRanges(context: TranslationContext, window?: LinearWindow): MappingSurvey {
   const survey = new Survey(context)
-  survey.root(firstIndex, endIndex)
+  if (window === undefined) survey.root(0, Infinity)
+  else if (window.start < window.end) {
+    const { mode } = context
+    survey.root(linearPage(mode, window.start), linearPage(mode, window.end - 1n) + 1)
+  }
   return { ranges: survey.finish(), tables: [...survey.tables] }
 }
 
@@ -178,12 +194,13 @@ class Survey {
     this.#upperHalf = halfPages(context.mode)
   }
 
-  root(firstIndex: number, endIndex: number): void {
+  /** Pages `from` up to `to` (exclusive), numbered as {@link linearPage} does. */
+  root(from: number, to: number): void {
     const { root, mode } = this.#context
     // PAE paging aligns the root to 32 bytes.
     const firstWord = (root % 4096) / 4
     if (mode.levels.length === 0) return
-    this.#table(Math.floor(root / 4096), firstWord, 0, 0, true, true, true, firstIndex, endIndex)
+    this.#table(Math.floor(root / 4096), firstWord, 0, 0, true, true, true, from, to)
   }
 
   #table(
@@ -194,16 +211,17 @@ class Survey {
     writable: boolean,
     user: boolean,
     executable: boolean,
-    firstIndex: number,
-    endIndex: number,
+    from: number,
+    to: number,
   ): void {
     this.tables.add(frame)
     const { memory } = this.#context
     const level = this.#masks[depth]!
     const words = memory.locate(frame)
     const base = memory.base + firstWord
-    const end = Math.min(endIndex, level.indexMask + 1)
-    for (let index = firstIndex; index < end; index++) {
+    const first = Math.max(0, Math.floor((from - firstPage) / level.frames))
+    const end = Math.min(Math.ceil((to - firstPage) / level.frames), level.indexMask + 1)
+    for (let index = first; index < end; index++) {
       const at = base + index * level.words
       const low = words[at]!
       if ((low & Entry.Present) === 0) continue
@@ -218,7 +236,7 @@ class Survey {
       const page = firstPage + index * level.frames
       if (!isLeaf) {
         const child = (high & 0xf_ffff) * 0x10_0000 + (low >>> 12)
-        this.#table(child, 0, depth + 1, page, mayWrite, mayUser, mayExecute, 0, Infinity)
+        this.#table(child, 0, depth + 1, page, mayWrite, mayUser, mayExecute, from, to)
         continue
       }
       const flags =

@@ -59,17 +59,14 @@ function presentRanges(
   start: bigint,
   end: bigint,
 ): PresentRange[] {
-  const shift = BigInt(12 + 9 * (tables.mode.levels.length - 1))
-  const index = (address: bigint): number => Number((address >> shift) & 511n)
   const context = { ...cpu.translationContext(tables.root), mode: tables.mode }
-  const { ranges } = mappedRanges(context, index(start), index(end - 1n) + 1)
+  const { ranges } = mappedRanges(context, { start, end })
   return ranges
     .map((each) => ({
       each,
       from: BigInt(each.start),
       to: BigInt(each.start) + BigInt(each.bytes),
     }))
-    .filter(({ from, to }) => from < end && start < to)
     .map(({ each, from, to }) => ({
       start: from > start ? from : start,
       end: to < end ? to : end,
