@@ -63,17 +63,26 @@ function listOption(command: Command, flags: string, description: string): Optio
 
 /** `--seed`, a whole number from 0. */
 export function seedOption(): Option {
-  return new Option('--seed <number>', 'seed of the run (default: 1)').argParser((text) => {
-    if (/^\d{1,15}$/.test(text)) return Number(text)
-    throw new HarnessError('HARNESS_UNKNOWN_NAME', {
-      expected: 'a seed as a whole number from 0',
-      found: `"${text}"`,
-    })
-  })
+  return new Option('--seed <number>', 'seed of the run (default: 1)').argParser((text) =>
+    wholeNumber(text, /^\d{1,15}$/, 'a seed as a whole number from 0'),
+  )
+}
+
+/** `--jobs`, threads from 1. */
+export function jobsOption(): Option {
+  return new Option(
+    '-j, --jobs <number>',
+    'threads that run cases (default: one for each processor)',
+  ).argParser((text) => wholeNumber(text, /^[1-9]\d{0,2}$/, 'a number of threads from 1 to 999'))
+}
+
+function wholeNumber(text: string, pattern: RegExp, expected: string): number {
+  if (pattern.test(text)) return Number(text)
+  throw new HarnessError('HARNESS_UNKNOWN_NAME', { expected, found: `"${text}"` })
 }
 
 /** The configuration that the options lead to, with the built-in plugins. */
-export function configOf(options: ConfigOptions, io: CliIo): Promise<ResolvedConfig> {
+export function configOf(options: ConfigOptions, io: Pick<CliIo, 'cwd'>): Promise<ResolvedConfig> {
   const { config, memoryMap, commandLine, seed, output } = options
   return loadConfig({
     directory: io.cwd,

@@ -82,4 +82,10 @@ export {
   recommend,
   type RecommendRequest,
 } from './recommend/recommend.ts'
-export { type Execution, explore, type Explored, type Footprint } from './scenario/explore.ts'
+export {
+  type Execution,
+  explore,
+  type Explored,
+  type Footprint,
+  oneOfAlike,
+} from './scenario/explore.ts'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Execution, explore } from '../src/index.ts'
+import { type Execution, explore, oneOfAlike } from '../src/index.ts'
 
 /** A step of a toy process: reads one variable, and writes a function of it and its register to another. */
 interface Step {
@@ -12,17 +12,17 @@ interface Step {
 class Toy implements Execution {
   readonly memory: number[] = [0, 0, 0]
   readonly registers: number[]
-  readonly #programs: readonly (readonly Step[])[]
+  readonly programs: readonly (readonly Step[])[]
   readonly #at: number[]
 
   constructor(programs: readonly (readonly Step[])[]) {
-    this.#programs = programs
+    this.programs = programs
     this.#at = programs.map(() => 0)
     this.registers = programs.map(() => 1)
   }
 
   enabled(): number[] {
-    return this.#programs.flatMap((program, process) =>
+    return this.programs.flatMap((program, process) =>
       this.#at[process]! < program.length ? [process] : [],
     )
   }
@@ -32,10 +32,14 @@ class Toy implements Execution {
   }
 
   step(process: number): { reads: Set<string>; writes: Set<string> } {
-    const { from, to, add } = this.#programs[process]![this.#at[process]!++]!
+    const { from, to, add } = this.programs[process]![this.#at[process]!++]!
     this.registers[process] = (this.registers[process]! * 3 + this.memory[from]!) % 101
     this.memory[to] = (this.registers[process] + add) % 101
     return { reads: new Set([String(from)]), writes: new Set([String(to)]) }
+  }
+
+  hasBegun(process: number): boolean {
+    return this.#at[process]! > 0
   }
 
   get state(): string {
@@ -43,9 +47,32 @@ class Toy implements Execution {
   }
 }
 
+/** Of processes with one program that have not begun only the first may. */
+class Twins extends Toy {
+  override enabled(): number[] {
+    return oneOfAlike(super.enabled(), (process) =>
+      this.hasBegun(process) ? undefined : this.programs[process],
+    )
+  }
+}
+
+/** A state in which processes with the same program have no names. */
+function nameless(programs: readonly (readonly Step[])[], { memory, registers }: Toy): string {
+  const named = registers.map((register, process) => [
+    programs.indexOf(programs[process]!),
+    register,
+  ])
+  return JSON.stringify([memory, named.map(String).toSorted()])
+}
+
 /** Every schedule, one by one. */
-function endsOfAll(programs: readonly (readonly Step[])[]): { ends: Set<string>; count: number } {
+function endsOfAll(programs: readonly (readonly Step[])[]): {
+  ends: Set<string>
+  toys: Toy[]
+  count: number
+} {
   const ends = new Set<string>()
+  const toys: Toy[] = []
   let count = 0
   const visit = (schedule: readonly number[]): void => {
     const toy = new Toy(programs)
@@ -54,11 +81,12 @@ function endsOfAll(programs: readonly (readonly Step[])[]): { ends: Set<string>;
     if (enabled.length === 0) {
       count++
       ends.add(toy.state)
+      toys.push(toy)
     }
     for (const process of enabled) visit([...schedule, process])
   }
   visit([])
-  return { ends, count }
+  return { ends, toys, count }
 }
 
 const toyStep = fc.record({
@@ -84,6 +112,26 @@ describe('exploring', () => {
       }),
       { numRuns: 500 },
     )
+  })
+
+  test('of processes that are alike reaches every state that any schedule ends in, but for their names', () => {
+    fc.assert(
+      fc.property(programs, fc.integer({ min: 0, max: 2 }), (toys, which) => {
+        const twice = [...toys.slice(0, 2), toys[which % Math.min(toys.length, 2)]!]
+        const explored = [...explore(() => new Twins(twice))]
+        const named = (states: Iterable<Toy>): Set<string> =>
+          new Set(Array.from(states, (toy) => nameless(twice, toy)))
+        expect(named(explored.map(({ run }) => run))).toEqual(named(endsOfAll(twice).toys))
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  test('runs one order of processes that are alike', () => {
+    const step = [{ from: 0, to: 0, add: 1 }]
+    const alike = [step, step, step]
+    expect([...explore(() => new Twins(alike))]).toHaveLength(1)
+    expect([...explore(() => new Toy(alike))]).toHaveLength(6)
   })
 
   test('runs independent processes once', () => {

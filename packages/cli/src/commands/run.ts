@@ -1,9 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { relative } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
 import {
-  type CaseResult,
-  type CaseSpec,
   collectResults,
   createEnvironment,
   type ExpectedOutcomes,
@@ -12,8 +9,6 @@ import {
   parseExpected,
   planCases,
   type ResolvedConfig,
-  type Results,
-  runCase,
   serializeExpected,
   serializeResults,
   surprises,
@@ -28,18 +23,20 @@ import {
   configOf,
   type FilterOptions,
   filtersOf,
+  jobsOption,
   seedOption,
   withConfigOptions,
   withFilterOptions,
 } from '../options.ts'
-import { Progress } from '../progress.ts'
 import { type Reporter, REPORTERS, renderReport } from '../results/report.ts'
+import { runCases } from '../run/run-cases.ts'
 
 interface RunOptions extends ConfigOptions, FilterOptions {
   readonly reporter: Reporter
   /** False after --no-output. */
   readonly output?: string
   readonly updateExpected?: true
+  readonly jobs?: number
 }
 
 /** Adds `trapdoor run`. `finish` is told the exit code. */
@@ -54,6 +51,7 @@ export function addRunCommand(program: Command, io: CliIo, finish: (code: number
     )
     .option('-o, --output <file>', 'where the results go, - for stdout (default: results.json)')
     .option('--no-output', 'write no results')
+    .addOption(jobsOption())
     .option('--update-expected', "write the configuration's file of expected outcomes")
     .action(async (options: Omit<RunOptions, 'output'> & { output?: string | false }) => {
       const { output, ...others } = options
@@ -71,8 +69,10 @@ async function run(
   const config = await configOf(options, io)
   const specs = planCases(config, filtersOf(options))
   const expected = await expectedOutcomes(config, options)
-  const results = await runAll(config, specs, io)
-  if (results === undefined) return ExitCode.Interrupted
+  const environment = createEnvironment(config)
+  const cases = await runCases(environment, specs, { io, config: options, jobs: options.jobs })
+  if (cases === undefined) return ExitCode.Interrupted
+  const results = collectResults(config, environment.memoryMaps, cases)
 
   const unexpected =
     options.updateExpected === true ? [] : surprises(results.cases, expected ?? new Map())
@@ -96,30 +96,6 @@ async function run(
     }
   }
   return unexpected.length === 0 ? ExitCode.Ok : ExitCode.Finding
-}
-
-/** Undefined when the user interrupted. */
-async function runAll(
-  config: ResolvedConfig,
-  specs: readonly CaseSpec[],
-  io: CliIo,
-): Promise<Results | undefined> {
-  const environment = createEnvironment(config)
-  const progress = new Progress(io, specs.length)
-  const cases: CaseResult[] = []
-  for (const [index, spec] of specs.entries()) {
-    // A pending interrupt is delivered only when this gives way.
-    if (index % 16 === 0) await setImmediate()
-    if (io.signal?.aborted === true) {
-      progress.finish()
-      io.stderr.write(`interrupted after ${cases.length} of ${specs.length} cases\n`)
-      return undefined
-    }
-    cases.push(runCase(environment, spec))
-    progress.step(spec.memoryMapId)
-  }
-  progress.finish()
-  return collectResults(config, environment.memoryMaps, cases)
 }
 
 /** Undefined where every case is expected to be ok. */

@@ -66,10 +66,11 @@ function explored(
   }
   const { execution, interleaving } = best!
   const result = execution.finish()
-  const count = schedules < MOST_SCHEDULES ? `all ${schedules}` : `the first ${schedules}`
+  const all = schedules === 1 ? 'the one schedule' : `all ${schedules} schedules`
+  const count = schedules < MOST_SCHEDULES ? all : `the first ${schedules} schedules`
   const how =
     interleaving.wrongAfter === undefined
-      ? `${count} schedules that can make a difference`
+      ? `${count} that can make a difference`
       : `shortest schedule: ${interleaving.describe()}`
   return { execution, result: { ...result, reason: `${result.reason}; ${how}` } }
 }

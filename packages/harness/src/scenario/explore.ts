@@ -147,6 +147,24 @@ function backtrack(path: Node[], chosen: number[]): boolean {
   return false
 }
 
+/**
+ * Of processes that are alike only the first, for {@link Execution.enabled}: a schedule with another of them in its place is the same one, renamed. `kindOf` gives equal
+ * values for processes that have not begun and will do the same; undefined for one that is like no other.
+ */
+export function oneOfAlike(
+  processes: readonly number[],
+  kindOf: (process: number) => unknown,
+): number[] {
+  const kinds = new Set<unknown>()
+  return processes.filter((process) => {
+    const kind = kindOf(process)
+    if (kind === undefined) return true
+    const isFirst = !kinds.has(kind)
+    kinds.add(kind)
+    return isFirst
+  })
+}
+
 /** Whether the order of two steps may matter. */
 export function areDependent(a: Footprint, b: Footprint): boolean {
   const writes = (one: Footprint, other: Footprint): boolean => {

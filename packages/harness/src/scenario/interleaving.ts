@@ -1,6 +1,6 @@
 import type { Cpu } from '@trapdoor/core'
 import type { EfiServices, PreparedCall } from '@trapdoor/kernel'
-import { areDependent, type Execution, type Footprint } from './explore.ts'
+import { areDependent, type Execution, type Footprint, oneOfAlike } from './explore.ts'
 import type { CpuProgram } from './scenario.ts'
 
 /** The steps of a call that other CPUs' steps may come between. */
@@ -39,7 +39,12 @@ export class Interleaving implements Execution {
   }
 
   enabled(): number[] {
-    return this.#programs.flatMap((_, cpu) => (this.#mayStep(cpu) ? [cpu] : []))
+    const ready = this.#programs.flatMap((_, cpu) => (this.#mayStep(cpu) ? [cpu] : []))
+    // The boot CPU is like no other: kernels do things on it alone.
+    return oneOfAlike(ready, (cpu) => {
+      const { call, step } = this.#position[cpu]!
+      return cpu === 0 || call > 0 || step > 0 ? undefined : this.#programs[cpu]
+    })
   }
 
   isOver(): boolean {
