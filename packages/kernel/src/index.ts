@@ -35,6 +35,7 @@ export { efiIoremap, makeRuntimeCodeExecutable } from './efi/virtual-mode.ts'
 export { type EfiState } from './efi/efi-init.ts'
 export { KernelError, type KernelErrorCode, KernelPanic } from './error.ts'
 export { BOOT_PHASES, type BootPhase, createKernelHooks, type KernelHooks } from './hooks.ts'
+export { type Interruption, takeInterrupt } from './interrupt/interrupts.ts'
 export { Kernel, type KernelProfile, type KernelVariable } from './kernel.ts'
 export { crashKexec, kexec, type NextKernel } from './kexec/kexec.ts'
 export {

@@ -14,6 +14,7 @@ import type { EfiState } from './efi/efi-init.ts'
 import type { PageTableStrategy, StrategyChoice, StrategyDefinition } from './efi/strategy.ts'
 import { KernelError } from './error.ts'
 import { BOOT_PHASES, type BootPhase, type KernelHooks } from './hooks.ts'
+import { DescriptorTables } from './interrupt/descriptor-tables.ts'
 import type { E820Entry } from './memory/e820.ts'
 import { KernelImage } from './memory/kernel-image.ts'
 import { KernelTables } from './memory/kernel-tables.ts'
@@ -89,6 +90,7 @@ export class Kernel {
   readonly #owners: Map<string, FrameOwner> = new Map()
   #staticArea: { next: number; end: number } | undefined
   readonly #perCpuArea: PhysicalAddress
+  readonly #descriptorTables: DescriptorTables
   #perCpuNext = 0
 
   constructor(options: {
@@ -119,6 +121,7 @@ export class Kernel {
     })
     this.roots.push({ name: 'swapper_pg_dir', root: this.tables.swapper.root })
     this.#perCpuArea = this.image.staticPages(this.machine.cpus.length)
+    this.#descriptorTables = new DescriptorTables(this)
   }
 
   /** How far the boot has come. */
@@ -157,7 +160,18 @@ export class Kernel {
     cpu.writeCr0(this.bootCpu.cr0)
     cpu.pat = this.bootCpu.pat
     cpu.writeCr3(this.tables.swapper.root)
+    this.loadDescriptorTables(cpu)
     this.#onlineCpus.push(cpu)
+  }
+
+  /** cpu_init(): GDT, IDT, TSS and segment registers. */
+  loadDescriptorTables(cpu: Cpu): void {
+    this.#descriptorTables.load(cpu)
+  }
+
+  /** What an interrupt handler reads first: a variable of its CPU. */
+  readPerCpu(cpu: Cpu): bigint {
+    return cpu.read64(this.image.virtualAddress(this.#perCpuArea + cpu.id * PAGE_SIZE))
   }
 
   get bootParams(): BootParams {

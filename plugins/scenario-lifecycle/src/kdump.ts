@@ -1,5 +1,5 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
-import { KernelPanic } from '@trapdoor/kernel'
+import { KernelPanic, takeInterrupt } from '@trapdoor/kernel'
 import { Guid } from '@trapdoor/uefi'
 import { everydayCalls, KEPT } from './everyday-calls.ts'
 
@@ -14,10 +14,10 @@ function crashInsideCall(context: ScenarioContext): void {
   if (call === undefined) return
   call.enter()
   call.interruptAfter(ACCESSES_BEFORE_NMI, ({ kernel, cpu }) => {
-    // The handler's frame goes on the stack of whoever was interrupted, through the page tables of the moment.
-    cpu.write64(cpu.rsp - 0x40n, BigInt(cpu.cr3))
-    kernel.print('Kernel panic - not syncing: NMI: hard LOCKUP')
-    throw new NmiPanic('NMI: hard LOCKUP inside SetVariable')
+    takeInterrupt(kernel, cpu, 'NMI', () => {
+      kernel.print('Kernel panic - not syncing: NMI: hard LOCKUP')
+      throw new NmiPanic('NMI: hard LOCKUP inside SetVariable')
+    })
   })
   try {
     call.execute()

@@ -1,4 +1,4 @@
-import { CpuException, MachineReset } from '@trapdoor/core'
+import { CpuException, MachineReset, TripleFault } from '@trapdoor/core'
 import { FirmwareDeadLoop } from '@trapdoor/firmware'
 import { KernelPanic } from '@trapdoor/kernel'
 
@@ -6,6 +6,7 @@ import { KernelPanic } from '@trapdoor/kernel'
 export function isMachineOutcome(error: unknown): boolean {
   return (
     error instanceof CpuException ||
+    error instanceof TripleFault ||
     error instanceof MachineReset ||
     error instanceof KernelPanic ||
     error instanceof FirmwareDeadLoop

@@ -1,4 +1,4 @@
-import { CpuException, type Machine, type MachineEvent } from '@trapdoor/core'
+import { CpuException, type Machine, type MachineEvent, TripleFault } from '@trapdoor/core'
 import { type Firmware, FirmwareDeadLoop } from '@trapdoor/firmware'
 import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
@@ -281,7 +281,9 @@ class CaseExecution {
   }
 
   #explainDeath(error: Error, step: string): void {
-    const exception = error instanceof CpuException ? error : undefined
+    // A triple fault is the end of what the first fault began.
+    const cause = error instanceof TripleFault ? error.failures[0] : error
+    const exception = cause instanceof CpuException ? cause : undefined
     const cpu = this.machine.cpus[exception?.site.cpu ?? 0]!
     cpu.touchRecorder = undefined
     const call = this.#calls.get(cpu.id)

@@ -91,6 +91,7 @@ function head64(kernel: Kernel): void {
   const stackPages = 4
   const stack = kernel.image.staticPages(stackPages)
   cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(stackPages * PAGE_SIZE) - 256n
+  kernel.loadDescriptorTables(cpu)
 }
 
 /** trampoline_32bit_src: CR4.LA57 changes only while paging is off, which takes a segment with CS.L clear. */

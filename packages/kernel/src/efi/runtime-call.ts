@@ -1,12 +1,7 @@
-import {
-  countersBetween,
-  type Cpu,
-  type CpuCounters,
-  PageFault,
-  type VirtualAddress,
-} from '@trapdoor/core'
+import { countersBetween, type Cpu, type CpuCounters, PageFault } from '@trapdoor/core'
 import { EfiStatus, type RuntimeServiceName } from '@trapdoor/uefi'
 import { KernelError } from '../error.ts'
+import { takeInterrupt } from '../interrupt/interrupts.ts'
 import type { Kernel } from '../kernel.ts'
 import { physicalFunction, virtualFunction } from './efi-init.ts'
 
@@ -52,7 +47,8 @@ export class RuntimeCall {
   readonly #functionAddress: (call: RuntimeCall) => bigint
   #state: CallState = 'prepared'
   #status: bigint = EfiStatus.NOT_READY
-  #nmi: { accesses: number; handler: (call: RuntimeCall) => void } | undefined
+  #interrupt: ((accesses: number) => void) | undefined
+  #accesses = 0
 
   constructor(
     kernel: Kernel,
@@ -84,9 +80,16 @@ export class RuntimeCall {
     return countersBetween(this.before.counters, this.cpu.counters)
   }
 
-  /** An NMI arrives inside the firmware after so many of its memory accesses, once; `handler` runs as the kernel's NMI handler. */
-  interruptAfter(accesses: number, handler: (call: RuntimeCall) => void): void {
-    this.#nmi = { accesses, handler }
+  /** After each memory access of the firmware `interrupt` runs, with the number of accesses so far: the places where something may come between. What it touches is not noted. */
+  interruptEach(interrupt: (accesses: number) => void): void {
+    this.#interrupt = interrupt
+  }
+
+  /** As {@link interruptEach}, once, after so many accesses. */
+  interruptAfter(accesses: number, interrupt: (call: RuntimeCall) => void): void {
+    this.interruptEach((done) => {
+      if (done === accesses) interrupt(this)
+    })
   }
 
   /** Whether calls of this kind wait for one another. */
@@ -136,7 +139,7 @@ export class RuntimeCall {
     cpu.touchRecorder = undefined
     if (interruptsOff && cpu.interruptFlag) {
       this.kernel.print(`timer interrupt inside ${this.service}, which ran with interrupts off`)
-      handleInterrupt(this.kernel, cpu)
+      takeInterrupt(this.kernel, cpu, 'timer')
       this.kernel.hooks.interruptedInside.call(this)
     }
     this.kernel.hooks.callReturned.call(this)
@@ -181,12 +184,11 @@ export class RuntimeCall {
     if (last === undefined || last.frame !== frame || last.access !== access) {
       this.touches.push({ frame, access, address, image: this.cpu.calls.at(-1)?.gate.image })
     }
-    const nmi = this.#nmi
-    if (nmi === undefined || --nmi.accesses > 0) return
-    this.#nmi = undefined
+    this.#accesses++
+    if (this.#interrupt === undefined) return
     const recorder = this.cpu.touchRecorder
     this.cpu.touchRecorder = undefined
-    nmi.handler(this)
+    this.#interrupt(this.#accesses)
     this.cpu.touchRecorder = recorder
   }
 
@@ -223,14 +225,4 @@ function defaultFunctionAddress(kernel: Kernel, cpu: Cpu, service: RuntimeServic
   return efi.virtualMode && efi.systab !== undefined
     ? virtualFunction(efi.systab, cpu, service)
     : physicalFunction(efi, cpu, service)
-}
-
-/** A device's interrupt handler: saves registers on the stack, reads its module's data and its buffer in vmalloc space. */
-function handleInterrupt(kernel: Kernel, cpu: Cpu): void {
-  const read = (address: VirtualAddress): bigint => cpu.read64(address)
-  cpu.write64(cpu.rsp - 0x80n, BigInt(cpu.cr3))
-  const area = kernel.argumentAreas[cpu.id]
-  if (area === undefined) return
-  read(area.start('module'))
-  read(area.start('vmalloc'))
 }
