@@ -9,6 +9,8 @@ import type { ImagePlacement } from './layout/image.ts'
 import { type LaidOutMachine, layOutMachine } from './power-on.ts'
 import { applyQuirks } from './quirk/apply-quirks.ts'
 import type { Quirk } from './quirk/quirk.ts'
+import { processCapsules } from './capsules.ts'
+import { driftMemoryMap } from './layout/drift.ts'
 import { keepOverReset } from './reset.ts'
 import type { MemoryAttributesPlace } from './tables/memory-attributes.ts'
 
@@ -54,8 +56,11 @@ export class Firmware {
   /** Where its runtime images are: for reports, not for callers. */
   readonly images: readonly ImagePlacement[]
   readonly #snapshot: LaidOutMachine
+  readonly #options: FirmwareOptions
+  #drifted: Firmware | undefined
 
   constructor(options: FirmwareOptions) {
+    this.#options = options
     const hooks = applyQuirks(options.quirks ?? [])
     this.name = options.name
     this.memoryMap = hooks.memoryMap.call(options.memoryMap)
@@ -69,11 +74,29 @@ export class Firmware {
     return { machine: machine.fork(), systemTable, imageHandle }
   }
 
-  /** The machine after a power cycle of `machine`: what is in the NV store and in CMOS stays, all else is as after {@link powerOn}. */
-  afterReset(machine: Machine): PoweredMachine {
+  /**
+   * The machine after a power cycle of `machine`, which ran with `before` (default this firmware): what is in the NV store and in CMOS stays, a capsule that waits for the
+   * reset is processed where `memory` was kept, and all else is as after {@link powerOn}.
+   */
+  afterReset(
+    machine: Machine,
+    { before = this, memory = 'lost' }: { before?: Firmware; memory?: 'lost' | 'kept' } = {},
+  ): PoweredMachine {
     const powered = this.powerOn()
-    keepOverReset(machine, powered.machine, this.#snapshot.persistent)
+    const { persistent } = this.#snapshot
+    keepOverReset({ machine, persistent: before.#snapshot.persistent }, { ...powered, persistent })
+    if (memory === 'kept') processCapsules(machine, powered.machine, persistent)
+    powered.machine.log.continueFrom(machine.log)
     return powered
+  }
+
+  /** This firmware on the same machine, with its runtime memory {@link driftMemoryMap | elsewhere}, as another boot of it may have it. */
+  drifted(): Firmware {
+    this.#drifted ??= new Firmware({
+      ...this.#options,
+      memoryMap: driftMemoryMap(this.#options.memoryMap),
+    })
+    return this.#drifted
   }
 
   /**

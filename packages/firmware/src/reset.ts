@@ -14,17 +14,23 @@ const CMOS_INDEX = 0x70
 const CMOS_DATA = 0x71
 const CMOS_REGISTERS = 128
 
-/** Carries the NV store and CMOS of `before` into `after`, a machine that was just powered on, which counts this boot. */
-export function keepOverReset(before: Machine, after: Machine, state: PersistentState): void {
-  const bytes = before.memory.read(state.nvStore, state.nvStoreBytes)
-  after.memory.write(state.nvStore, bytes)
-  countBoot(after, state, bytes)
+/** Carries the NV store and CMOS of `before` into `after`, a machine that was just powered on, which counts this boot. Each may have them elsewhere. */
+export function keepOverReset(
+  before: { readonly machine: Machine; readonly persistent: PersistentState },
+  after: { readonly machine: Machine; readonly persistent: PersistentState },
+): void {
+  const bytes = before.machine.memory.read(
+    before.persistent.nvStore,
+    before.persistent.nvStoreBytes,
+  )
+  after.machine.memory.write(after.persistent.nvStore, bytes)
+  countBoot(after.machine, after.persistent, bytes)
   // Selecting a register changes the machine; the one that was reset may still be looked at.
-  const ports = before.ports.fork()
+  const ports = before.machine.ports.fork()
   for (let register = 0; register < CMOS_REGISTERS; register++) {
     ports.out8(CMOS_INDEX, register)
-    after.ports.out8(CMOS_INDEX, register)
-    after.ports.out8(CMOS_DATA, ports.in8(CMOS_DATA))
+    after.machine.ports.out8(CMOS_INDEX, register)
+    after.machine.ports.out8(CMOS_DATA, ports.in8(CMOS_DATA))
   }
 }
 

@@ -26,5 +26,12 @@ export class KernelError extends Error {
 
 /** The kernel stopped itself, as panic() and BUG() do. The message is what it printed last. */
 export class KernelPanic extends Error {
-  override readonly name = 'KernelPanic'
+  override readonly name: string = 'KernelPanic'
+}
+
+/** No page is left for what the kernel needs one for. Kernel code that has no answer to that dies of it. */
+export class OutOfMemory extends KernelPanic {
+  constructor(count: number, use: string) {
+    super(`Out of memory: no ${count} contiguous page(s) for ${use}`)
+  }
 }

@@ -12,7 +12,7 @@ import type { BootParams } from './boot/boot-params.ts'
 import type { CommandLine } from './boot/command-line.ts'
 import type { EfiState } from './efi/efi-init.ts'
 import type { PageTableStrategy, StrategyChoice, StrategyDefinition } from './efi/strategy.ts'
-import { KernelError } from './error.ts'
+import { KernelError, OutOfMemory } from './error.ts'
 import { BOOT_PHASES, type BootPhase, type KernelHooks } from './hooks.ts'
 import { DescriptorTables } from './interrupt/descriptor-tables.ts'
 import type { E820Entry } from './memory/e820.ts'
@@ -71,8 +71,16 @@ export class Kernel {
   crashRegion: { readonly start: number; readonly end: number } | undefined
   /** Pages of page tables that setting up the runtime services took, split large pages included. */
   efiTablePages = 0
+  /** Allocations of pages that setting up the runtime services took. */
+  efiAllocations = 0
   /** Where the memory map for the firmware is mapped 1:1 in the EFI page tables, physical bytes. */
   efiMemmap: { readonly start: number; readonly bytes: number } | undefined
+  /** A page below 1 MiB for code that starts with paging off (reserve_real_mode()); undefined where there was none free. Physical bytes. */
+  realModePage: PhysicalAddress | undefined
+  /** The identity map that a strategy shares with all who need one; by default each of them has its own. */
+  identityMap: PageTableBuilder | undefined
+  /** Roots of identity maps for one user each, by the code that runs on them. */
+  readonly ownIdentityMaps: Map<number, PhysicalAddress> = new Map()
   /** The CPU that holds efi_runtime_lock. */
   efiRuntimeLock: Cpu | undefined
   /** Why there are no EFI runtime services, where the kernel decided so. */
@@ -86,6 +94,8 @@ export class Kernel {
   #efi: EfiState | undefined
   #strategy: ActiveStrategy | undefined
   #tablePages = 0
+  #allocations = 0
+  #failedAllocation: number | undefined
   readonly #onlineCpus: Cpu[]
   readonly #owners: Map<string, FrameOwner> = new Map()
   #staticArea: { next: number; end: number } | undefined
@@ -162,6 +172,11 @@ export class Kernel {
     cpu.writeCr3(this.tables.swapper.root)
     this.loadDescriptorTables(cpu)
     this.#onlineCpus.push(cpu)
+  }
+
+  /** A CPU stops. */
+  takeDown(cpu: Cpu): void {
+    this.#onlineCpus.splice(this.#onlineCpus.indexOf(cpu), 1)
   }
 
   /** cpu_init(): GDT, IDT, TSS and segment registers. */
@@ -244,8 +259,19 @@ export class Kernel {
     return this.#tablePages
   }
 
-  /** `count` contiguous physical pages for `use`; they belong to this kernel from now on. Panics where memory is out. Bytes. */
+  /** Counts allocations from now on, and has the one of this number fail, as the first is 1. Returns what ends that and says how many there were. */
+  countAllocations(failed?: number): () => number {
+    const before = this.#allocations
+    this.#failedAllocation = failed === undefined ? undefined : before + failed
+    return () => {
+      this.#failedAllocation = undefined
+      return this.#allocations - before
+    }
+  }
+
+  /** `count` contiguous physical pages for `use`; they belong to this kernel from now on. Throws {@link OutOfMemory}, which kills who does not catch it. Bytes. */
   allocatePages(use: string, count: number): PhysicalAddress {
+    this.#countAllocation(use, count)
     return phys(this.allocator.allocate(this.owner(use), count) * PAGE_SIZE)
   }
 
@@ -264,6 +290,7 @@ export class Kernel {
   /** A frame for a page of page tables. Before there is an allocator it comes from the image, as level2_fixmap_pgt and its like do. */
   allocateTable(): number {
     this.#tablePages++
+    this.#countAllocation('page tables')
     return this.#allocator === undefined
       ? this.image.staticPages(1) / PAGE_SIZE
       : this.#allocator.allocate(this.owner('page tables'))
@@ -290,6 +317,12 @@ export class Kernel {
         cpu.write64(of(cpu), value)
       },
     }
+  }
+
+  #countAllocation(use: string, count = 1): void {
+    this.#allocations++
+    if (this.#allocations === this.#failedAllocation)
+      throw new OutOfMemory(count, this.owner(use).name)
   }
 
   #root(name: string, root: PhysicalAddress): PageTableBuilder {

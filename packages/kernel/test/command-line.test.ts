@@ -5,6 +5,7 @@ test('an empty line asks for nothing', () => {
   expect(parseCommandLine('  ')).toEqual({
     text: '',
     no5lvl: false,
+    maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
     noefi: false,
@@ -20,6 +21,7 @@ test('options are found among words that mean other things', () => {
   expect(parseCommandLine(line)).toEqual({
     text: 'root=/dev/sda1 ro virtefi quiet add_efi_memmap crashkernel=128M',
     no5lvl: false,
+    maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
     noefi: false,
@@ -36,6 +38,7 @@ test('a word that only contains an option is not it', () => {
   )
   expect(options).toMatchObject({
     no5lvl: false,
+    maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
     noefi: false,

@@ -329,7 +329,7 @@ describe('each service has its arguments in the specification’s order', () => 
     })
     const bytes = new Uint8Array(28)
     bytes.set(parseGuid(VENDOR_GUID))
-    bytes.set([28, 0, 0, 0, 0, 0, 1, 0, 28, 0, 0, 0], 16)
+    bytes.set([28, 0, 0, 0, 0, 0, 1, 0, 29, 0, 0, 0], 16)
     expect(header).toEqual([1n, bytes])
   })
 
@@ -343,14 +343,20 @@ describe('each service has its arguments in the specification’s order', () => 
         },
       },
     })
-    const prepared = servicesOf(kernel, 'vmalloc').updateCapsule(VENDOR_GUID, PERSIST)
+    const payload = new Uint8Array([1, 2, 3])
+    const prepared = servicesOf(kernel, 'vmalloc').updateCapsule(VENDOR_GUID, PERSIST, payload)
     const list = Number(prepared.call!.args[2])
     prepared.run()
     expect(seen).toEqual([1n, parseGuid(VENDOR_GUID)])
     expect(kernel.machine.memory.owners.get(Math.floor(list / 4096))?.name).toBe(
       'kmalloc buffer of the first kernel',
     )
-    expect(kernel.machine.memory.read(list, 32)).toEqual(new Uint8Array(32))
+    const { memory } = kernel.machine
+    expect(memory.read64(list)).toBe(32n)
+    expect(memory.read(list + 16, 16)).toEqual(new Uint8Array(16))
+    const capsule = memory.read(Number(memory.read64(list + 8)), 32)
+    expect(capsule.subarray(28, 31)).toEqual(payload)
+    expect(capsule.reduce((sum, byte) => sum + byte, 0) % 256).toBe(0)
   })
 
   test('ResetSystem: type, status, no data', () => {

@@ -1,5 +1,5 @@
 import type { Rule } from '@trapdoor/harness'
-import { KernelPanic } from '@trapdoor/kernel'
+import { OutOfMemory } from '@trapdoor/kernel'
 
 /** Page tables for the firmware need memory, and a kernel may have little. */
 export const h03TableMemory: Rule = {
@@ -14,12 +14,11 @@ export const h03TableMemory: Rule = {
   ],
   watch: ({ diagnose }) => {
     diagnose(({ error, kernel }) => {
-      if (!(error instanceof KernelPanic) || kernel?.phase !== 'efi') return undefined
-      if (!/^Out of memory: .* page tables /.test(error.message)) return undefined
+      if (!(error instanceof OutOfMemory) || kernel?.phase !== 'efi') return undefined
       const mebibytes = Math.round((kernel.tablePages * 4096) / 2 ** 20)
       return {
-        message: `${kernel.name} runs out of memory while it builds the firmware’s page tables`,
-        explanation: `The kernel has ${mebibytes} MiB of page tables and no page left. With pages of 4 KiB, 8 GiB of memory take 16 MiB of tables; a crash kernel has only what was reserved for it, and must map the whole machine all the same: ${error.message}.`,
+        message: `${kernel.name} runs out of memory while it sets up the runtime services`,
+        explanation: `The kernel has ${mebibytes} MiB of page tables. With pages of 4 KiB, 8 GiB of memory take 16 MiB of tables; a crash kernel has only what was reserved for it, and must map the whole machine all the same. Nothing in the strategy has an answer to an allocation that fails: ${error.message}.`,
       }
     })
   },

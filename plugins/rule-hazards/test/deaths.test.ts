@@ -68,7 +68,7 @@ describe('H3', () => {
       rule: 'H3',
       outcome: 'fault',
       phase: 'efi',
-      message: 'first kernel runs out of memory while it builds the firmware’s page tables',
+      message: 'first kernel runs out of memory while it sets up the runtime services',
     })
   })
 

@@ -1,5 +1,10 @@
 import { PAGE_SIZE_1G, PAGE_SIZE_2M, type PageTableBuilder, phys, virt } from '@trapdoor/core'
-import type { Kernel, KernelVariable, StrategyDefinition } from '@trapdoor/kernel'
+import type {
+  Kernel,
+  KernelVariable,
+  PageTableStrategy,
+  StrategyDefinition,
+} from '@trapdoor/kernel'
 import {
   descriptorEnd,
   isRuntime,
@@ -52,19 +57,70 @@ function identityRanges(map: readonly MemoryDescriptor[]): IdentityRange[] {
   return merged
 }
 
-/** The one table for whoever needs an identity map: everything executable, in step with the direct map about what is cached. */
-function buildIdentityMap(kernel: Kernel): PageTableBuilder {
-  const { tables, machine } = kernel
-  const identity = kernel.newPageTable('identity_pgd')
-  const largestPage = machine.features.pages1G ? PAGE_SIZE_1G : PAGE_SIZE_2M
+/** The one table for whoever needs an identity map: everything executable. */
+function buildIdentityMap(kernel: Kernel, identity: PageTableBuilder): void {
+  const largestPage = kernel.machine.features.pages1G ? PAGE_SIZE_1G : PAGE_SIZE_2M
   for (const { start, end, cacheDisable } of identityRanges(kernel.requireEfi.memoryMap)) {
     const flags = { executable: true, cacheDisable, largestPage }
     identity.mapRange(virt(start), phys(start), end - start, flags)
-    // No page may be mapped cached here and uncached there.
+  }
+  kernel.tables.copyRootEntries(identity, 256, 512)
+  kernel.identityMap = identity
+}
+
+/** No page may be mapped cached here and uncached there: the direct map follows. */
+function alignDirectMap({ tables, requireEfi: efi }: Kernel): void {
+  for (const { start, end, cacheDisable } of identityRanges(efi.memoryMap)) {
     if (cacheDisable) tables.setMemoryUncached(tables.directMapAddress(start), end - start)
   }
-  tables.copyRootEntries(identity, 256, 512)
-  return identity
+}
+
+/** What both shapes have around a call. */
+function switching(identity: () => PageTableBuilder): PageTableStrategy {
+  let savedFlag: KernelVariable | undefined
+  return {
+    enter: ({ cpu, kernel }) => {
+      savedFlag ??= kernel.variable({ perCpu: true })
+      savedFlag.write(cpu, cpu.interruptFlag ? 1n : 0n)
+      cpu.interruptFlag = false
+      cpu.writeCr3(identity().root)
+    },
+    // "Restore cr3 from the local task structure as soon as is reasonable": nothing has to be saved.
+    leave: ({ cpu, kernel }) => {
+      cpu.writeCr3(kernel.tasks[cpu.id]?.tables.root ?? kernel.tables.swapper.root)
+      cpu.interruptFlag = savedFlag!.read(cpu) !== 0n
+    },
+  }
+}
+
+/** The root is a page of the image, and is filled when the page allocator is up. */
+function staticShape(): PageTableStrategy {
+  let identity: PageTableBuilder | undefined
+  return {
+    ...switching(() => identity!),
+    setup: (kernel) => {
+      identity = kernel.staticPageTable('identity_pgd')
+      buildIdentityMap(kernel, identity)
+      alignDirectMap(kernel)
+    },
+  }
+}
+
+/** All of it comes from the early allocator, so that calls before the page allocator is up go the same way as all later ones. */
+function earlyShape(): PageTableStrategy {
+  let identity: PageTableBuilder | undefined
+  return {
+    ...switching(() => identity!),
+    setupEarly: (kernel) => {
+      identity = kernel.newPageTable('identity_pgd')
+      buildIdentityMap(kernel, identity)
+    },
+    setup: (kernel) => {
+      // What vmalloc space and modules have got since then.
+      kernel.tables.copyRootEntries(identity!, 256, 512)
+      alignDirectMap(kernel)
+    },
+  }
 }
 
 export const globalIdentityMap: StrategyDefinition = {
@@ -75,24 +131,13 @@ export const globalIdentityMap: StrategyDefinition = {
     'H. Peter Anvin, Eric W. Biederman, replies to "EFI: run EFI in physical mode", LKML, August 2010',
     'Linux 2.6.37 arch/x86/kernel/head_32.S: initial_page_table',
   ],
-  create: () => {
-    let identity: PageTableBuilder | undefined
-    let savedFlag: KernelVariable | undefined
-    return {
-      setup: (kernel) => {
-        identity = buildIdentityMap(kernel)
-        savedFlag = kernel.variable({ perCpu: true })
-      },
-      enter: ({ cpu }) => {
-        savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
-        cpu.interruptFlag = false
-        cpu.writeCr3(identity!.root)
-      },
-      // "Restore cr3 from the local task structure as soon as is reasonable": nothing has to be saved.
-      leave: ({ cpu, kernel }) => {
-        cpu.writeCr3(kernel.tasks[cpu.id]?.tables.root ?? kernel.tables.swapper.root)
-        cpu.interruptFlag = savedFlag!.read(cpu) !== 0n
-      },
-    }
+  options: {
+    allocator: {
+      title:
+        'static: the root is a page of the image; early: all from the early allocator, for early calls too',
+      values: ['static', 'early'],
+      default: 'static',
+    },
   },
+  create: (options) => (options['allocator'] === 'early' ? earlyShape() : staticShape()),
 }

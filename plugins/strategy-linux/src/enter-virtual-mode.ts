@@ -12,6 +12,7 @@ import {
   memattrApplyPermissions,
   memattrInit,
   mergeRegions,
+  OutOfMemory,
   type PageTableStrategy,
   reserveBootServices,
   RuntimeCall,
@@ -63,8 +64,17 @@ export class EfiVirtualMode implements PageTableStrategy {
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
   }
 
-  /** __efi_enter_virtual_mode(). */
+  /** __efi_enter_virtual_mode(): without memory for the page tables there are no runtime services. */
   setup(kernel: Kernel): void {
+    try {
+      this.#enterVirtualMode(kernel)
+    } catch (error) {
+      if (!(error instanceof OutOfMemory)) throw error
+      throw new StrategyRefusal(`EFI runtime non-functional (${error.message})`, { cause: error })
+    }
+  }
+
+  #enterVirtualMode(kernel: Kernel): void {
     const version = this.#version
     const efi = kernel.requireEfi
     const pgd = this.#allocatePageTables(kernel)

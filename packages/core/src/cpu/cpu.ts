@@ -484,6 +484,29 @@ export class Cpu {
     return this.#raise(exception(this.#site()))
   }
 
+  /**
+   * RESET or INIT: paging off, no translations, registers as table 10-1 of SDM Vol. 3 has them; what a CPU starts with is its machine's `start` all the same. PAT and the
+   * protection-key registers are as after RESET, too.
+   */
+  reset(): void {
+    this.abandonCalls()
+    this.#load(AT_RESET, 0)
+    this.mmu.flushAll()
+    this.#pkru = 0
+    this.#pkrs = 0
+    this.#alignmentCheck = false
+    this.cr2 = 0n
+    this.interruptFlag = false
+    this.cpl = 0
+    this.rsp = 0n
+    this.cs = 0
+    this.ss = 0
+    this.gdtr = NO_TABLE
+    this.idtr = NO_TABLE
+    this.taskRegister = { ...NO_TABLE, selector: 0 }
+    this.pat = PAT_AT_RESET
+  }
+
   /** Forgets the calls that are under way, as a kernel does that will not return to them. */
   abandonCalls(): void {
     this.#calls.length = 0

@@ -106,6 +106,11 @@ export class EventLog {
     this.#events.push({ ...body, sequence: this.#events.length, era: this.era })
   }
 
+  /** Goes on from the events of another log, in place of its own: a machine that was switched off and on is the same one. */
+  continueFrom(other: EventLog): void {
+    this.#events = other.#events.slice()
+  }
+
   /** A copy that goes its own way. */
   fork(): EventLog {
     const copy = new EventLog()

@@ -2,6 +2,7 @@ import { encodeUcs2, EfiStatus, parseGuid, ResetType } from '@trapdoor/uefi'
 import type { FirmwareCall } from '../quirk/firmware-call.ts'
 import { afterExitBootServices } from './at-runtime.ts'
 import type { DriverContext, RuntimeDriver } from './driver.ts'
+import type { Variable } from './variable-store.ts'
 import { callThroughRuntimeTable, keepVariableName, setOwnVariable } from './runtime-table-call.ts'
 
 /** EFI_CAPSULE_HEADER flags. */
@@ -13,14 +14,17 @@ const FLAGS_OFFSET = 20n
 const LARGEST_CAPSULE = 0xa0_0000n
 const MOST_CAPSULES = 0x1_0000n
 
+/** The variable that tells the next boot where the scatter-gather list of a capsule is. */
+export const CAPSULE_UPDATE_DATA: Pick<Variable, 'name' | 'vendor'> = {
+  name: encodeUcs2('CapsuleUpdateData'),
+  vendor: parseGuid('711c703f-c285-4b10-a3b0-36ecbd3c8be2'),
+}
+
 /** edk2's MdeModulePkg/Universal/CapsuleRuntimeDxe, for capsules that wait in memory for a warm reset. */
 export const capsuleRuntimeDxe: RuntimeDriver = {
   name: 'CapsuleRuntimeDxe',
   install: ({ image, machine }: DriverContext): void => {
-    keepVariableName(machine, image, {
-      name: encodeUcs2('CapsuleUpdateData'),
-      vendor: parseGuid('711c703f-c285-4b10-a3b0-36ecbd3c8be2'),
-    })
+    keepVariableName(machine, image, CAPSULE_UPDATE_DATA)
     image.service('UpdateCapsule', updateCapsule)
     image.service('QueryCapsuleCapabilities', queryCapsuleCapabilities)
   },

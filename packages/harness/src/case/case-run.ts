@@ -1,10 +1,12 @@
 import { type Machine, MachineReset } from '@trapdoor/core'
+import type { Firmware, PoweredMachine } from '@trapdoor/firmware'
 import {
   type ArgumentPlace,
   bootKernel,
   crashKexec,
   EfiServices,
   type HandOff,
+  type Injections,
   type Kernel,
   type KernelProfile,
   kexec,
@@ -12,6 +14,7 @@ import {
   loadKernel,
   type NextKernel,
   type PreparedCall,
+  restoreImage,
   type ServiceResult as Answer,
   type StrategyChoice,
 } from '@trapdoor/kernel'
@@ -30,16 +33,18 @@ const ORDINALS = ['first', 'second', 'third', 'fourth', 'fifth'] as const
 /** Calls that a price is computed from, after as many that warm the caches up. */
 const PRICED_CALLS = 4
 
-/** What a case runs on. */
-export interface PoweredMachine {
-  readonly machine: Machine
-  readonly systemTable: number
-  readonly imageHandle: bigint
+/** Who follows a case while it runs. */
+export interface CaseFollower {
+  /** The case goes on on this machine. */
+  onMachine(machine: Machine, because: 'it was switched on' | 'of a detour'): void
+  /** The case goes on with a kernel that has run before. */
+  onKernel(kernel: Kernel): void
+  /** Does something that leaves no trace in what the follower knows, unless it ends the case. */
+  aside(detour: () => void): void
 }
 
 /** A case while it runs: the machine, its kernels one after the other, and what the services answered. */
 export class CaseRun implements ScenarioContext {
-  readonly machine: Machine
   /** What the runtime services answered, in order. */
   readonly answers: ServiceResult[] = []
   /** Roots that firmware was called under. */
@@ -56,15 +61,30 @@ export class CaseRun implements ScenarioContext {
   #price: StrategyCost['price'] = null
   readonly #environment: CaseEnvironment
   readonly #spec: CaseSpec
-  readonly #powered: PoweredMachine
+  readonly #follower: CaseFollower
+  readonly #firmware: Firmware
+  #powered: PoweredMachine
+  #machine: Machine
   #kernel: Kernel | undefined
   #kernels = 0
 
-  constructor(environment: CaseEnvironment, spec: CaseSpec, powered: PoweredMachine) {
+  constructor(
+    environment: CaseEnvironment,
+    spec: CaseSpec,
+    firmware: Firmware,
+    follower: CaseFollower,
+  ) {
     this.#environment = environment
     this.#spec = spec
-    this.#powered = powered
-    this.machine = powered.machine
+    this.#firmware = firmware
+    this.#follower = follower
+    this.#powered = firmware.powerOn()
+    this.#machine = this.#powered.machine
+    follower.onMachine(this.#machine, 'it was switched on')
+  }
+
+  get machine(): Machine {
+    return this.#machine
   }
 
   get kernel(): Kernel {
@@ -92,15 +112,16 @@ export class CaseRun implements ScenarioContext {
     }
   }
 
+  powerOn(): void {
+    this.#switchOn(this.#firmware.powerOn())
+  }
+
+  restart(memory: 'lost' | 'kept' = 'lost'): void {
+    this.#switchOn(this.#firmware.afterReset(this.#machine, { memory }))
+  }
+
   boot(choice: KernelChoice = {}): Kernel {
-    const handOff: HandOff = loadKernel(this.#powered, this.#commandLine(choice))
-    return this.#came(
-      bootKernel(handOff, {
-        name: this.#nextName(),
-        profile: this.#profile(choice),
-        hooks: this.#environment.hooks,
-      }),
-    )
+    return this.#boot(choice, this.#nextName())
   }
 
   kexec(choice: KernelChoice = {}): Kernel {
@@ -108,11 +129,49 @@ export class CaseRun implements ScenarioContext {
   }
 
   crashKexec(choice: KernelChoice = {}): Kernel {
-    return this.#came(crashKexec(this.kernel, this.#next(choice, 'crash kernel')))
+    const next = this.#next(choice, 'crash kernel')
+    return this.#came(crashKexec(this.kernel, next, this.#machine))
+  }
+
+  hibernate({ drift = false }: { readonly drift?: boolean } = {}): boolean {
+    const image = this.kernel
+    const saved = this.#machine
+    const firmware = drift ? this.#firmware.drifted() : this.#firmware
+    this.#switchOn(firmware.afterReset(saved, { before: this.#firmware }))
+    const booted = this.#boot({}, 'resume kernel')
+    if (!restoreImage(image, booted)) return false
+    saved.log.continueFrom(this.#machine.log)
+    this.#machine = saved
+    this.#came(image)
+    this.#follower.onMachine(saved, 'of a detour')
+    this.#follower.onKernel(image)
+    return true
+  }
+
+  detour(run: () => void): void {
+    const [machine, kernel, answers] = [this.#machine, this.#kernel, this.answers.length]
+    this.#machine = machine.fork()
+    this.#follower.aside(() => {
+      this.#follower.onMachine(this.#machine, 'of a detour')
+      run()
+    })
+    this.#machine = machine
+    this.#kernel = kernel
+    this.#follower.onMachine(machine, 'of a detour')
+    // What went well there need not be told.
+    this.answers.splice(answers, Infinity, ...this.answers.slice(answers).filter(({ ok }) => !ok))
   }
 
   services(place: ArgumentPlace = 'stack', cpu = 0): EfiServices {
     return new EfiServices(this.kernel, this.machine.cpus[cpu]!, place)
+  }
+
+  earlyServices(): EfiServices {
+    return new EfiServices(this.kernel, this.kernel.bootCpu, 'stack', 'early')
+  }
+
+  note(name: string, status: string): void {
+    this.#answer(name, status, true)
   }
 
   call<T>(prepared: PreparedCall<T>, isRight?: (value: T) => boolean): T | undefined {
@@ -187,6 +246,41 @@ export class CaseRun implements ScenarioContext {
     this.answers.push({ name, status, ok, kernel: this.kernel.name })
   }
 
+  #switchOn(powered: PoweredMachine): void {
+    this.#powered = powered
+    this.#machine = powered.machine
+    this.#kernel = undefined
+    this.#follower.onMachine(this.#machine, 'it was switched on')
+  }
+
+  #boot(choice: KernelChoice, name: string): Kernel {
+    const handOff: HandOff = loadKernel(this.#powered, this.#commandLine(choice), {
+      allocatesLate: choice.allocatesLate === true,
+    })
+    return this.#came(
+      bootKernel(handOff, {
+        name,
+        profile: this.#profile(choice),
+        hooks: this.#environment.hooks,
+        injections: this.#injections(choice),
+      }),
+    )
+  }
+
+  #injections({ failedAllocation, early }: KernelChoice): Injections {
+    return {
+      ...(failedAllocation === undefined ? {} : { failedAllocation }),
+      ...(early === undefined
+        ? {}
+        : {
+            beforeRuntimeServices: (kernel: Kernel) => {
+              this.#came(kernel)
+              early(this)
+            },
+          }),
+    }
+  }
+
   #came(kernel: Kernel): Kernel {
     this.#kernel = kernel
     return kernel
@@ -204,6 +298,7 @@ export class CaseRun implements ScenarioContext {
       profile: this.#profile(choice),
       commandLine: this.#commandLine(choice),
       hooks: this.#environment.hooks,
+      injections: this.#injections(choice),
     }
   }
 
@@ -219,7 +314,8 @@ export class CaseRun implements ScenarioContext {
    */
   #profile(choice: KernelChoice): KernelProfile {
     const { registry } = this.#environment.config
-    const { name, options } = this.#spec.strategy
+    const { name, options } =
+      choice.strategy === undefined ? this.#spec.strategy : { name: choice.strategy, options: {} }
     const own: StrategyChoice = { definition: registry.strategy(name), options }
     const layout = choice.layout ?? own.definition.layout ?? LAYOUT_2_6_35
     const fallback = registry.strategies.get(VIRTUAL_FALLBACK)

@@ -13,7 +13,7 @@ import {
 } from '../results/results.ts'
 import type { Death, FindingDraft, Rule } from '../rules/rule.ts'
 import { CaseRun } from './case-run.ts'
-import type { CaseEnvironment } from './environment.ts'
+import type { CaseEnvironment, CaseListener } from './environment.ts'
 import { completeFinding, describePhysical } from './finding.ts'
 import { explainsItself, isMachineOutcome } from './error-kind.ts'
 import { explore } from '../scenario/explore.ts'
@@ -117,7 +117,6 @@ function withCount({ finding, times }: CountedFinding): Finding {
 }
 
 class CaseExecution {
-  readonly machine: Machine
   readonly firmware: Firmware
   readonly #environment: CaseEnvironment
   readonly #spec: CaseSpec
@@ -141,10 +140,7 @@ class CaseExecution {
     this.#keepTables = options.keepTables === true
     const scenario = environment.config.registry.scenario(spec.scenario)
     this.firmware = environment.firmware(spec, scenario.cpus ?? 1)
-    const powered = this.firmware.powerOn()
-    this.machine = powered.machine
-    this.#run = new CaseRun(environment, spec, powered)
-    environment.listen(this.machine, {
+    const listener: CaseListener = {
       finding: (rule, kernel, draft) => {
         this.#accept(rule, kernel, draft)
       },
@@ -177,7 +173,25 @@ class CaseExecution {
       refused: (_kernel, reason) => {
         this.#refusal ??= reason
       },
+    }
+    this.#run = new CaseRun(environment, spec, this.firmware, {
+      onMachine: (machine, because) => {
+        environment.listen(machine, listener)
+        if (because === 'it was switched on') this.#convertedBy = undefined
+      },
+      onKernel: (kernel) => {
+        this.#kernel = kernel
+        if (kernel.efi?.virtualMode === true) this.#convertedBy = kernel
+      },
+      aside: (detour) => {
+        this.#aside(detour)
+      },
     })
+  }
+
+  /** The machine that the case is on. */
+  get machine(): Machine {
+    return this.#run.machine
   }
 
   /** Runs, and tells how it ended. */
@@ -264,6 +278,20 @@ class CaseExecution {
       },
       this.#death === undefined ? programs : [],
     )
+  }
+
+  /** Where the detour comes back, all is known that was known before, and nothing else but what the rules found. */
+  #aside(detour: () => void): void {
+    const [kernel, convertedBy] = [this.#kernel, this.#convertedBy]
+    const calls = [...this.#calls]
+    const roots = [...this.#run.rootsOfCalls]
+    detour()
+    this.#kernel = kernel
+    this.#convertedBy = convertedBy
+    this.#calls.clear()
+    for (const [cpu, call] of calls) this.#calls.set(cpu, call)
+    this.#run.rootsOfCalls.clear()
+    for (const root of roots) this.#run.rootsOfCalls.add(root)
   }
 
   /** Runs something on the machine; false where that ended it. */

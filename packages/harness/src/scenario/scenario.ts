@@ -12,11 +12,30 @@ export interface KernelChoice {
   /** Words to add to the case's command line. */
   readonly commandLine?: string
   readonly layout?: AddressSpaceLayout
+  /** Name of the strategy that this kernel has in place of the case's own, as kernels of other versions have. */
+  readonly strategy?: string
+  /** The allocation of those for the runtime services that fails: 1 for the first. */
+  readonly failedAllocation?: number
+  /** Runs before the runtime services are set up, with memory up: the place of early calls. The kernel of the context is this one. */
+  readonly early?: (context: ScenarioContext) => void
+  /** The loader allocates a page between GetMemoryMap and ExitBootServices, so that the map key is out of date. Of a first kernel only. */
+  readonly allocatesLate?: boolean
 }
 
 /** What a scenario's steps have in hand. */
 export interface ScenarioContext {
   readonly machine: Machine
+  /** A machine with this firmware that was just switched on takes the place of the one before: what follows shares nothing with what was. */
+  powerOn(): void
+  /** The machine starts again after a reset: the NV store and CMOS are kept, and memory where it says so, as in a warm reset. */
+  restart(memory?: 'lost' | 'kept'): void
+  /**
+   * Hibernates: the running kernel is saved, the machine is switched off and on, another kernel boots with the same strategy and brings the first back. With `drift` the
+   * firmware has its runtime memory elsewhere in the second boot. False where the kernel does not take the image: then the other one runs on.
+   */
+  hibernate(options?: { readonly drift?: boolean }): boolean
+  /** Runs `run` on a copy of the machine as it is now, and goes on as if nothing had happened. What `run` finds wrong is kept; where it ends the machine, so does the case. */
+  detour(run: () => void): void
   /** The kernel that runs now. Throws HARNESS_BAD_PLUGIN before the first boot. */
   readonly kernel: Kernel
   /** Powers the machine's boot loader on: boots the first kernel. */
@@ -27,6 +46,8 @@ export interface ScenarioContext {
   crashKexec(choice?: KernelChoice): Kernel
   /** The runtime services as seen from a CPU (default 0), with arguments in `place` (default the stack). */
   services(place?: ArgumentPlace, cpu?: number): EfiServices
+  /** The runtime services before the kernel has set them up, for {@link KernelChoice.early}. */
+  earlyServices(): EfiServices
   /**
    * Makes a call and puts its answer into the results. It counts as working where it succeeds, and `isRight` says so of what it gave. Returns that, or undefined.
    */
@@ -39,6 +60,8 @@ export interface ScenarioContext {
    * What `times` calls like those that `prepare` makes cost, from a few of them that find the caches as the ones before have left them. Puts it into the results and the case's cost.
    */
   priceOf(prepare: () => PreparedCall<unknown>, times: number): void
+  /** Puts a line into the results: what was done that is no call. */
+  note(name: string, status: string): void
   /** Looks through all page tables now; the rules on tables see them, and the case gets its cost. */
   inspectTables(): void
 }

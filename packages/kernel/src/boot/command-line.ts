@@ -17,6 +17,8 @@ export interface CommandLine {
   readonly nokaslr: boolean
   /** `no5lvl`: four levels of paging on a CPU that has five. */
   readonly no5lvl: boolean
+  /** `maxcpus=N`: CPUs that are brought up at boot, Infinity where it is not there. */
+  readonly maxCpus: number
   /** `crashkernel=SIZE[KMG]`: bytes to reserve for a kdump kernel, 0 for none. */
   readonly crashKernelBytes: number
 }
@@ -29,6 +31,7 @@ const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20,
  */
 export function parseCommandLine(text: string): CommandLine {
   const words = text.split(/\s+/).filter((word) => word !== '')
+  const maxCpus = words.findLast((word) => /^maxcpus=\d+$/.test(word))
   const crash = words.findLast((word) => word.startsWith('crashkernel='))
   return {
     text: words.join(' '),
@@ -41,6 +44,8 @@ export function parseCommandLine(text: string): CommandLine {
     addEfiMemmap: words.includes('add_efi_memmap'),
     nokaslr: words.includes('nokaslr'),
     no5lvl: words.includes('no5lvl'),
+    // `maxcpus=0` means the boot CPU alone, too.
+    maxCpus: maxCpus === undefined ? Infinity : Math.max(1, Number(maxCpus.slice(8))),
     crashKernelBytes: crash === undefined ? 0 : parseSize(crash),
   }
 }

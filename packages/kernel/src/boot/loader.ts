@@ -48,11 +48,21 @@ const LOWEST_IMAGE = 0x100_0000
 /** What the text of a kernel reads as: INT3, so that nobody takes it for a gate. */
 const TEXT_PATTERN = -0x3333_3334
 
+/** How a loader does its work. */
+interface LoaderHabits {
+  /** Allocates a page when the map has been read, before ExitBootServices: the key is out of date then. */
+  readonly allocatesLate?: boolean
+}
+
 /**
  * A boot loader: asks the firmware for its memory map, puts a kernel at the first place from 16 MiB on that is conventional memory, leaves boot services,
  * and writes boot_params. It allocates nothing, so that the kernel sees the map as it was. Throws KERNEL_NO_ROOM and KERNEL_BAD_HAND_OFF.
  */
-export function loadKernel(application: EfiApplication, commandLine: string): HandOff {
+export function loadKernel(
+  application: EfiApplication,
+  commandLine: string,
+  { allocatesLate = false }: LoaderHabits = {},
+): HandOff {
   const { machine } = application
   machine.log.era = 'boot loader'
   const firmware = new BootServices(application)
@@ -62,7 +72,9 @@ export function loadKernel(application: EfiApplication, commandLine: string): Ha
   loadImage(machine, place)
   const handOff = place + KERNEL_IMAGE_BYTES
   const mapAddress = handOff + 2 * 4096
-  const map = firmware.leave(BigInt(mapAddress), HAND_OFF_BYTES - 2 * 4096, first)
+  const map = firmware.leave(BigInt(mapAddress), HAND_OFF_BYTES - 2 * 4096, first, () => {
+    if (allocatesLate) firmware.allocatePage()
+  })
   writeBootParams(machine, handOff, {
     efi: {
       systab: application.systemTable,
@@ -148,11 +160,23 @@ class BootServices {
     }
   }
 
+  /** AllocatePages() of one page of loader data, wherever there is one. */
+  allocatePage(): void {
+    const cpu = this.#cpu
+    const place = cpu.rsp - 0x100n
+    cpu.rsp -= 0x200n
+    const allocatePages = cpu.read64(this.#table + BigInt(BootServicesTable.AllocatePages))
+    const status = cpu.call(allocatePages, 0n, BigInt(MemoryType.LoaderData), 1n, place)
+    cpu.rsp += 0x200n
+    if (isEfiError(status)) throw refusedBy('AllocatePages', status)
+  }
+
   /** ExitBootServices() with the map at `buffer`; once more where the firmware changed the map meanwhile, as the kernel's stub does. */
-  leave(buffer: bigint, capacity: number, known: LoadedMap): LoadedMap {
+  leave(buffer: bigint, capacity: number, known: LoadedMap, beforeExit: () => void): LoadedMap {
     const cpu = this.#cpu
     const exit = cpu.read64(this.#table + BigInt(BootServicesTable.ExitBootServices))
     let map = this.memoryMap(buffer, capacity, known)
+    beforeExit()
     let status = cpu.call(exit, this.#imageHandle, map.key)
     if (status === EfiStatus.INVALID_PARAMETER) {
       map = this.memoryMap(buffer, capacity, known)

@@ -7,6 +7,7 @@ import {
   FIVE_LEVEL,
   PAGE_SIZE,
   PAT_LINUX,
+  phys,
   type PhysicalAddress,
 } from '@trapdoor/core'
 import { dmiScanMachine, efiInit } from '../efi/efi-init.ts'
@@ -24,6 +25,7 @@ import { PageAllocator } from '../memory/page-allocator.ts'
 import { ArgumentArea, Task } from '../task/task.ts'
 import { BOOT_PARAMS_BYTES, decodeBootParams } from './boot-params.ts'
 import { parseCommandLine } from './command-line.ts'
+import type { Injections } from './injections.ts'
 import type { ByteRange, HandOff } from './loader.ts'
 
 export interface BootOptions {
@@ -31,11 +33,14 @@ export interface BootOptions {
   readonly name: string
   readonly profile: KernelProfile
   readonly hooks?: KernelHooks
+  readonly injections?: Injections
 }
 
 /** Where a crash kernel may live: below what a 32-bit trampoline and the kernels of 2010 could use (reserve_crashkernel(), 896 MiB). */
 const CRASH_LIMIT = 0x3800_0000
 const CRASH_ALIGN = 0x100_0000
+/** Where real mode reaches. */
+const LOW_MEMORY = 0x10_0000
 /** Bytes of struct page for each page of memory. */
 const STRUCT_PAGE_BYTES = 56
 /** What memory in use reads as. */
@@ -62,7 +67,7 @@ export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
   try {
     head64(kernel)
     setupArch(kernel, handOff.reserved ?? [])
-    startKernel(kernel)
+    startKernel(kernel, options.injections ?? {})
   } catch (error) {
     if (error instanceof CpuException) {
       kernel.print(
@@ -154,27 +159,39 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   if (kernel.efi !== undefined) {
     orRefuse(kernel, () => kernel.strategy?.instance.reserve?.(kernel))
   }
+  const lowFrame = kernel.allocator.tryAllocate(kernel.owner('trampoline'), 1, {
+    below: LOW_MEMORY / PAGE_SIZE,
+  })
+  if (lowFrame === undefined) kernel.print('No sub-1M memory is available for the trampoline')
+  else kernel.realModePage = phys(lowFrame * PAGE_SIZE)
   kernel.enterPhase('init_memory_mapping')
   tables.mapMemory(endOfRam(kernel.e820, 2 ** 32), endOfRam(kernel.e820))
   reserveCrashKernel(kernel)
+  if (kernel.efi !== undefined) {
+    orRefuse(kernel, () => kernel.strategy?.instance.setupEarly?.(kernel))
+  }
 }
 
-function startKernel(kernel: Kernel): void {
+function startKernel(
+  kernel: Kernel,
+  { failedAllocation, beforeRuntimeServices }: Injections,
+): void {
   kernel.enterPhase('mm_init')
   allocateMemoryMap(kernel)
   kernel.tables.allowAttributeChanges()
   kernel.argumentAreas = kernel.machine.cpus.map((cpu) => new ArgumentArea(kernel, cpu.id))
 
+  beforeRuntimeServices?.(kernel)
   kernel.enterPhase('efi')
   const tablePages = kernel.tablePages
+  const allocations = kernel.countAllocations(failedAllocation)
   setUpRuntimeServices(kernel)
+  kernel.efiAllocations = allocations()
   kernel.efiTablePages = kernel.tablePages - tablePages
 
   kernel.enterPhase('running')
-  for (const cpu of kernel.machine.cpus) {
-    if (cpu !== kernel.bootCpu) kernel.bringUp(cpu)
-  }
-  kernel.tasks = kernel.machine.cpus.map((cpu) => new Task(kernel, cpu))
+  for (const cpu of kernel.machine.cpus.slice(1, kernel.commandLine.maxCpus)) kernel.bringUp(cpu)
+  kernel.tasks = kernel.onlineCpus.map((cpu) => new Task(kernel, cpu))
   for (const task of kernel.tasks) {
     task.switchTo()
     task.cpu.interruptFlag = true

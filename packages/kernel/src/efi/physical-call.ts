@@ -52,16 +52,25 @@ class PgdSwap implements CallPath {
   }
 }
 
-/** A call in the early physical mode, before any process runs: the function is called where it was at boot. Returns the call, which is over. */
+/** A call in the early physical mode, before any process runs, that is not made yet: the function is called where it was at boot. */
+export function physicalCall(
+  kernel: Kernel,
+  service: RuntimeServiceName,
+  args: readonly bigint[],
+): RuntimeCall {
+  return new RuntimeCall(kernel, kernel.bootCpu, service, args, {
+    path: new PgdSwap(kernel),
+    functionAddress: ({ cpu }) => physicalFunction(kernel.requireEfi, cpu, service),
+  })
+}
+
+/** As {@link physicalCall}, made: returns the call, which is over. */
 export function callPhysical(
   kernel: Kernel,
   service: RuntimeServiceName,
   args: readonly bigint[],
 ): RuntimeCall {
-  const call = new RuntimeCall(kernel, kernel.bootCpu, service, args, {
-    path: new PgdSwap(kernel),
-    functionAddress: ({ cpu }) => physicalFunction(kernel.requireEfi, cpu, service),
-  })
+  const call = physicalCall(kernel, service, args)
   call.run()
   return call
 }

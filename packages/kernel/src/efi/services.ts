@@ -13,6 +13,7 @@ import {
 } from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
 import type { ArgumentArea, ArgumentPlace } from '../task/task.ts'
+import { physicalCall } from './physical-call.ts'
 import { type RuntimeCall, strategyCall } from './runtime-call.ts'
 
 /** What a service returned: its status, and its results where it succeeded. */
@@ -86,8 +87,16 @@ export class EfiServices {
   readonly #cpu: Cpu
   readonly #place: ArgumentPlace
   readonly #area: ArgumentArea
+  readonly #isEarly: boolean
 
-  constructor(kernel: Kernel, cpu: Cpu, place: ArgumentPlace) {
+  /** With `early` the calls are those that the kernel makes before its runtime services are set up. */
+  constructor(
+    kernel: Kernel,
+    cpu: Cpu,
+    place: ArgumentPlace,
+    when: 'early' | 'running' = 'running',
+  ) {
+    this.#isEarly = when === 'early'
     this.#kernel = kernel
     this.#cpu = cpu
     this.#place = place
@@ -201,14 +210,27 @@ export class EfiServices {
     }))
   }
 
-  /** Hands a capsule of no payload over, with the scatter-gather list that one which waits for the reset needs. */
-  updateCapsule(guid: string, flags: number): PreparedCall<undefined> {
-    const list = this.#capsules(guid, flags)
+  /**
+   * Hands a capsule over, with the scatter-gather list that one which waits for the reset needs. Its last byte is the one that makes the sum of all zero, which firmware looks
+   * at.
+   */
+  updateCapsule(
+    guid: string,
+    flags: number,
+    payload: Uint8Array = new Uint8Array(0),
+  ): PreparedCall<undefined> {
+    const capsule = capsuleOf(guid, flags, payload)
     // EFI_CAPSULE_BLOCK_DESCRIPTORs hold physical addresses, and so does the argument: kmalloc memory has one.
     const blocks = this.#area.take(this.#cpu, 'kmalloc', 32)
-    const physical = blocks - this.#kernel.tables.directMapAddress(0)
+    const bytes = this.#area.take(this.#cpu, 'kmalloc', capsule.length)
+    const direct = this.#kernel.tables.directMapAddress(0)
+    this.#cpu.writeBytes(bytes, capsule)
     this.#cpu.writeBytes(blocks, new Uint8Array(32))
-    return this.#prepare('UpdateCapsule', [list, 1n, physical], () => undefined)
+    this.#cpu.write64(blocks, BigInt(capsule.length))
+    this.#cpu.write64(blocks + 8n, bytes - direct)
+    const list = this.#take(8)
+    this.#cpu.write64(list, bytes)
+    return this.#prepare('UpdateCapsule', [list, 1n, blocks - direct], () => undefined)
   }
 
   /** ResetSystem() with a type of `ResetType`. It does not return where it works: a MachineReset is thrown. */
@@ -216,16 +238,10 @@ export class EfiServices {
     return this.#prepare('ResetSystem', [BigInt(type), 0n, 0n, 0n], () => undefined)
   }
 
-  /** An array of one pointer to a capsule header without a payload. */
+  /** An array of one pointer to a capsule without a payload. */
   #capsules(guid: string, flags: number): VirtualAddress {
-    const header = new Uint8Array(28)
-    header.set(parseGuid(guid))
-    const view = new DataView(header.buffer)
-    view.setUint32(16, header.length, true)
-    view.setUint32(20, flags, true)
-    view.setUint32(24, header.length, true)
     const list = this.#take(8)
-    this.#cpu.write64(list, this.#put(header))
+    this.#cpu.write64(list, this.#put(capsuleOf(guid, flags, new Uint8Array(0))))
     return list
   }
 
@@ -252,9 +268,27 @@ export class EfiServices {
     const call =
       kernel.efi === undefined || kernel.strategy === undefined
         ? undefined
-        : strategyCall(kernel, this.#cpu, service, args)
+        : this.#isEarly && kernel.strategy.instance.setupEarly === undefined
+          ? physicalCall(kernel, service, args)
+          : strategyCall(kernel, this.#cpu, service, args)
     return new PreparedCall(service, call, read, () => {
       this.#area.release()
     })
   }
+}
+
+/** Bytes of EFI_CAPSULE_HEADER. */
+const CAPSULE_HEADER_BYTES = 28
+
+/** A capsule: header, payload, and a byte that makes the sum of all bytes zero. */
+function capsuleOf(guid: string, flags: number, payload: Uint8Array): Uint8Array {
+  const capsule = new Uint8Array(CAPSULE_HEADER_BYTES + payload.length + 1)
+  capsule.set(parseGuid(guid))
+  const view = new DataView(capsule.buffer)
+  view.setUint32(16, CAPSULE_HEADER_BYTES, true)
+  view.setUint32(20, flags, true)
+  view.setUint32(24, capsule.length, true)
+  capsule.set(payload, CAPSULE_HEADER_BYTES)
+  capsule[capsule.length - 1] = -capsule.reduce((sum, byte) => (sum + byte) & 0xff, 0)
+  return capsule
 }

@@ -30,6 +30,11 @@ export interface PageTableStrategy {
   /** What must not be handed out, in setup_arch(): the map has been read, and nothing is allocated yet. */
   reserve?(kernel: Kernel): void
   /**
+   * Builds what calls need with the early allocator, at the end of setup_arch(), before page attributes can be changed. Calls before {@link setup} are then made by
+   * {@link enter} and {@link leave} too; without it they borrow entries of `swapper_pg_dir`, as 2.6.35 does.
+   */
+  setupEarly?(kernel: Kernel): void
+  /**
    * Builds what calls need, and may take firmware into virtual mode. It runs once in phase `efi`, after the page allocator is up and before any process runs.
    */
   setup?(kernel: Kernel): void

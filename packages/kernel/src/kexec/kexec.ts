@@ -1,11 +1,13 @@
-import { Cr4, PAGE_SIZE, phys, type PhysicalAddress } from '@trapdoor/core'
+import { Cr4, type Machine, PAGE_SIZE, phys, type PhysicalAddress } from '@trapdoor/core'
 import { type ByteRange, type HandOff, loadImage, writeBootParams } from '../boot/loader.ts'
 import type { BootParams } from '../boot/boot-params.ts'
+import type { Injections } from '../boot/injections.ts'
 import { bootKernel } from '../boot/start-kernel.ts'
 import { KernelError } from '../error.ts'
 import type { KernelHooks } from '../hooks.ts'
 import type { Kernel, KernelProfile } from '../kernel.ts'
 import { type E820Entry, E820Type } from '../memory/e820.ts'
+import { switchToIdentityMap } from '../memory/identity-map.ts'
 import {
   HAND_OFF_BYTES,
   KERNEL_FOOTPRINT_BYTES,
@@ -19,6 +21,7 @@ export interface NextKernel {
   readonly profile: KernelProfile
   readonly commandLine: string
   readonly hooks?: KernelHooks
+  readonly injections?: Injections
   /** Physical bytes that the loader gave to an initrd and the like. */
   readonly reserved?: readonly ByteRange[]
 }
@@ -36,11 +39,13 @@ export function kexec(kernel: Kernel, next: NextKernel): Kernel {
   const first = image.base + KERNEL_IMAGE_BYTES
   // Not where this kernel's own hand-off is: the EFI memory map may be in it.
   const handOff = kernel.bootParamsAddress === first ? first + HAND_OFF_BYTES : first
-  leaveMachine(kernel)
+  leaveMachine(kernel, machine, kernel.allocatePages('kexec control page', 1), () =>
+    kernel.allocateTable(),
+  )
   for (const { start, end, owner } of Array.from(machine.memory.owners.intervals())) {
     if (owner.kind === 'kernel') machine.memory.owners.set(start, end, undefined)
   }
-  return bootNext(kernel, next, {
+  return bootNext(kernel, next, machine, {
     imageBase: image.base,
     handOff,
     e820: bootParams.e820,
@@ -49,9 +54,13 @@ export function kexec(kernel: Kernel, next: NextKernel): Kernel {
 
 /**
  * kdump: jumps to the crash kernel in the region that `crashkernel=` reserved, with the rest of memory left as it is
- * (crash_kexec()). Throws KERNEL_BAD_HAND_OFF where nothing was reserved.
+ * (crash_kexec()). `machine` is the kernel's own, or a fork of it on which it crashes while it goes on elsewhere. Throws KERNEL_BAD_HAND_OFF where nothing was reserved.
  */
-export function crashKexec(kernel: Kernel, next: NextKernel): Kernel {
+export function crashKexec(
+  kernel: Kernel,
+  next: NextKernel,
+  machine: Machine = kernel.machine,
+): Kernel {
   const region = kernel.crashRegion
   if (region === undefined || region.end - region.start < KERNEL_FOOTPRINT_BYTES) {
     throw new KernelError('KERNEL_BAD_HAND_OFF', {
@@ -60,9 +69,11 @@ export function crashKexec(kernel: Kernel, next: NextKernel): Kernel {
       hint: 'put crashkernel=128M on the first kernel’s command line',
     })
   }
-  leaveMachine(kernel)
-  kernel.machine.memory.owners.set(region.start / PAGE_SIZE, region.end / PAGE_SIZE, undefined)
-  return bootNext(kernel, next, {
+  // What the loader of the crash kernel had put at the end of its memory.
+  let lastFrame = region.end / PAGE_SIZE
+  leaveMachine(kernel, machine, phys(region.start), () => --lastFrame)
+  machine.memory.owners.set(region.start / PAGE_SIZE, region.end / PAGE_SIZE, undefined)
+  return bootNext(kernel, next, machine, {
     imageBase: phys(region.start),
     handOff: region.start + KERNEL_IMAGE_BYTES,
     e820: [
@@ -72,15 +83,21 @@ export function crashKexec(kernel: Kernel, next: NextKernel): Kernel {
   })
 }
 
-/** relocate_kernel_64.S: interrupts off, other CPUs halted, global translations gone with CR4.PGE. */
-function leaveMachine(kernel: Kernel): void {
-  for (const cpu of kernel.machine.cpus) {
+/** machine_kexec() and relocate_kernel_64.S: interrupts off, other CPUs halted, global translations gone with CR4.PGE, and on from `control`, where it is. */
+function leaveMachine(
+  kernel: Kernel,
+  machine: Machine,
+  control: PhysicalAddress,
+  allocateTable: () => number,
+): void {
+  for (const cpu of machine.cpus) {
     cpu.interruptFlag = false
     cpu.touchRecorder = undefined
     cpu.abandonCalls()
     cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.LA57))
   }
-  kernel.print('Starting new kernel')
+  switchToIdentityMap(kernel, machine.bootCpu, control, allocateTable)
+  machine.log.emit({ kind: 'message', source: 'kernel', text: 'Starting new kernel' })
 }
 
 /** Whether the loaders of this kernel tell of EFI only where they have a runtime map. */
@@ -91,13 +108,13 @@ function hidesEfi({ profile }: Kernel): boolean {
 function bootNext(
   kernel: Kernel,
   next: NextKernel,
+  machine: Machine,
   place: {
     readonly imageBase: PhysicalAddress
     readonly handOff: number
     readonly e820: readonly E820Entry[]
   },
 ): Kernel {
-  const { machine } = kernel
   loadImage(machine, place.imageBase)
   const handOver =
     kernel.efiRefusal === undefined ? kernel.strategy?.instance.handOver?.(kernel) : undefined
@@ -132,6 +149,7 @@ function bootNext(
   return bootKernel(handOff, {
     name: next.name,
     profile: next.profile,
+    ...(next.injections === undefined ? {} : { injections: next.injections }),
     ...(next.hooks === undefined ? {} : { hooks: next.hooks }),
   })
 }

@@ -10,7 +10,7 @@ import {
   type PhysicalMemory,
   type VirtualAddress,
 } from '@trapdoor/core'
-import { KernelPanic } from '../error.ts'
+import { KernelPanic, OutOfMemory } from '../error.ts'
 import { KERNEL_IMAGE_BYTES, KERNEL_TEXT_BYTES, type KernelImage } from './kernel-image.ts'
 import { type AddressSpaceLayout, kernelAddress } from './layout.ts'
 
@@ -201,7 +201,12 @@ export class KernelTables {
     if (!this.#cpaAllowed) {
       throw new KernelPanic('change_page_attr before the page allocator is up (mm/pageattr.c)')
     }
-    this.swapper.changeRange(start, bytes, change)
+    try {
+      this.swapper.changeRange(start, bytes, change)
+    } catch (error) {
+      // Callers of set_memory_*() in the EFI code do not look at what it returns.
+      if (!(error instanceof OutOfMemory)) throw error
+    }
     this.flushAll()
   }
 

@@ -1,5 +1,5 @@
 import type { FrameOwner, PhysicalMemory } from '@trapdoor/core'
-import { KernelPanic } from '../error.ts'
+import { OutOfMemory } from '../error.ts'
 
 /** A range of frames; `end` is exclusive. */
 export interface FrameRange {
@@ -41,7 +41,7 @@ export class PageAllocator {
   allocate(owner: FrameOwner, count = 1, place: Placement = {}): number {
     const start = this.tryAllocate(owner, count, place)
     if (start !== undefined) return start
-    throw new KernelPanic(`Out of memory: no ${count} contiguous page(s) for ${owner.name}`)
+    throw new OutOfMemory(count, owner.name)
   }
 
   /** As {@link allocate}, but undefined where there are none left. */

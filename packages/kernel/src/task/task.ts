@@ -59,6 +59,11 @@ export class Task {
   }
 }
 
+/** sync_global_pgds(): processes get the entries of the kernel's half of `swapper_pg_dir` that were made after they were. */
+export function syncGlobalPgds(kernel: Kernel): void {
+  for (const { tables } of kernel.tasks) kernel.tables.copyRootEntries(tables, 256, 512)
+}
+
 function noRoom(place: ArgumentPlace, bytes: number): KernelError {
   return new KernelError('KERNEL_NO_ROOM', {
     expected: `arguments that fit the ${place} area of a CPU`,
@@ -74,25 +79,56 @@ const VMALLOC_PAGES = 64
 
 /** A CPU's memory for arguments, one area for each place. A call takes from it and gives all back when it ends. */
 export class ArgumentArea {
-  readonly #starts: Readonly<Record<Exclude<ArgumentPlace, 'stack'>, VirtualAddress>>
+  /** The CPU's number. */
+  readonly cpu: number
+  readonly #starts: Record<Exclude<ArgumentPlace, 'stack'>, VirtualAddress>
   readonly #used: Map<ArgumentPlace, number> = new Map()
   readonly #kernel: Kernel
   #vmallocPage = 0
 
-  /** Allocates what the places need. `index` is the CPU's number. */
-  constructor(kernel: Kernel, index: number) {
+  /** Allocates what the places need. `cpu` is the CPU's number. */
+  constructor(kernel: Kernel, cpu: number) {
     this.#kernel = kernel
+    this.cpu = cpu
     const { tables } = kernel
-    const bytes = AREA_PAGES * PAGE_SIZE
-    const vmallocBytes = VMALLOC_PAGES * PAGE_SIZE
-    const vmalloc = tables.reserveVmalloc(vmallocBytes)
-    const buffer = kernel.allocatePages('vmalloc buffer', VMALLOC_PAGES)
-    tables.swapper.mapRange(vmalloc, buffer, vmallocBytes, { global: true })
-    const module = kernelAddress(tables.layout.modulesStart + BigInt(index * bytes))
-    const data = kernel.allocatePages('module data', AREA_PAGES)
-    tables.swapper.mapRange(module, data, bytes, { global: true })
-    const kmalloc = tables.directMapAddress(kernel.allocatePages('kmalloc buffer', AREA_PAGES))
-    this.#starts = { vmalloc, module, kmalloc }
+    this.#starts = {
+      vmalloc: this.#mapVmalloc(),
+      module: this.#mapModule(tables.layout.modulesStart),
+      kmalloc: tables.directMapAddress(kernel.allocatePages('kmalloc buffer', AREA_PAGES)),
+    }
+  }
+
+  /** Bytes of the places but vmalloc space. */
+  get bytes(): number {
+    return AREA_PAGES * PAGE_SIZE
+  }
+
+  /** From now on kmalloc() gives addresses from `start` on. */
+  moveTo(place: 'kmalloc', start: VirtualAddress): void {
+    this.#starts[place] = start
+  }
+
+  /** A new buffer in vmalloc space, where that has grown to, or new module data, by CPU from `modules` on. */
+  mapAgain(place: 'vmalloc'): void
+  mapAgain(place: 'module', modules: VirtualAddress): void
+  mapAgain(place: 'vmalloc' | 'module', modules?: VirtualAddress): void {
+    this.#starts[place] = modules === undefined ? this.#mapVmalloc() : this.#mapModule(modules)
+  }
+
+  #mapVmalloc(): VirtualAddress {
+    const { tables } = this.#kernel
+    const bytes = VMALLOC_PAGES * PAGE_SIZE
+    const start = tables.reserveVmalloc(bytes)
+    const buffer = this.#kernel.allocatePages('vmalloc buffer', VMALLOC_PAGES)
+    tables.swapper.mapRange(start, buffer, bytes, { global: true })
+    return start
+  }
+
+  #mapModule(modules: VirtualAddress): VirtualAddress {
+    const start = kernelAddress(modules + BigInt(this.cpu * this.bytes))
+    const data = this.#kernel.allocatePages('module data', AREA_PAGES)
+    this.#kernel.tables.swapper.mapRange(start, data, this.bytes, { global: true })
+    return start
   }
 
   /**

@@ -6,6 +6,7 @@ import {
   type PhysicalAddress,
 } from '@trapdoor/core'
 import { descriptorEnd, MemoryAttribute, type MemoryDescriptor } from '@trapdoor/uefi'
+import { OutOfMemory } from '../../error.ts'
 import type { Kernel } from '../../kernel.ts'
 import { EFI_VA_END, EFI_VA_START } from '../regions/top-down.ts'
 import { kernelMapPagesInPgd, type PageRights } from './map-pages.ts'
@@ -63,18 +64,18 @@ export class EfiPgd {
     if (descriptor.numberOfPages === 0) return
     const cacheDisable = (descriptor.attribute & MemoryAttribute.WB) === 0n
     const rights = { writable: true, executable, cacheDisable }
-    this.#map(virtual, descriptor.physicalStart, descriptor.numberOfPages, rights)
+    this.#mapOrWarn(virtual, descriptor.physicalStart, descriptor.numberOfPages, rights)
   }
 
   /** efi_update_mappings(): changes the rights of a part of a region at its physical and at its virtual address, not whether it is cached. */
   updateMappings(part: MemoryDescriptor, rights: Omit<PageRights, 'cacheDisable'>): void {
     const { physicalStart, virtualStart, numberOfPages } = part
     for (const address of [BigInt(physicalStart), virtualStart]) {
-      this.#map(address, physicalStart, numberOfPages, { ...rights, cacheDisable: false })
+      this.#mapOrWarn(address, physicalStart, numberOfPages, { ...rights, cacheDisable: false })
     }
   }
 
-  /** efi_setup_page_tables(): the map that firmware will be given, 1:1, and page 0 as `page0` says. */
+  /** efi_setup_page_tables(): the map that firmware will be given, 1:1, and page 0 as `page0` says. Throws OutOfMemory. */
   setupPageTables(
     memmap: PhysicalAddress,
     pages: number,
@@ -134,6 +135,18 @@ export class EfiPgd {
       const entry = memory.read64(from + index * ENTRY_BYTES)
       const at = to + index * ENTRY_BYTES
       if (memory.read64(at) !== entry) memory.write64(at, entry)
+    }
+  }
+
+  /** Where no table is to be had the kernel says so and goes on without the mapping. */
+  #mapOrWarn(virtual: bigint, physical: number, pages: number, rights: PageRights): void {
+    try {
+      this.#map(virtual, physical, pages, rights)
+    } catch (error) {
+      if (!(error instanceof OutOfMemory)) throw error
+      this.#kernel.print(
+        `Error mapping PA 0x${physical.toString(16)} -> VA 0x${virtual.toString(16)}!`,
+      )
     }
   }
 

@@ -1,0 +1,33 @@
+import { PAGE_SIZE, phys, type PhysicalAddress } from '@trapdoor/core'
+import type { Kernel } from '../kernel.ts'
+import { endOfRam } from '../memory/e820.ts'
+import { syncGlobalPgds } from '../task/task.ts'
+
+/** Bytes of a memory section that comes and goes at once (SECTION_SIZE_BITS 27). */
+const SECTION_BYTES = 0x800_0000
+
+/**
+ * add_memory(): a section of RAM that the machine did not have at boot, behind all that it has, and where physical addresses reach so far behind the next entry of the root
+ * of the page tables. Its direct map appears in `swapper_pg_dir` and in the processes, and nowhere else. From then on kmalloc() hands it out. Returns its physical address.
+ */
+export function addMemory(kernel: Kernel): PhysicalAddress {
+  const { tables, machine } = kernel
+  const first = Math.ceil(endOfRam(kernel.e820) / SECTION_BYTES) * SECTION_BYTES
+  const limit = 2 ** machine.features.maxPhysicalAddressBits
+  let start = first
+  const rootEntryOf = (physical: number): number =>
+    tables.rootIndex(tables.directMapAddress(physical))
+  while (rootEntryOf(start) === rootEntryOf(first) && start + SECTION_BYTES <= limit) {
+    start += SECTION_BYTES
+  }
+  if (start + SECTION_BYTES > limit) start = first
+  const end = start + SECTION_BYTES
+  tables.initMemoryMapping(start, end)
+  syncGlobalPgds(kernel)
+  machine.memory.owners.set(start / PAGE_SIZE, end / PAGE_SIZE, kernel.owner('hot-added memory'))
+  kernel.print(`memory section added at 0x${start.toString(16)}`)
+  for (const area of kernel.argumentAreas) {
+    area.moveTo('kmalloc', tables.directMapAddress(start + area.cpu * area.bytes))
+  }
+  return phys(start)
+}

@@ -1,0 +1,63 @@
+import { type Machine, PAGE_SIZE } from '@trapdoor/core'
+import type { Kernel } from '../kernel.ts'
+import { type E820Entry, ramRanges } from '../memory/e820.ts'
+import { resumeBootCpu } from './suspend.ts'
+
+/** The Linux release that compares memory maps before it restores an image (hibernation_e820_save(), commit 62a03defeabd). */
+const CHECKS_MAP_SINCE = [4, 10] as const
+
+/**
+ * Comes back from hibernation (ACPI S4): `kernel` was saved with all its RAM, the machine was switched off and on, and another kernel booted on `booted` and restores the
+ * image there. What is not RAM in the image's memory map is as the new boot left it; all else is as it was. Returns false, with nothing changed, where the kernel sees
+ * another memory map than its own and throws the image away.
+ */
+export function restoreImage(kernel: Kernel, booted: Kernel): boolean {
+  if (checksMemoryMap(kernel) && !sameMap(kernel.e820, booted.e820)) {
+    booted.print('PM: Image mismatch: memory map')
+    return false
+  }
+  takeOver(kernel, booted.machine)
+  resumeBootCpu(kernel)
+  kernel.print('PM: Image restored')
+  return true
+}
+
+/** Everything that firmware has on either machine, but for the image's own RAM, is as on the machine that has just booted. */
+function takeOver({ machine, e820 }: Kernel, { memory: from }: Machine): void {
+  const { memory } = machine
+  const ram = ramRanges(e820)
+  const isInImage = (address: number): boolean =>
+    ram.some(({ start, end }) => start <= address && address < end)
+  const firmware = [...from.owners.intervals(), ...memory.owners.intervals()].filter(
+    ({ owner }) => owner.kind === 'firmware',
+  )
+  for (const { start, end } of firmware) {
+    for (let frame = start; frame < end; frame++) {
+      const address = frame * PAGE_SIZE
+      if (isInImage(address)) continue
+      if (from.isWritten(frame) || memory.isWritten(frame)) {
+        memory.write(address, from.read(address, PAGE_SIZE))
+      }
+      memory.owners.set(frame, frame + 1, from.owners.get(frame))
+    }
+  }
+}
+
+function checksMemoryMap({ profile }: Kernel): boolean {
+  const linux = profile.strategies[0]?.definition.linux
+  if (linux === undefined) return false
+  if (linux.before === undefined) return true
+  const [major = 0, minor = 0] = linux.before.split('.').map(Number)
+  const [sinceMajor, sinceMinor] = CHECKS_MAP_SINCE
+  return major > sinceMajor || (major === sinceMajor && minor > sinceMinor)
+}
+
+function sameMap(one: readonly E820Entry[], other: readonly E820Entry[]): boolean {
+  return (
+    one.length === other.length &&
+    one.every(({ start, end, type }, index) => {
+      const entry = other[index]!
+      return entry.start === start && entry.end === end && entry.type === type
+    })
+  )
+}
