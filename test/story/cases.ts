@@ -20,13 +20,14 @@ export interface Setting {
   /** Plugins beside the built-in ones. */
   readonly plugins?: readonly Plugin[]
   readonly commandLine?: string
+  readonly cpu?: ResolvedConfig['cpu']
   /** A memory map's text in place of {@link MACHINE}'s. */
   readonly bytes?: Uint8Array
 }
 
 function configWith(
   scenarios: readonly Scenario[],
-  { plugins = [], commandLine = '', bytes }: Setting,
+  { plugins = [], commandLine = '', cpu = 'nehalem', bytes }: Setting,
 ): ResolvedConfig {
   const registry = new PluginRegistry([
     ...BUILT_IN_PLUGINS,
@@ -41,7 +42,7 @@ function configWith(
     strategies: [],
     scenarios: [],
     commandLine,
-    cpu: 'nehalem',
+    cpu,
     seed: DEFAULT_SEED,
     output: 'results.json',
     commandArguments: [],

@@ -3,7 +3,10 @@ import firmwareMemoryMap from '@trapdoor/firmware-memory-map'
 import firmwareSvam from '@trapdoor/firmware-svam'
 import type { Plugin } from '@trapdoor/harness'
 import ruleHazards from '@trapdoor/rule-hazards'
+import scenarioConcurrency from '@trapdoor/scenario-concurrency'
 import scenarioLifecycle from '@trapdoor/scenario-lifecycle'
+import scenarioMemory from '@trapdoor/scenario-memory'
+import scenarioPower from '@trapdoor/scenario-power'
 import strategyGlobalIdentityMap from '@trapdoor/strategy-global-identity-map'
 import strategyLegacyVirtual from '@trapdoor/strategy-legacy-virtual'
 import strategyLinux from '@trapdoor/strategy-linux'
@@ -25,5 +28,8 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   firmwareMemoryMap,
   firmwareCpuState,
   scenarioLifecycle,
+  scenarioPower,
+  scenarioMemory,
+  scenarioConcurrency,
   ruleHazards,
 ]

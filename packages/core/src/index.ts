@@ -24,6 +24,7 @@ export { countersBetween, type CpuCounters, zeroCounters } from './cpu/counters.
 export { type AccessOrigin, type ActiveCall, Cpu, type TouchRecorder } from './cpu/cpu.ts'
 export {
   type Access,
+  ControlProtection,
   CpuException,
   describePageFault,
   DescriptorFault,

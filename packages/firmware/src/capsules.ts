@@ -76,13 +76,11 @@ function report(guid: Uint8Array | undefined, good: boolean): Variable[] {
   view.setUint32(0, Result.Bytes, true)
   if (guid !== undefined) data.set(guid, Result.Guid)
   view.setBigUint64(Result.Status, good ? EfiStatus.SUCCESS : EfiStatus.SECURITY_VIOLATION, true)
-  const variable = (name: string, bytes: Uint8Array): Variable => ({
-    name: encodeUcs2(name),
-    vendor: REPORT_GUID,
-    attributes: NV_BS_RT,
-    data: bytes,
-  })
   return [variable('Capsule0000', data), variable('CapsuleLast', encodeUcs2('Capsule0000'))]
+}
+
+function variable(name: string, data: Uint8Array): Variable {
+  return { name: encodeUcs2(name), vendor: REPORT_GUID, attributes: NV_BS_RT, data }
 }
 
 function join(parts: readonly Uint8Array[]): Uint8Array {

@@ -14,6 +14,7 @@ export { EfiServices, type PreparedCall, type ServiceResult } from './efi/servic
 export {
   createStrategy,
   type EfiHandOver,
+  type Hardening,
   type PageTableStrategy,
   type StrategyChoice,
   type StrategyDefinition,
@@ -48,6 +49,7 @@ export {
   LAYOUT_2_6_35,
   LAYOUT_4_20,
   LAYOUT_4_20_LA57,
+  LAYOUT_FIXED_ROOT,
 } from './memory/layout.ts'
 export { randomizeLayout } from './memory/kaslr.ts'
 export {
@@ -65,4 +67,5 @@ export { type FrameRange, PageAllocator, type Placement } from './memory/page-al
 export { KernelTables } from './memory/kernel-tables.ts'
 export { restoreImage } from './power/hibernate.ts'
 export { suspendToRam } from './power/suspend.ts'
+export { preempt } from './task/preempt.ts'
 export { type ArgumentPlace, type Task } from './task/task.ts'

@@ -16,6 +16,7 @@ import { KernelError, OutOfMemory } from './error.ts'
 import { BOOT_PHASES, type BootPhase, type KernelHooks } from './hooks.ts'
 import { DescriptorTables } from './interrupt/descriptor-tables.ts'
 import type { E820Entry } from './memory/e820.ts'
+import type { RealModeMemory } from './memory/identity-map.ts'
 import { KernelImage } from './memory/kernel-image.ts'
 import { KernelTables } from './memory/kernel-tables.ts'
 import { type AddressSpaceLayout, kernelAddress } from './memory/layout.ts'
@@ -65,6 +66,8 @@ export class Kernel {
   readonly roots: TableRoot[] = []
   /** Tasks by CPU number; empty before phase `running`. */
   tasks: readonly Task[] = []
+  /** A second process of each CPU, by its number, once the scheduler has run one. */
+  readonly otherTasks: Map<number, Task> = new Map()
   /** Argument memory by CPU number. */
   argumentAreas: readonly ArgumentArea[] = []
   /** The physical bytes that `crashkernel=` reserved; `end` is exclusive. */
@@ -75,12 +78,12 @@ export class Kernel {
   efiAllocations = 0
   /** Where the memory map for the firmware is mapped 1:1 in the EFI page tables, physical bytes. */
   efiMemmap: { readonly start: number; readonly bytes: number } | undefined
-  /** A page below 1 MiB for code that starts with paging off (reserve_real_mode()); undefined where there was none free. Physical bytes. */
-  realModePage: PhysicalAddress | undefined
+  /** What reserve_real_mode() found below 1 MiB; undefined where nothing was free. */
+  realModeMemory: RealModeMemory | undefined
+  /** Whether the trampoline's own page tables have been made. */
+  hasTrampolinePgd = false
   /** The identity map that a strategy shares with all who need one; by default each of them has its own. */
   identityMap: PageTableBuilder | undefined
-  /** Roots of identity maps for one user each, by the code that runs on them. */
-  readonly ownIdentityMaps: Map<number, PhysicalAddress> = new Map()
   /** The CPU that holds efi_runtime_lock. */
   efiRuntimeLock: Cpu | undefined
   /** Why there are no EFI runtime services, where the kernel decided so. */
@@ -169,6 +172,7 @@ export class Kernel {
     cpu.writeCr4(this.bootCpu.cr4)
     cpu.writeCr0(this.bootCpu.cr0)
     cpu.pat = this.bootCpu.pat
+    cpu.endbranchTracking = this.bootCpu.endbranchTracking
     cpu.writeCr3(this.tables.swapper.root)
     this.loadDescriptorTables(cpu)
     this.#onlineCpus.push(cpu)

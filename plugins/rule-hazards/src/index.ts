@@ -11,6 +11,7 @@ import { h09StaleTranslations } from './h09-stale-translations.ts'
 import { h10WritableExecutable } from './h10-writable-executable.ts'
 import { h11UserPages } from './h11-user-pages.ts'
 import { h12NoExecuteAbove } from './h12-no-execute-above.ts'
+import { h13BranchTracking } from './h13-branch-tracking.ts'
 import { h14CallingConvention } from './h14-calling-convention.ts'
 import { h15InterruptInside } from './h15-interrupt-inside.ts'
 import { h16KernelHalf } from './h16-kernel-half.ts'
@@ -18,6 +19,7 @@ import { h17SharedTables } from './h17-shared-tables.ts'
 import { h18MemoryOwnership } from './h18-memory-ownership.ts'
 import { h19Unmapped } from './h19-unmapped.ts'
 import { h20Segments } from './h20-segments.ts'
+import { h21EarlyAndLate } from './h21-early-and-late.ts'
 import { h22AddressWidth } from './h22-address-width.ts'
 import { h23AddressCollision } from './h23-address-collision.ts'
 
@@ -33,6 +35,7 @@ export { h09StaleTranslations } from './h09-stale-translations.ts'
 export { h10WritableExecutable } from './h10-writable-executable.ts'
 export { h11UserPages } from './h11-user-pages.ts'
 export { h12NoExecuteAbove } from './h12-no-execute-above.ts'
+export { h13BranchTracking } from './h13-branch-tracking.ts'
 export { h14CallingConvention } from './h14-calling-convention.ts'
 export { h15InterruptInside } from './h15-interrupt-inside.ts'
 export { h16KernelHalf } from './h16-kernel-half.ts'
@@ -40,6 +43,7 @@ export { h17SharedTables } from './h17-shared-tables.ts'
 export { h18MemoryOwnership } from './h18-memory-ownership.ts'
 export { h19Unmapped } from './h19-unmapped.ts'
 export { h20Segments } from './h20-segments.ts'
+export { h21EarlyAndLate } from './h21-early-and-late.ts'
 export { h22AddressWidth } from './h22-address-width.ts'
 export { h23AddressCollision } from './h23-address-collision.ts'
 
@@ -54,9 +58,11 @@ const plugin: Plugin = definePlugin({
     h05Cr3OfTheTask,
     h11UserPages,
     h12NoExecuteAbove,
+    h13BranchTracking,
     h14CallingConvention,
     h17SharedTables,
     h20Segments,
+    h21EarlyAndLate,
     h22AddressWidth,
     h23AddressCollision,
     h03TableMemory,

@@ -1,30 +1,29 @@
 import { definePlugin, type Plugin } from '@trapdoor/harness'
 import { boot } from './boot.ts'
-import { interleavings, interleavingsOfFour } from './interleavings.ts'
+import { earlyCall } from './early-call.ts'
+import { exitBootServices } from './exit-boot-services.ts'
 import { kdump } from './kdump.ts'
+import { kdumpEverywhere } from './kdump-everywhere.ts'
 import { kexec, kexecOther } from './kexec.ts'
+import { kexecChainDown, kexecChainUp } from './kexec-chain.ts'
 import { services } from './services.ts'
-import { trapHandler } from './trap-handler.ts'
 
-export { boot } from './boot.ts'
-export { interleavings, interleavingsOfFour } from './interleavings.ts'
-export { kdump } from './kdump.ts'
-export { kexec, kexecOther } from './kexec.ts'
-export { services } from './services.ts'
-export { trapHandler } from './trap-handler.ts'
+export { everydayCalls, KEPT, sameBytes } from './everyday-calls.ts'
 
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/scenario-lifecycle',
   apiVersion: 1,
   scenarios: [
     boot,
+    earlyCall,
+    exitBootServices,
     services,
     kexec,
     kexecOther,
+    kexecChainUp,
+    kexecChainDown,
     kdump,
-    trapHandler,
-    interleavings,
-    interleavingsOfFour,
+    kdumpEverywhere,
   ],
 })
 

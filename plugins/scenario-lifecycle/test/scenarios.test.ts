@@ -6,12 +6,7 @@ import {
   type Plugin,
   traceCase,
 } from '@trapdoor/harness'
-import {
-  efiIoremap,
-  type Kernel,
-  type KernelVariable,
-  type StrategyDefinition,
-} from '@trapdoor/kernel'
+import { efiIoremap, type Kernel, type StrategyDefinition } from '@trapdoor/kernel'
 import { EfiStatus, isRuntime, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import plugin from '../src/index.ts'
@@ -69,47 +64,6 @@ const directMap: StrategyDefinition = {
   }),
 }
 
-/** Calls on the task's own tables, with CR3 kept in one variable for all CPUs. */
-function onePlace(name: string, serialised: boolean): StrategyDefinition {
-  return {
-    name,
-    title: 'CR3 in a static variable',
-    mode: 'virtual',
-    sources: ['this test'],
-    create: (options) => {
-      let saved: KernelVariable | undefined
-      return {
-        ...directMap.create(options),
-        serialised,
-        setup: (kernel) => {
-          saved = kernel.variable({ perCpu: false })
-        },
-        enter: ({ cpu }) => {
-          saved!.write(cpu, BigInt(cpu.cr3))
-        },
-        leave: ({ cpu }) => {
-          cpu.writeCr3(Number(saved!.read(cpu)))
-        },
-      }
-    },
-  }
-}
-
-/** CR3 after a call is what it was before. */
-const RESTORED: NonNullable<Plugin['rules']>[number] = {
-  id: 'T',
-  title: 'CR3 is not restored',
-  severity: 'error',
-  advice: 'restore it',
-  sources: ['this test'],
-  watch: ({ hooks, report }) => {
-    hooks.callLeft.tap('T', ({ kernel, cpu, before }) => {
-      if (cpu.cr3 === before.cr3) return
-      report(kernel, { message: 'wrong CR3', explanation: 'wrong CR3', outcome: 'corrupt' })
-    })
-  },
-}
-
 type Quirk = NonNullable<Plugin['quirks']>[number]
 
 /** A firmware with one habit. */
@@ -141,15 +95,12 @@ async function play(cell: string, map = 'small'): Promise<CaseTrace> {
   const strategies = [
     lowAlias,
     directMap,
-    onePlace('one-place', false),
-    onePlace('one-place-locked', true),
+    { ...lowAlias, name: 'linux-3.14' },
+    { ...lowAlias, name: 'linux-6.1' },
   ]
   const config = await loadConfig({
     directory: import.meta.dirname,
-    builtIn: [
-      plugin,
-      { name: 'test', apiVersion: 1, strategies, quirks: QUIRKS, rules: [RESTORED] },
-    ],
+    builtIn: [plugin, { name: 'test', apiVersion: 1, strategies, quirks: QUIRKS }],
     overrides: { memoryMaps: [`${map}.txt`] },
   })
   return traceCase(createEnvironment(config), findCase(config, `${map}/${cell}`))
@@ -274,6 +225,61 @@ describe('kexec-other', () => {
   })
 })
 
+describe('kexec-chain', () => {
+  test.each(['kexec-chain-up', 'kexec-chain-down'])('%s boots four kernels', async (scenario) => {
+    const trace = await play(`none/low-alias/${scenario}`)
+    expect(answers(trace)).toEqual(
+      ['first', 'second', 'third', 'fourth'].flatMap((name) => everyDay(`${name} kernel`)),
+    )
+  })
+})
+
+describe('early-call', () => {
+  test('asks the time before the runtime services are set up', async () => {
+    const trace = await play('none/low-alias/early-call')
+    expect(answers(trace)).toEqual(['first kernel: GetTime', ...everyDay('first kernel')])
+    const first = trace.events.findIndex(({ kind }) => kind === 'call')
+    const call = trace.events.findIndex(
+      (event) => event.kind === 'call' && event.name === 'GetTime',
+    )
+    const efi = trace.events.findIndex((event) => event.kind === 'phase' && event.name === 'efi')
+    expect(first).toBeLessThan(call)
+    expect(call).toBeLessThan(efi)
+  })
+})
+
+describe('exit-boot-services', () => {
+  test('has the loader call it twice, with another map the second time', async () => {
+    const trace = await play('none/low-alias/exit-boot-services')
+    const statuses = trace.events.flatMap((event) =>
+      event.kind === 'return' && event.name === 'ExitBootServices' ? [event.rax] : [],
+    )
+    expect(statuses).toEqual([EfiStatus.INVALID_PARAMETER, EfiStatus.SUCCESS])
+    expect(callsTo(trace, 'AllocatePages')).toHaveLength(1)
+    expect(answers(trace)).toEqual(everyDay('first kernel'))
+  })
+})
+
+describe('kdump-everywhere', () => {
+  test('boots a crash kernel for every state that memory is in, and finishes the call', async () => {
+    const trace = await play('none/low-alias/kdump-everywhere')
+    expect(answers(trace)).toEqual([
+      ...everyDay('first kernel'),
+      'first kernel: SetVariable',
+      'first kernel: crash kernels',
+    ])
+    const note = trace.result.services.at(-1)!
+    expect(Number.parseInt(note.status, 10)).toBeGreaterThan(2)
+    expect(trace.result.outcome).toBe('ok')
+  })
+
+  test('keeps what goes wrong in one of them', async () => {
+    const trace = await play('T1/low-alias/kdump-everywhere')
+    const wrong = trace.result.services.filter(({ ok }) => !ok).map(({ kernel }) => kernel)
+    expect(wrong).toContain('crash kernel')
+  })
+})
+
 describe('kdump', () => {
   const PANIC = 'Kernel panic - not syncing: NMI: hard LOCKUP'
 
@@ -318,32 +324,6 @@ describe('kdump', () => {
   })
 })
 
-describe('trap-handler', () => {
-  test('prices a million calls by a few of them, which find warm caches', async () => {
-    const [alias, direct] = await Promise.all(
-      ['low-alias', 'legacy-virtual'].map((strategy) => play(`none/${strategy}/trap-handler`)),
-    )
-    // The alias is made and unmade around every call; the direct map is always there.
-    const { price } = alias!.result.cost!
-    expect(price).toMatchObject({ times: 1_000_000 })
-    expect(price!.globalFlushes + price!.cr3Writes).toBeGreaterThanOrEqual(1_000_000)
-    expect(direct!.result.cost!.price).toEqual({
-      times: 1_000_000,
-      cr3Writes: 0,
-      globalFlushes: 0,
-      tlbMisses: 0,
-      walkReferences: 0,
-    })
-    expect(direct!.result.services[0]).toEqual({
-      name: 'GetTime × 1,000,000',
-      status: '0 CR3 writes, 0 global flushes, 0 TLB misses, 0 page-table reads',
-      ok: true,
-      kernel: 'first kernel',
-    })
-    expect(callsTo(direct!, 'GetTime').length).toBeLessThan(20)
-  })
-})
-
 test('without runtime services scenarios run to their end, and nothing is called', async () => {
   const config = await loadConfig({
     directory: import.meta.dirname,
@@ -351,35 +331,9 @@ test('without runtime services scenarios run to their end, and nothing is called
     overrides: { memoryMaps: ['small.txt'], commandLine: 'noefi' },
   })
   const environment = createEnvironment(config)
-  for (const scenario of ['boot', 'services', 'kexec', 'kdump']) {
+  for (const scenario of ['boot', 'early-call', 'services', 'kexec', 'kdump', 'kdump-everywhere']) {
     const trace = traceCase(environment, findCase(config, `small/none/low-alias/${scenario}`))
     expect(trace.result.outcome).toBe('refused')
     expect(trace.result.services).toEqual([])
   }
-})
-
-describe('interleavings', () => {
-  test('of strategies that share nothing are few, and end well', async () => {
-    const two = await play('none/legacy-virtual/interleavings')
-    expect(two.result.outcome).toBe('ok')
-    expect(two.result.reason).toMatch(/all \d schedules that can make a difference/)
-    const four = await play('none/legacy-virtual/interleavings-4')
-    expect(four.result.reason).toContain('the one schedule')
-  })
-
-  test('of one that keeps CR3 in a static variable end badly, by the shortest schedule', async () => {
-    const { result } = await play('none/one-place/interleavings')
-    expect(result.outcome).not.toBe('ok')
-    expect(result.reason).toContain(
-      'shortest schedule: CPU 0 enter, CPU 0 execute, CPU 1 enter, CPU 0 leave',
-    )
-  })
-
-  test('of one with a lock are the orders in which it can be taken', async () => {
-    const two = await play('none/one-place-locked/interleavings')
-    expect(two.result.outcome).toBe('ok')
-    expect(two.result.reason).toContain('all 6 schedules')
-    const four = await play('none/one-place-locked/interleavings-4')
-    expect(four.result.reason).toContain('all 4 schedules')
-  })
 })

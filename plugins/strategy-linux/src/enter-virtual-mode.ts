@@ -47,6 +47,7 @@ export class EfiVirtualMode implements PageTableStrategy {
   /** efi_scratch.prev_cr3, later efi_prev_mm. */
   #previousCr3: KernelVariable | undefined
   #savedFlag: KernelVariable | undefined
+  #lowered: KernelVariable | undefined
   /** Whether calls go through efi_rts_wq, where faults are recovered from. */
   #queued = false
 
@@ -113,6 +114,7 @@ export class EfiVirtualMode implements PageTableStrategy {
   enter({ cpu }: RuntimeCall): void {
     this.#sync()
     this.#savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
+    this.#lower(cpu, this.#version.branchTrackingOff !== 'never')
     if (this.#version.interrupts === 'off') cpu.interruptFlag = false
     this.#switchTo(cpu)
   }
@@ -124,6 +126,7 @@ export class EfiVirtualMode implements PageTableStrategy {
       kernel.print(`[Firmware Bug]: IRQ flags corrupted by EFI ${service}`)
     }
     this.#switchBack(cpu)
+    this.#raise(cpu)
     cpu.interruptFlag = interruptFlag
   }
 
@@ -180,6 +183,7 @@ export class EfiVirtualMode implements PageTableStrategy {
   #allocatePageTables(kernel: Kernel): EfiPgd {
     this.#previousCr3 = kernel.variable({ perCpu: false })
     this.#savedFlag = kernel.variable({ perCpu: false })
+    this.#lowered = kernel.variable({ perCpu: false })
     this.#pgd =
       this.#version.pageTable === 'efi_pgd' ? EfiPgd.own(kernel) : EfiPgd.trampoline(kernel)
     return this.#pgd
@@ -225,10 +229,12 @@ export class EfiVirtualMode implements PageTableStrategy {
         enter: ({ cpu }) => {
           interruptFlag = cpu.interruptFlag
           cpu.interruptFlag = false
+          this.#lower(cpu, this.#version.branchTrackingOff === 'calls-and-svam')
           this.#switchTo(cpu)
         },
         leave: ({ cpu }) => {
           this.#switchBack(cpu)
+          this.#raise(cpu)
           cpu.interruptFlag = interruptFlag
         },
       },
@@ -249,6 +255,22 @@ export class EfiVirtualMode implements PageTableStrategy {
     memattrApplyPermissions(kernel, table, (entry, rights) => {
       this.#pgd!.updateMappings(entry, rights)
     })
+  }
+
+  /** ibt_save(), and CR4.LASS cleared: what firmware does not stand is switched off. */
+  #lower(cpu: Cpu, tracking: boolean): void {
+    const lass = this.#version.lassOff ? cpu.cr4 & Cr4.LASS : 0
+    const tracked = tracking && cpu.endbranchTracking
+    this.#lowered!.write(cpu, (tracked ? 1n : 0n) | BigInt(lass))
+    if (tracked) cpu.endbranchTracking = false
+    if (lass !== 0) cpu.writeCr4(cpu.cr4 & ~lass)
+  }
+
+  /** ibt_restore(), and CR4.LASS as it was. */
+  #raise(cpu: Cpu): void {
+    const lowered = Number(this.#lowered!.read(cpu))
+    if ((lowered & 1) !== 0) cpu.endbranchTracking = true
+    if ((lowered & Cr4.LASS) !== 0) cpu.writeCr4(cpu.cr4 | Cr4.LASS)
   }
 
   #sync(): void {

@@ -3,12 +3,12 @@ import { topDownForward } from './t1-top-down-forward.ts'
 import { topDownReverse } from './t2-top-down-reverse.ts'
 import { ownPgd } from './t3-own-pgd.ts'
 import { efiMm } from './t4-efi-mm.ts'
-import { modern } from './t5-modern.ts'
+import { hardened, modern } from './t5-modern.ts'
 
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/strategy-linux',
   apiVersion: 1,
-  strategies: [topDownForward, topDownReverse, ownPgd, efiMm, modern],
+  strategies: [topDownForward, topDownReverse, ownPgd, efiMm, modern, hardened],
 })
 
 export default plugin

@@ -17,6 +17,8 @@ export const LINUX_3_14: LinuxVersion = {
   leave: 'cr3-and-flush',
   faultRecovery: 'none',
   kexecRegions: 'virtual',
+  branchTrackingOff: 'never',
+  lassOff: false,
 }
 
 /** T1: regions get addresses from −4 GiB downwards in the order of the map, and calls run on the table that wakes up the other CPUs. */

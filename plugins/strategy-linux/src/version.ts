@@ -26,6 +26,10 @@ export interface LinuxVersion {
   readonly leave: 'cr3' | 'cr3-and-flush'
   /** Whether a page fault in firmware stops only the call (4.20 and later). */
   readonly faultRecovery: 'none' | 'abort-call'
+  /** Where indirect-branch tracking is off: nowhere, in calls (5.18 and later), in SetVirtualAddressMap too (6.5 and later). */
+  readonly branchTrackingOff: 'never' | 'calls' | 'calls-and-svam'
+  /** Whether CR4.LASS is cleared in calls (7.0 and later). */
+  readonly lassOff: boolean
   /** Where the regions of the kernel before are mapped after kexec. */
   readonly kexecRegions: 'virtual' | 'virtual-and-identity'
 }

@@ -4,7 +4,7 @@ import { Guid, isRuntime, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { boot, inEfiTables, play, said } from './machine.ts'
 
-const NAMES = ['linux-3.14', 'linux-4.3', 'linux-4.14', 'linux-5.4', 'linux-6.1']
+const NAMES = ['linux-3.14', 'linux-4.3', 'linux-4.14', 'linux-5.4', 'linux-6.1', 'linux-7.0']
 
 async function bootWith(
   strategy: string,

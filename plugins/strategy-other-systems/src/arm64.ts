@@ -1,4 +1,8 @@
-import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import {
+  LAYOUT_FIXED_ROOT,
+  type PageTableStrategy,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
 import { codeExecutable, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
@@ -58,6 +62,7 @@ export const arm64: StrategyDefinition = {
   title:
     'arm64’s way on x86-64: runtime regions alone, flat and without SetVirtualAddressMap, or upwards from 512 MiB',
   mode: 'physical',
+  layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Linux 6.1 drivers/firmware/efi/libstub/fdt.c, arm64.c: efi=novamap, efi_get_virtmap()',
     'Linux 6.1 drivers/firmware/efi/arm-runtime.c: efi_virtmap_init()',

@@ -1,4 +1,4 @@
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_FIXED_ROOT, type StrategyDefinition } from '@trapdoor/kernel'
 import { isRuntime } from '@trapdoor/uefi'
 import { codeExecutable, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
@@ -11,6 +11,7 @@ export const constantOffset: StrategyDefinition = {
   title:
     'LoongArch: VA = PA + a constant for runtime regions alone, which every kernel can compute again',
   mode: 'virtual',
+  layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Linux 6.1 arch/loongarch/kernel/efi.c; drivers/firmware/efi/libstub/loongarch-stub.c: efi_get_virtmap()',
   ],

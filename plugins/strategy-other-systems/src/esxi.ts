@@ -1,4 +1,8 @@
-import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import {
+  LAYOUT_FIXED_ROOT,
+  type PageTableStrategy,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapInLoader } from './loader.ts'
 import { codeExecutable, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
@@ -104,6 +108,7 @@ export const esxi: StrategyDefinition = {
   title:
     'ESXi: SetVirtualAddressMap in the boot loader, runtime regions in a window of 512 GiB by the first policy that fits',
   mode: 'virtual',
+  layout: LAYOUT_FIXED_ROOT,
   sources: [
     'VMware esx-boot: efi runtime_simple.c, runtime_sparse.c, runtime_compact.c, runtime_contig.c, quirks.c',
   ],

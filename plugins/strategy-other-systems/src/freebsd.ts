@@ -1,4 +1,8 @@
-import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import {
+  LAYOUT_FIXED_ROOT,
+  type PageTableStrategy,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { EfiStatus, isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
 import { mapInLoader } from './loader.ts'
 import { rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
@@ -50,6 +54,7 @@ export const freebsd: StrategyDefinition = {
   title:
     'FreeBSD: SetVirtualAddressMap with VA = PA by the loader, a private 1:1 map, page 0 in it, faults caught',
   mode: 'virtual',
+  layout: LAYOUT_FIXED_ROOT,
   sources: [
     'FreeBSD stand/efi/loader/bootinfo.c: efi_do_vmap(), efi_disable_vmap',
     'FreeBSD sys/amd64/amd64/efirt_machdep.c: efi_create_1t1_map(), efi_arch_enter()',

@@ -1,5 +1,5 @@
 import { type FrameOwner, PAGE_SIZE, phys } from '@trapdoor/core'
-import { type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
+import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { codeExecutable, rwx, RuntimeTables } from './runtime-tables.ts'
 
@@ -22,6 +22,7 @@ export const macos: StrategyDefinition = {
   title:
     'macOS: boot.efi copies runtime memory into one piece after SetVirtualAddressMap, and VA = new PA | a constant',
   mode: 'virtual',
+  layout: LAYOUT_FIXED_ROOT,
   sources: [
     'OpenCore manual, Booter quirks: AvoidRuntimeDefrag (secondary: boot.efi’s source is not public)',
   ],

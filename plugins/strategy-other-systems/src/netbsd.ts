@@ -1,4 +1,4 @@
-import { type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
+import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime } from '@trapdoor/uefi'
 import { codeExecutable, RuntimeTables } from './runtime-tables.ts'
 
@@ -11,6 +11,7 @@ export const netbsd: StrategyDefinition = {
   title:
     'NetBSD: no SetVirtualAddressMap, runtime regions 1:1, code writable and executable, a mutex',
   mode: 'physical',
+  layout: LAYOUT_FIXED_ROOT,
   sources: ['NetBSD sys/arch/x86/x86/efi_machdep.c: efi_runtime_init(), efi_runtime_enter()'],
   create: () => {
     let pmap: RuntimeTables | undefined

@@ -1,4 +1,4 @@
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_FIXED_ROOT, type StrategyDefinition } from '@trapdoor/kernel'
 import { isRuntime, MemoryAttribute, MemoryType } from '@trapdoor/uefi'
 import { isWriteBack, RuntimeTables } from './runtime-tables.ts'
 
@@ -8,6 +8,7 @@ export const openbsd: StrategyDefinition = {
   title:
     'OpenBSD: no SetVirtualAddressMap, runtime regions 1:1, only code executable, RO and XP honoured, interrupts off',
   mode: 'physical',
+  layout: LAYOUT_FIXED_ROOT,
   sources: ['OpenBSD sys/arch/amd64/amd64/efi_machdep.c: efi_map_runtime(), efi_enter()'],
   create: () => {
     let pmap: RuntimeTables | undefined

@@ -1,5 +1,10 @@
 import { PAGE_SIZE_2M, phys, virt } from '@trapdoor/core'
-import type { Kernel, PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import {
+  LAYOUT_FIXED_ROOT,
+  type Kernel,
+  type PageTableStrategy,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { memattrApplyPermissions, memattrInit } from '@trapdoor/kernel'
 import {
   descriptorEnd,
@@ -71,6 +76,7 @@ export const windows: StrategyDefinition = {
   title:
     'Windows: regions in the kernel’s half, mapped before SetVirtualAddressMap; calls on the kernel’s tables, nothing 1:1',
   mode: 'virtual',
+  layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Ard Biesheuvel, linux-efi, 12 November 2025: what firmware is tested with',
     'OpenCore manual, Booter quirks (secondary: Windows’ own source is not public)',

@@ -1,4 +1,8 @@
-import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
+import {
+  LAYOUT_FIXED_ROOT,
+  type PageTableStrategy,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { StrategyRefusal } from '@trapdoor/kernel'
 import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { isWriteBack, type Rights, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
@@ -79,6 +83,7 @@ export const xen: StrategyDefinition = {
   title:
     'Xen: all RAM and every runtime region 1:1 in a private root; SetVirtualAddressMap only on request',
   mode: 'physical',
+  layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Xen 4.17 xen/common/efi/boot.c: efi_init_memory(); runtime.c: efi_rs_enter(), efi_rs_leave()',
   ],

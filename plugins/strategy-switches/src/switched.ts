@@ -52,6 +52,7 @@ const BETTER_THAN_UNCACHED = MemoryAttribute.WB | MemoryAttribute.WT | MemoryAtt
 /** A strategy whose every choice is a switch. The steps have the order of Linux. */
 export class Switched implements PageTableStrategy {
   readonly serialised: boolean
+  readonly preemptible: boolean
   readonly #is: Positions
   #tables: PageTableBuilder | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
@@ -61,6 +62,7 @@ export class Switched implements PageTableStrategy {
   constructor(positions: Positions) {
     this.#is = positions
     this.serialised = positions.lock === 'on'
+    this.preemptible = positions.preemption === 'on'
   }
 
   reserve(kernel: Kernel): void {

@@ -19,6 +19,7 @@ export interface Positions {
   readonly kernelHalf: 'none' | 'two' | 'all'
   readonly syncPolicy: 'once' | 'per-call'
   readonly interrupts: 'off' | 'on'
+  readonly preemption: 'off' | 'on'
   readonly saveArea: 'static' | 'per-cpu' | 'stack'
   readonly restore: 'saved' | 'task'
   readonly flush: 'nothing' | 'on-leave' | 'on-both'
@@ -117,6 +118,11 @@ export const SWITCHES: { readonly [Name in keyof Positions]: Switch<Positions[Na
     default: 'per-call',
   },
   interrupts: { title: 'RFLAGS.IF in calls', values: ['off', 'on'], default: 'on' },
+  preemption: {
+    title: 'whether the scheduler may take the CPU away inside a call, where interrupts are on',
+    values: ['off', 'on'],
+    default: 'off',
+  },
   saveArea: {
     title: 'where CR3 and IF are kept in a call: one place for all CPUs, one for each, the stack',
     values: ['static', 'per-cpu', 'stack'],

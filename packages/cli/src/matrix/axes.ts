@@ -34,12 +34,14 @@ export function arrange(results: Results): Matrix {
   }
 }
 
-/** One letter for each scenario: its first that no scenario before it has. */
+/** One letter or digit for each scenario: the first of its name that no scenario before it has, a capital where these are taken. */
 export function scenarioLetters(scenarios: readonly string[]): Map<string, string> {
   const letters = new Map<string, string>()
   const taken = new Set<string>()
   for (const scenario of scenarios) {
-    const letter = `${scenario}0123456789`.split('').find((each) => !taken.has(each)) ?? '?'
+    const own = scenario.replaceAll(/[^a-z\d]/g, '')
+    const candidates = `${own}${own.toUpperCase()}0123456789`.split('')
+    const letter = candidates.find((each) => !taken.has(each)) ?? '?'
     taken.add(letter)
     letters.set(scenario, letter)
   }

@@ -15,7 +15,7 @@ export interface ControlState {
 
 /**
  * Bits of CR4 that paging does not look at, whatever the CPU: VME, PVI, TSD, DE, MCE, PCE, OSFXSR, OSXMMEXCPT, UMIP, VMXE, SMXE, FSGSBASE, OSXSAVE.
- * CET and LAM would matter and are not modelled, so that they are refused.
+ * LAM would matter and is not modelled, so that it is refused; CET is there for indirect-branch tracking alone.
  */
 const CR4_OTHER = 0x5_6f4f
 /** The bits that CR0 has, those that do not matter to paging (MP, EM, TS, ET, NE, AM) among them: others are not stored. */
@@ -29,6 +29,7 @@ export const PCID_MASK = 0xfff
 export function refuseCr0(state: ControlState, value: number): string | undefined {
   if (value < -(2 ** 31) || value >= 2 ** 32) return 'CR0 has 32 bits'
   if ((value & Cr0.PG) !== 0 && (value & Cr0.PE) === 0) return 'CR0.PG needs CR0.PE'
+  if ((value & Cr0.WP) === 0 && (state.cr4 & Cr4.CET) !== 0) return 'CR4.CET needs CR0.WP'
   if ((value & Cr0.NW) !== 0 && (value & Cr0.CD) === 0) return 'CR0.NW needs CR0.CD'
   const isPagingOn = (state.cr0 & Cr0.PG) !== 0
   const willPage = (value & Cr0.PG) !== 0
@@ -69,10 +70,12 @@ export function refuseCr4(
     (features.smap ? Cr4.SMAP : 0) |
     (features.pku ? Cr4.PKE : 0) |
     (features.pks ? Cr4.PKS : 0) |
-    (features.lass ? Cr4.LASS : 0)
+    (features.lass ? Cr4.LASS : 0) |
+    (features.ibt ? Cr4.CET : 0)
   if (value < 0 || value >= 2 ** 32 || (value & ~known) !== 0) return 'CR4 has no such bits here'
   const changed = value ^ state.cr4
   const isLongMode = (state.efer & Efer.LMA) !== 0
+  if ((value & Cr4.CET) !== 0 && (state.cr0 & Cr0.WP) === 0) return 'CR4.CET needs CR0.WP'
   if (isLongMode && (value & Cr4.PAE) === 0) return 'IA-32e mode needs CR4.PAE'
   if (isLongMode && (changed & Cr4.LA57) !== 0) return 'CR4.LA57 cannot change in IA-32e mode'
   if ((changed & value & Cr4.PCIDE) !== 0) {

@@ -17,6 +17,7 @@ export const Cr4 = {
   SMEP: 0x10_0000,
   SMAP: 0x20_0000,
   PKE: 0x40_0000,
+  CET: 0x80_0000,
   PKS: 0x100_0000,
   LASS: 0x800_0000,
 } as const

@@ -28,6 +28,7 @@ import {
 } from './control-registers.ts'
 import type { CpuCounters } from './counters.ts'
 import {
+  ControlProtection,
   type CpuException,
   type FaultSite,
   GeneralProtection,
@@ -69,6 +70,9 @@ export interface AccessOrigin {
 
 const PHYSICAL_PAGE = 4096
 const EXPLICIT: AccessOrigin = {}
+/** ENDBR64, F3 0F 1E FA, as a little-endian word. */
+const ENDBR64 = 0xfa1e_0ff3 | 0
+const ENDBR64_SIZE = 4
 /** GDTR, IDTR and TR after RESET, as far as they are modelled. */
 const NO_TABLE: DescriptorTable = { base: 0n, limit: 0xffff }
 const ON_STACK: AccessOrigin = { stack: true }
@@ -131,6 +135,7 @@ export class Cpu {
     this.idtr = from?.idtr ?? NO_TABLE
     this.taskRegister = from?.taskRegister ?? { ...NO_TABLE, selector: 0 }
     this.pat = from?.pat ?? PAT_AT_RESET
+    this.endbranchTracking = from?.endbranchTracking ?? false
     this.mmu = new Mmu(machine.memory, machine.features, machine.policy)
     this.mmu.onStaleUse = (use) => {
       this.#reportStaleUse(use)
@@ -440,9 +445,12 @@ export class Cpu {
     }
   }
 
+  /** Whether indirect branches have to lead to ENDBR64: IA32_S_CET.ENDBR_EN, which counts while CR4.CET is set. */
+  endbranchTracking: boolean
+
   /**
-   * Calls the code at `address` with arguments in registers: pushes a return address, fetches through the page tables, and runs the gate
-   * that the bytes are. Other bytes are #UD. Returns RAX.
+   * Calls the code at `address` with arguments in registers, by an indirect branch: pushes a return address, fetches through the page tables, and runs the gate
+   * that the bytes are, or that follows an ENDBR64. Other bytes are #UD; a gate without ENDBR64 is #CP where branches are tracked (SDM Vol. 1, 18.3). Returns RAX.
    */
   call(address: bigint, ...args: readonly bigint[]): bigint {
     const returnSlot = BigInt.asUintN(64, this.rsp - 8n)
@@ -505,6 +513,7 @@ export class Cpu {
     this.idtr = NO_TABLE
     this.taskRegister = { ...NO_TABLE, selector: 0 }
     this.pat = PAT_AT_RESET
+    this.endbranchTracking = false
   }
 
   /** Forgets the calls that are under way, as a kernel does that will not return to them. */
@@ -614,17 +623,37 @@ export class Cpu {
   #fetchGate(address: bigint): GateFunction {
     const memory = this.#memory
     let gate: GateFunction | undefined
-    if (Number(address & 0xfffn) + GATE_SIZE <= PHYSICAL_PAGE) {
-      const physical = this.translate(address, 'execute')
-      gate = this.machine.gates.decode(memory.read32(physical), memory.read32(physical + 4))
+    const { gates } = this.machine
+    if (Number(address & 0xfffn) + ENDBR64_SIZE + GATE_SIZE <= PHYSICAL_PAGE) {
+      const at = this.translate(address, 'execute')
+      const word = memory.read32(at) | 0
+      if (word === ENDBR64) return this.#gateBehind(address, memory.read(at, 12))
+      gate = gates.decode(word, memory.read32(at + 4))
     } else {
       const view = new DataView(this.#copyIn(address, GATE_SIZE, 'execute').buffer)
-      gate = this.machine.gates.decode(view.getInt32(0, true), view.getInt32(4, true))
+      const word = view.getInt32(0, true)
+      if (word === ENDBR64) return this.#gateBehind(address, this.#copyIn(address, 12, 'execute'))
+      gate = gates.decode(word, view.getInt32(4, true))
+    }
+    if (this.endbranchTracking && (this.cr4 & Cr4.CET) !== 0) {
+      throw this.#raise(new ControlProtection(address, this.#site()))
     }
     if (gate !== undefined) return gate
     const bytes = this.#copyIn(address, GATE_SIZE, 'execute')
     const text = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
     const message = `no instruction at ${formatAddress(address)}: ${text}`
+    throw this.#raise(new InvalidOpcode(message, address, bytes, this.#site()))
+  }
+
+  /** The gate that follows ENDBR64, of the bytes from the latter on. */
+  #gateBehind(address: bigint, bytes: Uint8Array): GateFunction {
+    const view = new DataView(bytes.buffer, bytes.byteOffset)
+    const gate = this.machine.gates.decode(
+      view.getInt32(ENDBR64_SIZE, true),
+      view.getInt32(ENDBR64_SIZE + 4, true),
+    )
+    if (gate !== undefined) return gate
+    const message = `no instruction behind ENDBR64 at ${formatAddress(address)}`
     throw this.#raise(new InvalidOpcode(message, address, bytes, this.#site()))
   }
 

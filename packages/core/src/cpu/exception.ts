@@ -114,6 +114,24 @@ export class InvalidOpcode extends CpuException {
   }
 }
 
+/** Error code of #CP for a branch to something that is no ENDBR (SDM Vol. 3, 6.15, interrupt 21). */
+const ENDBRANCH = 3
+
+/** #CP(ENDBRANCH): an indirect branch led to an instruction other than ENDBR64. */
+export class ControlProtection extends CpuException {
+  override readonly name = 'ControlProtection'
+  readonly vector = 21
+  readonly mnemonic = '#CP'
+  readonly pushedCode: number = ENDBRANCH
+  /** Where the branch led. */
+  readonly address: bigint
+
+  constructor(address: bigint, site: FaultSite) {
+    super(`no ENDBR64 at ${formatAddress(address)}`, site)
+    this.address = address
+  }
+}
+
 const DESCRIPTOR_FAULT_VECTORS = { '#TS': 10, '#NP': 11, '#GP': 13 } as const
 
 /** #TS, #NP or #GP for a descriptor that an event or a segment register cannot use. */

@@ -34,6 +34,8 @@ export interface CpuFeatures {
   readonly pks: boolean
   /** CPUID.07H.1:EAX[6]: linear-address-space separation. */
   readonly lass: boolean
+  /** CPUID.07H.0:EDX[20]: indirect-branch tracking, the half of CET that is modelled. */
+  readonly ibt: boolean
   /** Whether bit 8 of an entry above the PDPTEs is reserved, as AMD has it (APM Vol. 2, 5.3.3); Intel ignores it. */
   readonly nonLeafGlobalReserved: boolean
 }

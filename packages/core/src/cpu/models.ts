@@ -64,6 +64,7 @@ export const CORE2: CpuModel = {
   pku: false,
   pks: false,
   lass: false,
+  ibt: false,
   nonLeafGlobalReserved: false,
 }
 
@@ -177,7 +178,7 @@ export const ICE_LAKE_SP: CpuModel = {
   la57: true,
 }
 
-/** Protection keys for supervisor pages, and all 52 bits. */
+/** Protection keys for supervisor pages, indirect-branch tracking, and all 52 bits. */
 export const SAPPHIRE_RAPIDS: CpuModel = {
   ...ICE_LAKE_SP,
   name: 'sapphire-rapids',
@@ -186,6 +187,7 @@ export const SAPPHIRE_RAPIDS: CpuModel = {
   model: 143,
   maxPhysicalAddressBits: 52,
   pks: true,
+  ibt: true,
 }
 
 /** A laptop with linear-address-space separation; 4 levels only. */
@@ -198,6 +200,7 @@ export const LUNAR_LAKE: CpuModel = {
   maxPhysicalAddressBits: 42,
   pks: true,
   lass: true,
+  ibt: true,
 }
 
 export const ARROW_LAKE: CpuModel = {

@@ -113,6 +113,7 @@ export class CaseRun implements ScenarioContext {
   }
 
   powerOn(): void {
+    this.#kernels = 0
     this.#switchOn(this.#firmware.powerOn())
   }
 
@@ -140,7 +141,6 @@ export class CaseRun implements ScenarioContext {
     this.#switchOn(firmware.afterReset(saved, { before: this.#firmware }))
     const booted = this.#boot({}, 'resume kernel')
     if (!restoreImage(image, booted)) return false
-    saved.log.continueFrom(this.#machine.log)
     this.#machine = saved
     this.#came(image)
     this.#follower.onMachine(saved, 'of a detour')

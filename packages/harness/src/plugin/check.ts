@@ -42,6 +42,12 @@ const strategy = z.strictObject({
   linux: z.strictObject({ from: version, before: version.optional() }).optional(),
   layout: z.custom<AddressSpaceLayout>(isLayout, 'a layout of @trapdoor/kernel').optional(),
   efiOnlyWithRuntimeMap: z.boolean().optional(),
+  hardening: z
+    .strictObject({
+      ibt: z.enum(['before-setup', 'after-setup']).optional(),
+      lass: z.literal(true).optional(),
+    })
+    .optional(),
   options: z.record(name, strategyOption).optional(),
   create: callable,
 })

@@ -159,13 +159,12 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   if (kernel.efi !== undefined) {
     orRefuse(kernel, () => kernel.strategy?.instance.reserve?.(kernel))
   }
-  const lowFrame = kernel.allocator.tryAllocate(kernel.owner('trampoline'), 1, {
-    below: LOW_MEMORY / PAGE_SIZE,
-  })
-  if (lowFrame === undefined) kernel.print('No sub-1M memory is available for the trampoline')
-  else kernel.realModePage = phys(lowFrame * PAGE_SIZE)
+  reserveRealMode(kernel)
   kernel.enterPhase('init_memory_mapping')
   tables.mapMemory(endOfRam(kernel.e820, 2 ** 32), endOfRam(kernel.e820))
+  if (tables.layout.rootEntriesAtBoot === true) {
+    tables.preallocateRootEntries(2 ** kernel.machine.features.maxPhysicalAddressBits)
+  }
   reserveCrashKernel(kernel)
   if (kernel.efi !== undefined) {
     orRefuse(kernel, () => kernel.strategy?.instance.setupEarly?.(kernel))
@@ -182,6 +181,7 @@ function startKernel(
   kernel.argumentAreas = kernel.machine.cpus.map((cpu) => new ArgumentArea(kernel, cpu.id))
 
   beforeRuntimeServices?.(kernel)
+  harden(kernel, 'before-setup')
   kernel.enterPhase('efi')
   const tablePages = kernel.tablePages
   const allocations = kernel.countAllocations(failedAllocation)
@@ -189,6 +189,7 @@ function startKernel(
   kernel.efiAllocations = allocations()
   kernel.efiTablePages = kernel.tablePages - tablePages
 
+  harden(kernel, 'after-setup')
   kernel.enterPhase('running')
   for (const cpu of kernel.machine.cpus.slice(1, kernel.commandLine.maxCpus)) kernel.bringUp(cpu)
   kernel.tasks = kernel.onlineCpus.map((cpu) => new Task(kernel, cpu))
@@ -274,6 +275,18 @@ function whyWithoutRuntimeServices({ commandLine, bootParams }: Kernel): string 
   return undefined
 }
 
+/** reserve_real_mode(), before anything else takes what is free below 1 MiB. */
+function reserveRealMode(kernel: Kernel): void {
+  const frame = kernel.allocator.tryAllocate(kernel.owner('trampoline'), 2, {
+    below: LOW_MEMORY / PAGE_SIZE,
+  })
+  if (frame === undefined) {
+    kernel.print('No sub-1M memory is available for the trampoline')
+    return
+  }
+  kernel.realModeMemory = { code: phys(frame * PAGE_SIZE), root: phys((frame + 1) * PAGE_SIZE) }
+}
+
 /** reserve_crashkernel(): the lowest free range below 896 MiB; without one the kernel says so and boots on. */
 function reserveCrashKernel(kernel: Kernel): void {
   const bytes = Math.ceil(kernel.commandLine.crashKernelBytes / PAGE_SIZE) * PAGE_SIZE
@@ -326,6 +339,21 @@ function takeMemory(
     memory.owners.set(start, end, owner)
     memory.fill(start * PAGE_SIZE, end * PAGE_SIZE, pattern)
     left -= end - start
+  }
+}
+
+/** setup_cet() and setup_lass(): what this kernel switches on at this time, on a CPU that has it. */
+function harden(
+  { bootCpu, machine, strategy }: Kernel,
+  when: 'before-setup' | 'after-setup',
+): void {
+  const { ibt, lass } = strategy?.definition.hardening ?? {}
+  if (ibt === when && machine.features.ibt) {
+    bootCpu.writeCr4(bootCpu.cr4 | Cr4.CET)
+    bootCpu.endbranchTracking = true
+  }
+  if (lass === true && when === 'before-setup' && machine.features.lass) {
+    bootCpu.writeCr4(bootCpu.cr4 | Cr4.LASS)
   }
 }
 

@@ -47,7 +47,7 @@ export class RuntimeCall {
   readonly #functionAddress: (call: RuntimeCall) => bigint
   #state: CallState = 'prepared'
   #status: bigint = EfiStatus.NOT_READY
-  #interrupt: ((accesses: number) => void) | undefined
+  #interrupt: ((accesses: number, access: Touch['access']) => void) | undefined
   #accesses = 0
 
   constructor(
@@ -80,12 +80,15 @@ export class RuntimeCall {
     return countersBetween(this.before.counters, this.cpu.counters)
   }
 
-  /** After each memory access of the firmware `interrupt` runs, with the number of accesses so far: the places where something may come between. What it touches is not noted. */
-  interruptEach(interrupt: (accesses: number) => void): void {
+  /**
+   * Before each memory access of the firmware `interrupt` runs, once the page tables have let it through, with its number, from 1, and its kind: the places where something may
+   * come between. What it touches is not noted.
+   */
+  interruptEach(interrupt: (accesses: number, access: Touch['access']) => void): void {
     this.#interrupt = interrupt
   }
 
-  /** As {@link interruptEach}, once, after so many accesses. */
+  /** As {@link interruptEach}, once, at this access. */
   interruptAfter(accesses: number, interrupt: (call: RuntimeCall) => void): void {
     this.interruptEach((done) => {
       if (done === accesses) interrupt(this)
@@ -188,7 +191,7 @@ export class RuntimeCall {
     if (this.#interrupt === undefined) return
     const recorder = this.cpu.touchRecorder
     this.cpu.touchRecorder = undefined
-    this.#interrupt(this.#accesses)
+    this.#interrupt(this.#accesses, access)
     this.cpu.touchRecorder = recorder
   }
 

@@ -25,6 +25,8 @@ export interface EfiHandOver {
 export interface PageTableStrategy {
   /** Calls wait for one another (efi_runtime_lock, Linux 3.16 and later). */
   readonly serialised?: boolean
+  /** The scheduler may take the CPU away inside a call, where interrupts are on. Default false: preemption is disabled, as kernel_fpu_begin() does and holding a spinlock does. */
+  readonly preemptible?: boolean
   /** Types of memory that the early physical mode makes executable; default runtime-services code alone, as before Linux 3.0. */
   readonly earlyExecutableTypes?: readonly number[]
   /** What must not be handed out, in setup_arch(): the map has been read, and nothing is allocated yet. */
@@ -76,6 +78,14 @@ export interface StrategyOption {
   readonly default: string
 }
 
+/** Protections of the CPU that firmware may not stand. */
+export interface Hardening {
+  /** Indirect-branch tracking (CONFIG_X86_KERNEL_IBT): on before the runtime services are set up, or after. */
+  readonly ibt?: 'before-setup' | 'after-setup'
+  /** Linear-address-space separation, on early. */
+  readonly lass?: true
+}
+
 /** A strategy as a plugin offers it. */
 export interface StrategyDefinition {
   /** Name on the command line, such as "private-efi-pgd". */
@@ -96,6 +106,8 @@ export interface StrategyDefinition {
    * later). Default false: it gets what this one got.
    */
   readonly efiOnlyWithRuntimeMap?: boolean
+  /** What these kernels switch on where the CPU has it, beside paging as it is: see {@link Hardening}. */
+  readonly hardening?: Hardening
   /** What it rests on: kernel versions and functions, mails, specifications. */
   readonly sources: readonly string[]
   readonly options?: Readonly<Record<string, StrategyOption>>

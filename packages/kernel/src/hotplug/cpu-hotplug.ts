@@ -8,7 +8,7 @@ import { Task } from '../task/task.ts'
  * (arch/x86/kernel/smpboot.c, trampoline_64.S).
  */
 export function cpuUp(kernel: Kernel, cpu: Cpu): void {
-  runOnIdentityMap(kernel, cpu, kernel.realModePage)
+  runOnIdentityMap(kernel, cpu, kernel.realModeMemory)
   kernel.bringUp(cpu)
   const task = kernel.tasks.find((each) => each.cpu === cpu) ?? new Task(kernel, cpu)
   if (!kernel.tasks.includes(task)) kernel.tasks = [...kernel.tasks, task]

@@ -26,7 +26,15 @@ export function addMemory(kernel: Kernel): PhysicalAddress {
   syncGlobalPgds(kernel)
   machine.memory.owners.set(start / PAGE_SIZE, end / PAGE_SIZE, kernel.owner('hot-added memory'))
   kernel.print(`memory section added at 0x${start.toString(16)}`)
-  for (const area of kernel.argumentAreas) {
+  const areas = kernel.argumentAreas
+  const used = areas.length * (areas[0]?.bytes ?? 0)
+  const firstFrame = start / PAGE_SIZE
+  machine.memory.owners.set(
+    firstFrame,
+    firstFrame + used / PAGE_SIZE,
+    kernel.owner('kmalloc buffer'),
+  )
+  for (const area of areas) {
     area.moveTo('kmalloc', tables.directMapAddress(start + area.cpu * area.bytes))
   }
   return phys(start)

@@ -2,8 +2,8 @@ import { type Cpu, loadTaskRegister, PAGE_SIZE, type PhysicalAddress } from '@tr
 import type { Kernel } from '../kernel.ts'
 
 /** Segment selectors of x86-64 Linux (arch/x86/include/asm/segment.h). */
-export const KERNEL_CS = 0x10
-export const KERNEL_DS = 0x18
+const KERNEL_CS = 0x10
+const KERNEL_DS = 0x18
 const TSS_SELECTOR = 0x40
 
 /** 64-bit code and flat data, present, of privilege level 0. */

@@ -15,20 +15,32 @@ import {
 import { KernelPanic } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
 
+/** Two pages below 1 MiB: code that starts in real mode, and the root of the page tables that it loads. Physical bytes. */
+export interface RealModeMemory {
+  readonly code: PhysicalAddress
+  readonly root: PhysicalAddress
+}
+
 /**
  * Takes a CPU from where paging is off to 64-bit mode, as trampolines and wakeup code do: CR4.PAE, EFER.LME, CR3 with a map of `code` where it is, CR0.PG, and the fetch of the
  * next instruction at its physical address. The map is the kernel's shared one where a strategy made one, else tables of this user's own
- * (arch/x86/kernel/trampoline_64.S, acpi/wakeup_64.S, machine_kexec_64.c). Panics where there is no `code`.
+ * (arch/x86/kernel/trampoline_64.S, acpi/wakeup_64.S). Panics where there is no memory below 1 MiB, or the map lies where CR3 does not reach without long mode.
  */
 export function runOnIdentityMap(
   kernel: Kernel,
   cpu: Cpu,
-  code: PhysicalAddress | undefined,
+  trampoline: RealModeMemory | undefined,
 ): void {
-  if (code === undefined) {
+  if (trampoline === undefined) {
     throw new KernelPanic('Real mode trampoline was not allocated: no free page below 1 MiB')
   }
-  const root = kernel.identityMap?.root ?? ownMap(kernel, code)
+  const { code } = trampoline
+  const root = kernel.identityMap?.root ?? ownMap(kernel, trampoline)
+  if (root >= 2 ** 32) {
+    throw new KernelPanic(
+      `CR3 has 32 bits before long mode: the identity map is at 0x${root.toString(16)}`,
+    )
+  }
   cpu.reset()
   const levels = kernel.tables.layout.mode === FIVE_LEVEL ? Cr4.LA57 : 0
   cpu.writeCr4(Cr4.PAE | levels)
@@ -54,12 +66,13 @@ export function switchToIdentityMap(
   cpu.translate(BigInt(code), 'execute')
 }
 
-/** The map of one user, made when it is needed for the first time. */
-function ownMap(kernel: Kernel, code: PhysicalAddress): PhysicalAddress {
-  const root =
-    kernel.ownIdentityMaps.get(code) ??
-    newMap(kernel, kernel.machine, code, () => kernel.allocateTable())
-  kernel.ownIdentityMaps.set(code, root)
+/** trampoline_pgd, made when it is needed for the first time. */
+function ownMap(kernel: Kernel, { code, root }: RealModeMemory): PhysicalAddress {
+  if (!kernel.hasTrampolinePgd) {
+    const frames = [root / PAGE_SIZE]
+    newMap(kernel, kernel.machine, code, () => frames.shift() ?? kernel.allocateTable())
+    kernel.hasTrampolinePgd = true
+  }
   return root
 }
 

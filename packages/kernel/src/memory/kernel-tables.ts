@@ -17,6 +17,8 @@ import { type AddressSpaceLayout, kernelAddress } from './layout.ts'
 /** Low half of the PTE that early_ioremap() writes: PAGE_KERNEL without NX. */
 const EARLY_PTE = 0x163n
 const NX = 1n << 63n
+/** _PAGE_TABLE. */
+const PAGE_TABLE = 0x67n
 /** Pages that one early_ioremap() can map, and how many of them may be live (NR_FIX_BTMAPS, FIX_BTMAPS_SLOTS). */
 const EARLY_SLOT_PAGES = 64
 const EARLY_SLOTS = 4
@@ -34,6 +36,8 @@ interface DirectMapExtent {
 export class KernelTables {
   readonly swapper: PageTableBuilder
   readonly layout: AddressSpaceLayout
+  readonly #memory: PhysicalMemory
+  readonly #allocateTable: () => number
   readonly #pages1G: boolean
   readonly #onlineCpus: () => readonly Cpu[]
   #mapped: DirectMapExtent = { lowEnd: 0, highEnd: 0 }
@@ -50,6 +54,8 @@ export class KernelTables {
     readonly onlineCpus: () => readonly Cpu[]
   }) {
     this.layout = options.layout
+    this.#memory = options.memory
+    this.#allocateTable = options.allocateTable
     this.#pages1G = options.pages1G
     this.#onlineCpus = options.onlineCpus
     this.#vmallocNext = options.layout.vmallocStart
@@ -99,6 +105,24 @@ export class KernelTables {
       global: true,
       replace: true,
     })
+  }
+
+  /** Gives every root entry of the direct map of `physicalEnd` bytes, and of vmalloc space, a table, empty where nothing is mapped yet. */
+  preallocateRootEntries(physicalEnd: number): void {
+    const { pageOffset, vmallocStart, vmallocEnd } = this.layout
+    const spaces = [
+      [pageOffset, pageOffset + BigInt(physicalEnd)],
+      [vmallocStart, vmallocEnd],
+    ] as const
+    for (const [start, end] of spaces) {
+      const last = this.rootIndex(end - 1n)
+      for (let index = this.rootIndex(start); index <= last; index++) {
+        if ((this.swapper.rootEntry(index) & BigInt(Entry.Present)) !== 0n) continue
+        const frame = this.#allocateTable()
+        this.#memory.clearFrame(frame)
+        this.swapper.setRootEntry(index, (BigInt(frame) << 12n) | PAGE_TABLE)
+      }
+    }
   }
 
   /**

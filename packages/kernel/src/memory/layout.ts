@@ -25,6 +25,8 @@ export interface AddressSpaceLayout {
   readonly textOffset?: number
   /** Whether the kernel randomizes it, where the command line does not say `nokaslr` (Linux 4.8 and later). */
   readonly kaslr?: true
+  /** The kernel's half of the root is complete from the boot on, so that copies of it never lack an entry (preallocate_vmalloc_pages() of Linux 5.9, and systems with a fixed kernel map). */
+  readonly rootEntriesAtBoot?: true
   /** The layout that takes its place where the CPU has 5-level paging and the command line does not say `no5lvl`. */
   readonly fiveLevel?: AddressSpaceLayout
 }
@@ -44,6 +46,13 @@ export const LAYOUT_2_6_35: AddressSpaceLayout = {
   vmallocStart: virt(0xffff_c900_0000_0000n),
   vmallocEnd: virt(0xffff_e900_0000_0000n),
   ...UPPER,
+}
+
+/** Systems other than Linux: the same places, with every root entry of the kernel's half there from the boot on. */
+export const LAYOUT_FIXED_ROOT: AddressSpaceLayout = {
+  ...LAYOUT_2_6_35,
+  name: 'with a fixed root',
+  rootEntriesAtBoot: true,
 }
 
 /** x86-64 up to 2.6.26: the direct map began at PML4 entry 258, and was half as long. */

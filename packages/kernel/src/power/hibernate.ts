@@ -16,6 +16,7 @@ export function restoreImage(kernel: Kernel, booted: Kernel): boolean {
     booted.print('PM: Image mismatch: memory map')
     return false
   }
+  kernel.machine.log.continueFrom(booted.machine.log)
   takeOver(kernel, booted.machine)
   resumeBootCpu(kernel)
   kernel.print('PM: Image restored')

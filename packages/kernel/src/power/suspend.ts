@@ -21,7 +21,7 @@ export function resumeBootCpu(kernel: Kernel): void {
   const { bootCpu, machine } = kernel
   const restore = saveProcessorState(kernel, bootCpu)
   for (const cpu of machine.cpus) cpu.reset()
-  runOnIdentityMap(kernel, bootCpu, kernel.realModePage)
+  runOnIdentityMap(kernel, bootCpu, kernel.realModeMemory)
   restore()
 }
 

@@ -47,6 +47,11 @@ export class Task {
     return frame
   }
 
+  /** Where the page of the process is. */
+  get userPage(): VirtualAddress {
+    return USER_PAGE
+  }
+
   /** The 32-bit word that fills this task's memory. */
   get userPattern(): number {
     return 0x7a5c_0000 + this.cpu.id

@@ -1,0 +1,50 @@
+import type { Scenario, ScenarioContext } from '@trapdoor/harness'
+import { type PreparedCall, takeInterrupt } from '@trapdoor/kernel'
+import { KEPT } from '@trapdoor/scenario-lifecycle'
+import { Guid } from '@trapdoor/uefi'
+
+/** Makes a call, with an NMI, a machine check and, where they are on, a timer interrupt before the first instruction, after every access to memory, and after the last. */
+function interrupted<T>(context: ScenarioContext, prepared: PreparedCall<T>): void {
+  const { call } = prepared
+  if (call === undefined) return
+  const interrupt = (): void => {
+    takeInterrupt(call.kernel, call.cpu, 'NMI')
+    takeInterrupt(call.kernel, call.cpu, 'machine check')
+    if (call.cpu.interruptFlag) takeInterrupt(call.kernel, call.cpu, 'timer')
+  }
+  call.enter()
+  interrupt()
+  call.interruptEach(interrupt)
+  call.execute()
+  interrupt()
+  call.leave()
+  context.record(prepared)
+}
+
+/** Whatever can interrupt a kernel does so at every point of three calls. */
+export const interrupts: Scenario = {
+  name: 'interrupts',
+  title:
+    'NMI, machine check and timer interrupt at every memory access of GetTime, SetVariable and GetVariable',
+  steps: [
+    {
+      name: 'boot',
+      run: (context) => {
+        context.boot()
+      },
+    },
+    {
+      name: 'interrupts inside calls',
+      run: (context) => {
+        const services = context.services()
+        const data = new TextEncoder().encode('interrupted')
+        interrupted(context, services.getTime())
+        interrupted(
+          context,
+          services.setVariable('TrapdoorInterrupted', Guid.GLOBAL_VARIABLE, KEPT, data),
+        )
+        interrupted(context, services.getVariable('TrapdoorInterrupted', Guid.GLOBAL_VARIABLE))
+      },
+    },
+  ],
+}

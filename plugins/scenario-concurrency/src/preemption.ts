@@ -1,0 +1,38 @@
+import type { Scenario } from '@trapdoor/harness'
+import { preempt } from '@trapdoor/kernel'
+import { KEPT } from '@trapdoor/scenario-lifecycle'
+import { Guid } from '@trapdoor/uefi'
+
+/** A timer interrupt in the middle of a call gives the CPU to another process, where the kernel lets it. */
+export const preemption: Scenario = {
+  name: 'preemption',
+  title: 'the scheduler takes the CPU away at every memory access of SetVariable, where it may',
+  steps: [
+    {
+      name: 'boot',
+      run: (context) => {
+        context.boot()
+      },
+    },
+    {
+      name: 'preempted calls',
+      run: (context) => {
+        const data = new TextEncoder().encode('preempted')
+        const prepared = context
+          .services()
+          .setVariable('TrapdoorPreempted', Guid.GLOBAL_VARIABLE, KEPT, data)
+        const { call } = prepared
+        if (call === undefined) return
+        let times = 0
+        call.enter()
+        call.interruptEach(() => {
+          if (preempt(call.kernel, call.cpu)) times++
+        })
+        call.execute()
+        call.leave()
+        context.record(prepared)
+        context.note('preemption', times === 0 ? 'not allowed inside calls' : `${times} times`)
+      },
+    },
+  ],
+}

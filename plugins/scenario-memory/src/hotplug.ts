@@ -1,0 +1,41 @@
+import type { Scenario, ScenarioContext } from '@trapdoor/harness'
+import { addMemory, cpuUp } from '@trapdoor/kernel'
+import { everydayCalls } from '@trapdoor/scenario-lifecycle'
+import { Guid } from '@trapdoor/uefi'
+
+function callsFromBoth(context: ScenarioContext): void {
+  for (const { id } of context.kernel.onlineCpus) {
+    const services = context.services('kmalloc', id)
+    context.call(services.getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE))
+  }
+}
+
+/** A CPU and memory that come when the runtime services are set up already. */
+export const hotplug: Scenario = {
+  name: 'hotplug',
+  title: 'boots with one CPU, a second comes up, memory is added, arguments lie in it',
+  cpus: 2,
+  steps: [
+    {
+      name: 'boot with one CPU',
+      run: (context) => {
+        context.boot({ commandLine: 'maxcpus=1' })
+      },
+    },
+    { name: 'calls', run: everydayCalls },
+    {
+      name: 'a CPU comes up',
+      run: ({ kernel, machine }) => {
+        cpuUp(kernel, machine.cpus[1]!)
+      },
+    },
+    { name: 'calls from both', run: callsFromBoth },
+    {
+      name: 'memory is added',
+      run: ({ kernel }) => {
+        addMemory(kernel)
+      },
+    },
+    { name: 'calls with arguments in it', run: callsFromBoth },
+  ],
+}

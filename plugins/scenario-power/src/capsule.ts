@@ -1,0 +1,43 @@
+import type { Scenario, ScenarioContext } from '@trapdoor/harness'
+import { ResetType } from '@trapdoor/uefi'
+
+/** CAPSULE_FLAGS_PERSIST_ACROSS_RESET. */
+const PERSIST_ACROSS_RESET = 0x1_0000
+const CAPSULE = 'b122a262-3551-4f48-8892-55f6c0614290'
+/** EFI_CAPSULE_REPORT_GUID, and where EFI_CAPSULE_RESULT_VARIABLE_HEADER has the status (UEFI 2.10, 8.5.6). */
+const REPORT = '39b68c46-f7fb-441b-b6ec-16b0f69821f3'
+const STATUS_OFFSET = 40
+
+function update(context: ScenarioContext): void {
+  const payload = Uint8Array.from({ length: 300 }, (_, index) => index * 7)
+  const services = context.services('kmalloc')
+  context.call(services.queryCapsuleCapabilities(CAPSULE, PERSIST_ACROSS_RESET))
+  context.call(services.updateCapsule(CAPSULE, PERSIST_ACROSS_RESET, payload))
+  context.expectReset(context.services().resetSystem(ResetType.Warm))
+  context.restart('kept')
+}
+
+/** A firmware update: the capsule waits in memory for a warm reset, and firmware says afterwards what became of it. */
+export const capsule: Scenario = {
+  name: 'capsule',
+  title: 'a capsule through UpdateCapsule and a warm reset, and what firmware reports of it',
+  steps: [
+    {
+      name: 'boot',
+      run: (context) => {
+        context.boot()
+      },
+    },
+    { name: 'capsule and warm reset', run: update },
+    {
+      name: 'report',
+      run: (context) => {
+        context.boot()
+        context.call(context.services().getVariable('Capsule0000', REPORT), ({ data }) => {
+          const view = new DataView(data.buffer, data.byteOffset, data.length)
+          return view.getBigUint64(STATUS_OFFSET, true) === 0n
+        })
+      },
+    },
+  ],
+}

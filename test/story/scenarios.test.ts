@@ -1,0 +1,277 @@
+// What the scenarios beyond boot, kexec and kdump show, under strategies that differ in it.
+import { describe, expect, test } from 'vitest'
+import { findingOf, MACHINE, play } from './cases.ts'
+
+const outcomeOf = (cell: string): string => play(cell).result.outcome
+
+function said(cell: string): string[] {
+  return play(cell).events.flatMap((event) =>
+    event.kind === 'message' && event.source === 'kernel' ? [event.text] : [],
+  )
+}
+
+const vectors = (strategy: string): number[] =>
+  play(`none/${strategy}/interrupts`).events.flatMap((event) =>
+    event.kind === 'interrupt' ? [event.vector] : [],
+  )
+
+const noteOf = (cell: string): string =>
+  play(cell).result.services.find(({ name }) => name === 'preemption')!.status
+
+const roots = (strategy: string): number[] =>
+  play(`none/${strategy}/suspend`).events.flatMap((event) =>
+    event.kind === 'cr3-write' && event.from === 0 && event.era === 'first kernel'
+      ? [event.to]
+      : [],
+  )
+
+const on = (cell: string): ReturnType<typeof play> => play(cell, undefined, { cpu: 'arrow-lake' })
+
+describe('interrupts inside calls', () => {
+  test('find the kernel where all of its half is in the tables of the call', () => {
+    for (const strategy of ['legacy-virtual', 'private-efi-pgd', 'linux-6.1', 'xen']) {
+      expect(outcomeOf(`none/${strategy}/interrupts`)).toBe('ok')
+    }
+  })
+
+  test('find no vmalloc space where only two root entries were cloned', () => {
+    const trace = play('none/private-efi-pgd:state=A/interrupts')
+    expect(findingOf(trace, 'H16').message).toContain('0xffffc90000000000')
+  })
+
+  test('are delivered through the IDT: NMI, machine check, and the timer where it may', () => {
+    expect(new Set(vectors('linux-6.1'))).toEqual(new Set([2, 18, 0xef]))
+    expect(new Set(vectors('private-efi-pgd'))).toEqual(new Set([2, 18]))
+  })
+})
+
+describe('preemption', () => {
+  test('does not happen where the strategy keeps it off', () => {
+    expect(noteOf('none/linux-6.1/preemption')).toBe('not allowed inside calls')
+    expect(noteOf('none/switches:interrupts=off,preemption=on/preemption')).toBe(
+      'not allowed inside calls',
+    )
+  })
+
+  test('brings firmware back to the page tables of its process, which lack it', () => {
+    const trace = play('none/switches:preemption=on,faultRecovery=none/preemption')
+    expect(trace.result.outcome).toBe('fault')
+    expect(trace.result.reason).toContain('SetVariable')
+  })
+
+  test('does no harm where calls run on the page tables of the process', () => {
+    const cell =
+      'none/switches:preemption=on,root=current,identity=off,addresses=direct-map/preemption'
+    expect(noteOf(cell)).toMatch(/^\d+ times$/)
+    expect(outcomeOf(cell)).toBe('ok')
+  })
+})
+
+describe('growth after setup', () => {
+  test('is seen by tables that copy the root entries at every call, and by those of the process', () => {
+    for (const strategy of ['legacy-virtual', 'linux-3.14', 'linux-6.1']) {
+      expect(outcomeOf(`none/${strategy}/growth`)).toBe('ok')
+    }
+  })
+
+  test('is not seen by those that copied them once', () => {
+    for (const strategy of ['private-efi-pgd', 'global-identity-map']) {
+      const trace = play(`none/${strategy}/growth`)
+      expect(findingOf(trace, 'H16').access?.address).toMatch(/^0xffffc98/)
+    }
+  })
+
+  test('needs no new root entry where the kernel has them all from the boot on', () => {
+    expect(outcomeOf('none/xen/growth')).toBe('ok')
+  })
+})
+
+describe('hotplug', () => {
+  test('brings a CPU up through the trampoline, and lets it call', () => {
+    const { result, events } = play('none/linux-6.1/hotplug')
+    expect(result.outcome).toBe('ok')
+    const cpus = events.flatMap((event) =>
+      event.kind === 'call' && event.name === 'GetVariable' ? [event.cpu] : [],
+    )
+    expect(new Set(cpus)).toEqual(new Set([0, 1]))
+  })
+})
+
+describe('suspend', () => {
+  test('takes every strategy through sleep and wakeup', () => {
+    for (const strategy of ['legacy-virtual', 'global-identity-map', 'linux-3.14', 'linux-6.1']) {
+      expect(outcomeOf(`none/${strategy}/suspend`)).toBe('ok')
+    }
+  })
+
+  test('comes back on the identity map of a strategy that shares one, and on its own elsewhere', () => {
+    // The real-mode memory is below 1 MiB, the shared map in the kernel's image.
+    expect(Math.max(...roots('private-efi-pgd'))).toBeLessThan(0x10_0000)
+    expect(Math.min(...roots('global-identity-map'))).toBeGreaterThan(0x10_0000)
+  })
+})
+
+describe('hibernate', () => {
+  test('works where both boots have one map, in virtual and in physical mode', () => {
+    for (const strategy of ['legacy-virtual', 'private-efi-pgd', 'linux-3.14', 'linux-6.1']) {
+      expect(outcomeOf(`none/${strategy}/hibernate`)).toBe('ok')
+      expect(said(`none/${strategy}/hibernate`)).toContain('PM: Image restored')
+    }
+  })
+
+  test('is fatal where the map has moved, and nobody compares', () => {
+    for (const strategy of ['legacy-virtual', 'private-efi-pgd', 'linux-3.14']) {
+      expect(outcomeOf(`none/${strategy}/hibernate-drift`)).toBe('fault')
+    }
+  })
+
+  test('is refused by Linux from 4.10 on, which boots on', () => {
+    expect(outcomeOf('none/linux-6.1/hibernate-drift')).toBe('ok')
+    expect(said('none/linux-6.1/hibernate-drift')).toContain('PM: Image mismatch: memory map')
+  })
+})
+
+describe('reboot', () => {
+  test('keeps variables over cold and warm resets', () => {
+    const { result } = play('none/linux-6.1/reboot')
+    expect(result.outcome).toBe('ok')
+    expect(result.services.map(({ status }) => status)).toContain('machine reset (cold)')
+    expect(result.services.at(-1)!.status).toBe('machine reset (shutdown)')
+  })
+})
+
+describe('capsule', () => {
+  test('is put together after the warm reset, from physical addresses', () => {
+    for (const strategy of ['legacy-virtual', 'private-efi-pgd', 'linux-6.1']) {
+      const { result } = play(`none/${strategy}/capsule`)
+      expect(result.outcome).toBe('ok')
+      expect(result.services.at(-1)).toMatchObject({ name: 'GetVariable', ok: true })
+    }
+  })
+})
+
+describe('allocations that fail', () => {
+  test('kill kernels that do not expect it', () => {
+    const trace = play('none/private-efi-pgd/allocation-failure')
+    expect(findingOf(trace, 'H3').message).toContain('runs out of memory')
+  })
+
+  test('cost Linux 6.1 the runtime services, until one of a region’s tables fails, which it only warns of', () => {
+    const trace = play('none/linux-6.1/allocation-failure')
+    const messages = trace.events.flatMap((event) => (event.kind === 'message' ? [event.text] : []))
+    expect(messages.some((text) => text.startsWith('Error mapping PA'))).toBe(true)
+    expect(trace.result.outcome).toBe('fault')
+    expect(trace.result.reason).toContain('SetVirtualAddressMap')
+  })
+})
+
+describe('chains of kernels', () => {
+  test('of Linux from 3.14 on go both ways', () => {
+    for (const scenario of ['kexec-chain-up', 'kexec-chain-down']) {
+      for (const strategy of ['linux-3.14', 'linux-4.14', 'linux-6.1']) {
+        expect(outcomeOf(`none/${strategy}/${scenario}`)).toBe('ok')
+      }
+    }
+  })
+
+  test('end where a kernel that hands nothing over follows one that took firmware to virtual mode', () => {
+    const trace = play('none/private-efi-pgd/kexec-chain-up')
+    expect(findingOf(trace, 'H8')).toMatchObject({ kernel: 'fourth kernel' })
+  })
+})
+
+describe('interleavings', () => {
+  test('of strategies that share nothing are few, and end well', () => {
+    const two = play('none/legacy-virtual/interleavings').result
+    expect(two.outcome).toBe('ok')
+    expect(two.reason).toMatch(/all \d schedules that can make a difference/)
+    expect(play('none/legacy-virtual/interleavings-4').result.reason).toContain('the one schedule')
+  })
+
+  test('of one that keeps CR3 in a static variable end badly, by the shortest schedule', () => {
+    const { result } = play('none/private-efi-pgd:saveArea=static/interleavings')
+    expect(result.outcome).toBe('corrupt')
+    expect(result.reason).toContain(
+      'shortest schedule: CPU 0 enter, CPU 0 execute, CPU 1 enter, CPU 0 leave',
+    )
+  })
+
+  test('of one with a lock are the orders in which it can be taken, CPUs that are alike taken for one', () => {
+    expect(play('none/linux-3.14/interleavings').result.reason).toContain('all 6 schedules')
+    expect(play('none/linux-3.14/interleavings-4').result.reason).toContain('all 4 schedules')
+  })
+})
+
+describe('a million calls from a trap handler', () => {
+  test('are priced by a few of them, which find warm caches', () => {
+    const physical = play('none/private-efi-pgd/trap-handler')
+    const virtual = play('none/legacy-virtual/trap-handler')
+    expect(physical.result.cost!.price).toMatchObject({ times: 1_000_000, cr3Writes: 2_000_000 })
+    expect(virtual.result.cost!.price).toEqual({
+      times: 1_000_000,
+      cr3Writes: 0,
+      globalFlushes: 0,
+      tlbMisses: 0,
+      walkReferences: 0,
+    })
+    expect(virtual.result.services[0]).toEqual({
+      name: 'GetTime × 1,000,000',
+      status: '0 CR3 writes, 0 global flushes, 0 TLB misses, 0 page-table reads',
+      ok: true,
+      kernel: 'first kernel',
+    })
+    const calls = virtual.events.filter(
+      (event) => event.kind === 'call' && event.name === 'GetTime',
+    )
+    expect(calls.length).toBeLessThan(20)
+  })
+})
+
+describe('CPUs that track branches and separate halves of the address space', () => {
+  test('are no matter for a kernel that switches both off in calls, SetVirtualAddressMap among them', () => {
+    expect(on('none/linux-7.0/services').result.outcome).toBe('ok')
+    expect(on('none/linux-7.0/interrupts').result.outcome).toBe('ok')
+  })
+
+  test('stop SetVirtualAddressMap where only later calls are thought of', () => {
+    const trace = on('none/linux-7.0:ibt=calls/boot')
+    expect(findingOf(trace, 'H13')).toMatchObject({ phase: 'efi' })
+    expect(trace.result.reason).toContain('SetVirtualAddressMap')
+    expect(on('none/linux-6.1/boot').result.outcome).toBe('ok')
+  })
+
+  test('make every access of firmware to its physical addresses a fault', () => {
+    const trace = on('none/linux-7.0:lass=kept/boot')
+    expect(trace.result.outcome).toBe('fault')
+    expect(trace.result.reason).toContain('CR4.LASS is set')
+  })
+})
+
+test('an early call and a later one that end otherwise are told of', () => {
+  const trace = play(`H21/linux-6.1/early-call`, undefined, {
+    plugins: [
+      {
+        name: 'late-clock',
+        apiVersion: 1,
+        quirks: [
+          {
+            id: 'H21',
+            name: 'late-clock',
+            title: 'has no clock before SetVirtualAddressMap',
+            sources: ['this test'],
+            hooks: {
+              beforeService: (call) =>
+                call.service === 'GetTime' && call.rip < 2n ** 47n
+                  ? 0x8000_0000_0000_0007n
+                  : undefined,
+            },
+          },
+        ],
+      },
+    ],
+  })
+  expect(findingOf(trace, 'H21').message).toBe(
+    'GetTime answered EFI_DEVICE_ERROR before the runtime services were set up, and EFI_SUCCESS after',
+  )
+  expect(trace.result.id).toBe(`${MACHINE}/H21/linux-6.1/early-call`)
+})
