@@ -22,6 +22,12 @@ const INTERRUPT_GATE = 0x8en
 const ENTRY_OFFSET = 0x1000
 const ENTRY_BYTES = 32
 
+/** Exceptions, and the vectors of devices from FIRST_SYSTEM_VECTOR on; the gates of the others are not present. */
+const USED_VECTORS: readonly number[] = [
+  ...Array.from({ length: 32 }, (_, vector) => vector),
+  ...Array.from({ length: 17 }, (_, index) => 0xef + index),
+]
+
 /** Stacks that an interrupt gets whatever the interrupted code's stack is worth: NMI, machine check, double fault. */
 const IST: ReadonlyMap<number, number> = new Map([
   [2, 1],
@@ -42,7 +48,7 @@ export class DescriptorTables {
     this.#idt = image.staticPages(1)
     this.#areas = image.staticPages(machine.cpus.length * (1 + IST.size))
     const idt = new BigUint64Array((VECTORS * GATE_BYTES) / 8)
-    for (let vector = 0; vector < VECTORS; vector++) {
+    for (const vector of USED_VECTORS) {
       const entry = image.start + BigInt(ENTRY_OFFSET + vector * ENTRY_BYTES)
       idt[vector * 2] =
         (entry & 0xffffn) |

@@ -69,13 +69,14 @@ export class PageAllocator {
       range.start = end
       return
     }
-    this.#free = this.#free.flatMap((free) => {
-      if (free.end <= start || free.start >= end) return [free]
-      const rest: FrameRange[] = []
+    let next = index
+    const rest: FrameRange[] = []
+    for (; next < this.#free.length && this.#free[next]!.start < end; next++) {
+      const free = this.#free[next]!
       if (free.start < start) rest.push({ start: free.start, end: start })
       if (free.end > end) rest.push({ start: end, end: free.end })
-      return rest
-    })
+    }
+    this.#free.splice(index, next - index, ...rest)
   }
 
   /** Whether any RAM from frame `start` up to `end` (exclusive) is taken already (memblock_is_region_reserved()). */

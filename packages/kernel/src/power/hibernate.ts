@@ -1,4 +1,4 @@
-import { type Machine, PAGE_SIZE } from '@trapdoor/core'
+import { type FrameOwner, type Machine, PAGE_SIZE, type PhysicalMemory } from '@trapdoor/core'
 import type { Kernel } from '../kernel.ts'
 import { type E820Entry, ramRanges } from '../memory/e820.ts'
 import { resumeBootCpu } from './suspend.ts'
@@ -26,22 +26,38 @@ export function restoreImage(kernel: Kernel, booted: Kernel): boolean {
 /** Everything that firmware has on either machine, but for the image's own RAM, is as on the machine that has just booted. */
 function takeOver({ machine, e820 }: Kernel, { memory: from }: Machine): void {
   const { memory } = machine
-  const ram = ramRanges(e820)
-  const isInImage = (address: number): boolean =>
-    ram.some(({ start, end }) => start <= address && address < end)
-  const firmware = [...from.owners.intervals(), ...memory.owners.intervals()].filter(
-    ({ owner }) => owner.kind === 'firmware',
-  )
-  for (const { start, end } of firmware) {
+  const before = firmwareOutside(memory, e820)
+  const now = firmwareOutside(from, e820)
+  for (const { start, end } of before) memory.owners.set(start, end, undefined)
+  for (const { start, end, owner } of now) memory.owners.set(start, end, owner)
+  for (const { start, end } of [...before, ...now]) {
     for (let frame = start; frame < end; frame++) {
-      const address = frame * PAGE_SIZE
-      if (isInImage(address)) continue
-      if (from.isWritten(frame) || memory.isWritten(frame)) {
-        memory.write(address, from.read(address, PAGE_SIZE))
-      }
-      memory.owners.set(frame, frame + 1, from.owners.get(frame))
+      if (!from.isWritten(frame) && !memory.isWritten(frame)) continue
+      memory.write(frame * PAGE_SIZE, from.read(frame * PAGE_SIZE, PAGE_SIZE))
     }
   }
+}
+
+interface OwnedFrames {
+  readonly start: number
+  readonly end: number
+  readonly owner: FrameOwner
+}
+
+/** What firmware has of a memory outside the RAM of a memory map, in frames; ends are exclusive. */
+function firmwareOutside(memory: PhysicalMemory, e820: readonly E820Entry[]): OwnedFrames[] {
+  const pieces: OwnedFrames[] = []
+  for (const { start, end, owner } of memory.owners.intervals()) {
+    if (owner.kind !== 'firmware') continue
+    let from = start
+    for (const ram of ramRanges(e820)) {
+      const first = Math.min(Math.max(ram.start / PAGE_SIZE, from), end)
+      if (from < first) pieces.push({ start: from, end: first, owner })
+      from = Math.min(Math.max(from, ram.end / PAGE_SIZE), end)
+    }
+    if (from < end) pieces.push({ start: from, end, owner })
+  }
+  return pieces
 }
 
 function checksMemoryMap({ profile }: Kernel): boolean {
