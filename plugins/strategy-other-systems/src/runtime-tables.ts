@@ -47,7 +47,7 @@ export class RuntimeTables {
     )
   }
 
-  /** Maps all of the firmware's map 1:1 with large pages, as the tables do that firmware hands to a loader. */
+  /** Maps all of these regions 1:1 with large pages, as the tables do that firmware hands to a loader. */
   mapEverything(map: readonly MemoryDescriptor[]): void {
     for (const region of map) {
       const { physicalStart: start, numberOfPages } = region

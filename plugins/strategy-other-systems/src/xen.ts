@@ -48,7 +48,8 @@ function createXen(options: Readonly<Record<string, string>>): PageTableStrategy
       const ram = efi.memoryMap.filter(
         (region) => isWriteBack(region) && region.type !== MemoryType.ReservedMemoryType,
       )
-      for (const region of ram) l4.map(region, BigInt(region.physicalStart), rwx(region))
+      // copy_mapping() takes over the direct map's superpages.
+      l4.mapEverything(ram)
       for (const region of efi.memoryMap) {
         if (!isTaken(region, options['mapbs'] === 'on')) continue
         if ((region.attribute & CACHEABLE) === 0n && options['attr'] !== 'uc') {
