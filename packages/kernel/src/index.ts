@@ -6,7 +6,7 @@ export {
   type EfiInfo,
   encodeBootParams,
 } from './boot/boot-params.ts'
-export { type ByteRange, type HandOff, loadKernel } from './boot/loader.ts'
+export { type ByteRange, type HandOff, type LoaderHabits, loadKernel } from './boot/loader.ts'
 export { type Injections } from './boot/injections.ts'
 export { bootKernel, type BootOptions } from './boot/start-kernel.ts'
 export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'

@@ -11,6 +11,7 @@ import {
   type KernelProfile,
   kexec,
   LAYOUT_2_6_35,
+  type LoaderHabits,
   loadKernel,
   type NextKernel,
   type PreparedCall,
@@ -64,6 +65,8 @@ export class CaseRun implements ScenarioContext {
   readonly #follower: CaseFollower
   readonly #firmware: Firmware
   #powered: PoweredMachine
+  /** Whether the machine is as the firmware leaves it when it was switched on for the first time. */
+  #isNew = true
   #machine: Machine
   #kernel: Kernel | undefined
   #kernels = 0
@@ -115,6 +118,7 @@ export class CaseRun implements ScenarioContext {
   powerOn(): void {
     this.#kernels = 0
     this.#switchOn(this.#firmware.powerOn())
+    this.#isNew = true
   }
 
   restart(memory: 'lost' | 'kept' = 'lost'): void {
@@ -248,13 +252,14 @@ export class CaseRun implements ScenarioContext {
 
   #switchOn(powered: PoweredMachine): void {
     this.#powered = powered
+    this.#isNew = false
     this.#machine = powered.machine
     this.#kernel = undefined
     this.#follower.onMachine(this.#machine, 'it was switched on')
   }
 
   #boot(choice: KernelChoice, name: string): Kernel {
-    const handOff: HandOff = loadKernel(this.#powered, this.#commandLine(choice), {
+    const handOff = this.#load(this.#commandLine(choice), {
       allocatesLate: choice.allocatesLate === true,
     })
     return this.#came(
@@ -265,6 +270,17 @@ export class CaseRun implements ScenarioContext {
         injections: this.#injections(choice),
       }),
     )
+  }
+
+  #load(commandLine: string, habits: LoaderHabits): HandOff {
+    const shared = this.#isNew
+      ? this.#environment.loaded(this.#firmware, commandLine, habits)
+      : undefined
+    this.#isNew = false
+    if (shared === undefined) return loadKernel(this.#powered, commandLine, habits)
+    this.#machine = shared.machine
+    this.#follower.onMachine(shared.machine, 'it was switched on')
+    return shared
   }
 
   #injections({ failedAllocation, early }: KernelChoice): Injections {

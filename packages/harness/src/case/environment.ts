@@ -7,7 +7,14 @@ import {
   selectFirmwareMap,
   toMemoryDescriptors,
 } from '@trapdoor/intake'
-import { createKernelHooks, type Kernel, type RuntimeCall } from '@trapdoor/kernel'
+import {
+  createKernelHooks,
+  type HandOff,
+  type Kernel,
+  type LoaderHabits,
+  loadKernel,
+  type RuntimeCall,
+} from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { SyncHook } from 'tapable'
 import type { CaseSpec } from '../config/case-spec.ts'
@@ -16,6 +23,7 @@ import type { MemoryMapFile, ResolvedConfig } from '../config/resolved-config.ts
 import { HarnessError } from '../error.ts'
 import type { MemoryMapSummary } from '../results/results.ts'
 import type { Death, FindingDraft, Rule, RuleHooks, TableInspection } from '../rules/rule.ts'
+import { explainsItself, isMachineOutcome } from './error-kind.ts'
 import { GuardedTaps, guardOf } from './rule-guard.ts'
 
 /** A memory map that cases run on. */
@@ -45,6 +53,7 @@ export class CaseEnvironment {
   readonly hooks: RuleHooks
   readonly #maps: ReadonlyMap<string, LoadedMap>
   readonly #firmware: Map<string, Firmware> = new Map()
+  readonly #loaded: WeakMap<Firmware, Map<string, HandOff>> = new WeakMap()
   readonly #listeners: WeakMap<Machine, CaseListener> = new WeakMap()
   readonly #diagnoses: (readonly [Rule, (death: Death) => FindingDraft | undefined])[] = []
 
@@ -105,6 +114,27 @@ export class CaseEnvironment {
       this.#firmware.set(key, firmware)
     }
     return firmware
+  }
+
+  /**
+   * A machine that was switched on with a firmware and whose loader is about to jump into a kernel, each time a copy of one that was taken so far once. Undefined where it does
+   * not get there: whoever loads a kernel on a machine of the case's own sees why.
+   */
+  loaded(firmware: Firmware, commandLine: string, habits: LoaderHabits): HandOff | undefined {
+    const known = this.#loaded.get(firmware) ?? new Map<string, HandOff>()
+    this.#loaded.set(firmware, known)
+    const key = `${habits.allocatesLate === true} ${commandLine}`
+    let handOff = known.get(key)
+    if (handOff === undefined) {
+      try {
+        handOff = loadKernel(firmware.powerOn(), commandLine, habits)
+      } catch (error) {
+        if (isMachineOutcome(error) || explainsItself(error)) return undefined
+        throw error
+      }
+      known.set(key, handOff)
+    }
+    return { ...handOff, machine: handOff.machine.fork() }
   }
 
   /** The command that explains a case. */

@@ -49,7 +49,7 @@ const LOWEST_IMAGE = 0x100_0000
 const TEXT_PATTERN = -0x3333_3334
 
 /** How a loader does its work. */
-interface LoaderHabits {
+export interface LoaderHabits {
   /** Allocates a page when the map has been read, before ExitBootServices: the key is out of date then. */
   readonly allocatesLate?: boolean
 }
