@@ -30,7 +30,36 @@ describe('the command line', () => {
     expect(bootWith('linux-6.1', 'efi=debug').cost!.bootServicesBytes).toBeGreaterThan(2 ** 20)
   })
 
-  test('changes nothing on x86 with efi=novamap', () => {
-    expect(bootWith('linux-6.1', 'efi=novamap').cost).toEqual(bootWith('linux-6.1', '').cost)
+  test.each([
+    'efi=novamap',
+    'efi=disable_early_pci_dma',
+    'pti=on',
+    'nopti',
+    'add_efi_memmap',
+    'efi=nosoftreserve',
+  ])('changes nothing here with %s', (words) => {
+    expect(bootWith('linux-6.1', words).cost).toEqual(bootWith('linux-6.1', '').cost)
+  })
+
+  test('gives firmware a region that has the RUNTIME attribute by efi_fake_mem alone', () => {
+    const bytesMapped = (words: string): number =>
+      bootWith('private-efi-pgd', words).cost!.mappedBytes
+    const word = 'efi_fake_mem=1M@0x1000000:0x8000000000000000'
+    expect(bytesMapped(word) - bytesMapped('')).toBeGreaterThanOrEqual(2 ** 20)
+  })
+
+  test('keeps specific-purpose memory from the page allocator, unless efi=nosoftreserve says otherwise', () => {
+    const freed = (strategy: string, words: string): number => {
+      const { events } = play(`none/${strategy}/boot`, undefined, { commandLine: words })
+      return events.filter(
+        (event) =>
+          event.kind === 'message' && event.text.includes('crashkernel reservation failed'),
+      ).length
+    }
+    // All memory below 896 MiB is the specific purpose: a crash kernel finds no place there.
+    const words = 'crashkernel=64M efi_fake_mem=832M@64M:0x40000'
+    expect(freed('linux-6.1', words)).toBe(1)
+    expect(freed('linux-6.1', `${words} efi=nosoftreserve`)).toBe(0)
+    expect(freed('linux-4.14', words)).toBe(0)
   })
 })

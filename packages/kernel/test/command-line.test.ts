@@ -1,10 +1,11 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { KernelError, parseCommandLine } from '../src/index.ts'
 
 test('an empty line asks for nothing', () => {
   expect(parseCommandLine('  ')).toEqual({
     text: '',
     no5lvl: false,
+    fakeMemory: [],
     maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
@@ -21,6 +22,7 @@ test('options are found among words that mean other things', () => {
   expect(parseCommandLine(line)).toEqual({
     text: 'root=/dev/sda1 ro virtefi quiet add_efi_memmap crashkernel=128M',
     no5lvl: false,
+    fakeMemory: [],
     maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
@@ -38,6 +40,7 @@ test('a word that only contains an option is not it', () => {
   )
   expect(options).toMatchObject({
     no5lvl: false,
+    fakeMemory: [],
     maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
@@ -76,3 +79,19 @@ test.each(['crashkernel=', 'crashkernel=auto', 'crashkernel=128M@16M', 'crashker
     )
   },
 )
+
+describe('efi_fake_mem', () => {
+  test('has sizes, starts and attributes', () => {
+    expect(parseCommandLine('efi_fake_mem=2G@4G:0x10000,16K@0x1800:1').fakeMemory).toEqual([
+      { start: 2 ** 32, end: 6 * 2 ** 30, attribute: 0x1_0000n },
+      { start: 0x1000, end: 0x6000, attribute: 1n },
+    ])
+  })
+
+  test.each(['efi_fake_mem=2G', 'efi_fake_mem=2G@4G', 'efi_fake_mem=x@4G:1'])(
+    'refuses %s',
+    (text) => {
+      expect(() => parseCommandLine(text)).toThrow(/efi_fake_mem= with ranges such as/)
+    },
+  )
+})

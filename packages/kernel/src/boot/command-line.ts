@@ -1,3 +1,4 @@
+import type { FakeRange } from '../efi/regions/fake-mem.ts'
 import { KernelError } from '../error.ts'
 
 /** The options that kernels from 2.6.35 with the patch on understand, as far as EFI is concerned. */
@@ -13,6 +14,8 @@ export interface CommandLine {
   readonly physefi: boolean
   /** `add_efi_memmap`: the EFI memory map is added to the e820 map. */
   readonly addEfiMemmap: boolean
+  /** `efi_fake_mem=SIZE@START:ATTRIBUTE,…`: attributes that parts of the EFI memory map get. */
+  readonly fakeMemory: readonly FakeRange[]
   /** `nokaslr`: nothing is placed at random. */
   readonly nokaslr: boolean
   /** `no5lvl`: four levels of paging on a CPU that has five. */
@@ -42,11 +45,36 @@ export function parseCommandLine(text: string): CommandLine {
     virtefi: words.includes('virtefi'),
     physefi: words.includes('physefi'),
     addEfiMemmap: words.includes('add_efi_memmap'),
+    fakeMemory: words
+      .filter((word) => word.startsWith('efi_fake_mem='))
+      .flatMap((word) => word.slice(13).split(','))
+      .map(parseFakeRange),
     nokaslr: words.includes('nokaslr'),
     no5lvl: words.includes('no5lvl'),
     // `maxcpus=0` means the boot CPU alone, too.
     maxCpus: maxCpus === undefined ? Infinity : Math.max(1, Number(maxCpus.slice(8))),
     crashKernelBytes: crash === undefined ? 0 : parseSize(crash),
+  }
+}
+
+/** One range of `efi_fake_mem=`, such as "2G@4G:0x10000"; the attribute is in hexadecimal with 0x, else decimal, as kstrtoull() reads it. */
+function parseFakeRange(text: string): FakeRange {
+  const match = /^(\d+)([KMG]?)@(0x[\da-f]+|\d+)([KMG]?):(0x[\da-f]+|\d+)$/i.exec(text)
+  if (match === null) {
+    throw new KernelError('KERNEL_BAD_COMMAND_LINE', {
+      expected: 'efi_fake_mem= with ranges such as 2G@4G:0x10000',
+      found: text,
+      hint: 'size, start and attribute, ranges separated by commas',
+    })
+  }
+  const [, size, sizeUnit = '', start, startUnit = '', attribute] = match
+  const first = Number(start) * UNITS[startUnit.toUpperCase()]!
+  const end = first + Number(size) * UNITS[sizeUnit.toUpperCase()]!
+  const page = 4096
+  return {
+    start: Math.floor(first / page) * page,
+    end: Math.ceil(end / page) * page,
+    attribute: BigInt(attribute!),
   }
 }
 

@@ -17,6 +17,8 @@ import type { EfiInfo } from '../boot/boot-params.ts'
 import type { Kernel } from '../kernel.ts'
 import { e820FromEfi, sanitizeE820 } from '../memory/e820.ts'
 import type { EfiHandOver } from './strategy.ts'
+import { fakeMemmap, softReserve } from './regions/fake-mem.ts'
+import { reachesLinux } from './strategy.ts'
 
 const CONFIGURATION_ENTRY_SIZE = 24
 /** The vendor string's characters that efi_init() prints at most. */
@@ -94,13 +96,20 @@ export function efiInit(
   cpu.writeBytes(copy, bytesOf(runtime))
 
   const map = read(BigInt(info.memmap), info.memmapSize)
-  const memoryMap = decodeMemoryMap(bytesOf(map), info.memdescSize)
+  const firmwareMap = decodeMemoryMap(bytesOf(map), info.memdescSize)
+  const memoryMap = fakeMemmap(firmwareMap, kernel.commandLine.fakeMemory)
   if (kernel.commandLine.addEfiMemmap) {
     kernel.e820 = sanitizeE820([...kernel.e820, ...e820FromEfi(memoryMap)])
   }
+  if (
+    reachesLinux(kernel.strategy?.definition, '5.5') &&
+    !kernel.commandLine.efi.has('nosoftreserve')
+  ) {
+    kernel.e820 = softReserve(kernel.e820, memoryMap)
+  }
   return {
     info,
-    firmwareMap: memoryMap,
+    firmwareMap,
     memoryMap,
     vendor,
     configurationTable,

@@ -1,10 +1,11 @@
 import { type FrameOwner, type Machine, PAGE_SIZE, type PhysicalMemory } from '@trapdoor/core'
+import { reachesLinux } from '../efi/strategy.ts'
 import type { Kernel } from '../kernel.ts'
 import { type E820Entry, ramRanges } from '../memory/e820.ts'
 import { resumeBootCpu } from './suspend.ts'
 
 /** The Linux release that compares memory maps before it restores an image (hibernation_e820_save(), commit 62a03defeabd). */
-const CHECKS_MAP_SINCE = [4, 10] as const
+const CHECKS_MAP_SINCE = '4.10'
 
 /**
  * Comes back from hibernation (ACPI S4): `kernel` was saved with all its RAM, the machine was switched off and on, and another kernel booted on `booted` and restores the
@@ -12,7 +13,10 @@ const CHECKS_MAP_SINCE = [4, 10] as const
  * another memory map than its own and throws the image away.
  */
 export function restoreImage(kernel: Kernel, booted: Kernel): boolean {
-  if (checksMemoryMap(kernel) && !sameMap(kernel.e820, booted.e820)) {
+  if (
+    reachesLinux(kernel.profile.strategies[0]?.definition, CHECKS_MAP_SINCE) &&
+    !sameMap(kernel.e820, booted.e820)
+  ) {
     booted.print('PM: Image mismatch: memory map')
     return false
   }
@@ -58,15 +62,6 @@ function firmwareOutside(memory: PhysicalMemory, e820: readonly E820Entry[]): Ow
     if (from < end) pieces.push({ start: from, end, owner })
   }
   return pieces
-}
-
-function checksMemoryMap({ profile }: Kernel): boolean {
-  const linux = profile.strategies[0]?.definition.linux
-  if (linux === undefined) return false
-  if (linux.before === undefined) return true
-  const [major = 0, minor = 0] = linux.before.split('.').map(Number)
-  const [sinceMajor, sinceMinor] = CHECKS_MAP_SINCE
-  return major > sinceMajor || (major === sinceMajor && minor > sinceMinor)
 }
 
 function sameMap(one: readonly E820Entry[], other: readonly E820Entry[]): boolean {
