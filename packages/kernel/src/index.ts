@@ -45,6 +45,7 @@ export { Kernel, type KernelProfile, type KernelVariable } from './kernel.ts'
 export { crashKexec, kexec, type NextKernel } from './kexec/kexec.ts'
 export {
   type AddressSpaceLayout,
+  kernelAddress,
   LAYOUT_2_6_26,
   LAYOUT_2_6_35,
   LAYOUT_4_20,

@@ -1,4 +1,5 @@
 import { definePlugin, type Plugin } from '@trapdoor/harness'
+import { regionAddresses } from './region-addresses.ts'
 import { virtualAddressPassing } from './virtual-address-passing.ts'
 
 export { virtualAddressPassing } from './virtual-address-passing.ts'
@@ -6,7 +7,7 @@ export { virtualAddressPassing } from './virtual-address-passing.ts'
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/strategy-virtual-address-passing',
   apiVersion: 1,
-  strategies: [virtualAddressPassing],
+  strategies: [virtualAddressPassing, regionAddresses],
 })
 
 export default plugin

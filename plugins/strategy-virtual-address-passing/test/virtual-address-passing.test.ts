@@ -23,7 +23,10 @@ function askTheTime(context: ScenarioContext): void {
 }
 
 /** Boots on the machine of small.txt, calls, and does the same after each kexec. */
-async function kexecs(choices: readonly KernelChoice[]): Promise<Played> {
+async function kexecs(
+  choices: readonly KernelChoice[],
+  strategy = 'virtual-address-passing',
+): Promise<Played> {
   const kernels: Kernel[] = []
   const scenario: Scenario = {
     name: 'test',
@@ -50,7 +53,7 @@ async function kexecs(choices: readonly KernelChoice[]): Promise<Played> {
     builtIn: [plugin, { name: 'test', apiVersion: 1, scenarios: [scenario] }],
     overrides: { memoryMaps: ['small.txt'] },
   })
-  const spec = findCase(config, 'small/none/virtual-address-passing/test')
+  const spec = findCase(config, `small/none/${strategy}/test`)
   return { trace: traceCase(createEnvironment(config), spec), kernels }
 }
 
@@ -139,4 +142,26 @@ test('a first kernel finds nothing passed and converts the firmware itself', asy
   const { trace, kernels } = await kexecs([])
   expect(conversions(trace)).toEqual(['first kernel'])
   expect(kernels[0]!.bootParams.setupData).toBe(0)
+})
+
+describe('region-addresses', () => {
+  test('lets every kernel of one layout boot as if it were the first', async () => {
+    const { trace, kernels } = await kexecs([{}, {}], 'region-addresses')
+    expect(trace.result.outcome).toBe('ok')
+    const images = trace.events.flatMap((event) =>
+      event.kind === 'call' && event.name === 'SetVirtualAddressMap' ? [event.image] : [],
+    )
+    expect(images).toEqual(['RuntimeDxe', 'purgatory', 'purgatory'])
+    const starts = kernels.map(({ requireEfi }) =>
+      requireEfi.memoryMap.filter(isRuntime).map(({ virtualStart }) => virtualStart),
+    )
+    expect(starts[1]).toEqual(starts[0])
+    expect(starts[2]).toEqual(starts[0])
+  })
+
+  test('is of no use to a kernel that has its direct map elsewhere', async () => {
+    const { trace } = await kexecs([{ layout: LAYOUT_2_6_26 }], 'region-addresses')
+    expect(trace.result.outcome).toBe('fault')
+    expect(trace.result.findings[0]).toMatchObject({ kernel: 'second kernel', phase: 'efi_init' })
+  })
 })

@@ -58,10 +58,11 @@ export function efiInit(
   handOver: EfiHandOver | undefined,
 ): EfiState {
   const { bootCpu: cpu, tables } = kernel
-  const read = (physical: bigint, bytes: number): DataView =>
-    tables.withEarlyIoremap(cpu, physical, bytes, (address) =>
-      viewOf(cpu.readBytes(address, bytes)),
-    )
+  const read = (at: bigint, bytes: number): DataView =>
+    tables.withEarlyIoremap(cpu, at, bytes, (address) => viewOf(cpu.readBytes(address, bytes)))
+
+  const physical = (pointer: bigint): bigint =>
+    kernel.strategy?.instance.physicalAddress?.(kernel, pointer) ?? pointer
 
   const systab = read(BigInt(info.systab), SYSTEM_TABLE_SIZE)
   if (systab.getBigUint64(0, true) !== SYSTEM_TABLE_SIGNATURE) {
@@ -69,7 +70,7 @@ export function efiInit(
   }
   const vendorAddress =
     handOver === undefined
-      ? systab.getBigUint64(SystemTable.FirmwareVendor, true)
+      ? physical(systab.getBigUint64(SystemTable.FirmwareVendor, true))
       : BigInt(handOver.vendor)
   const vendor = readVendor(kernel, cpu, vendorAddress)
   const revision = systab.getUint32(8, true)
@@ -77,19 +78,22 @@ export function efiInit(
 
   const configurationTableAddress =
     handOver === undefined
-      ? systab.getBigUint64(SystemTable.ConfigurationTable, true)
+      ? physical(systab.getBigUint64(SystemTable.ConfigurationTable, true))
       : BigInt(handOver.configurationTable)
   const entries = Number(systab.getBigUint64(SystemTable.NumberOfTableEntries, true))
   const configuration = read(configurationTableAddress, entries * CONFIGURATION_ENTRY_SIZE)
   const configurationTable = reuseConfig(
-    decodeConfigTable(bytesOf(configuration)),
+    decodeConfigTable(bytesOf(configuration)).map(({ guid, table }) => ({
+      guid,
+      table: physical(table),
+    })),
     handOver?.smbios,
   )
   kernel.print(describeTables(configurationTable))
 
   const runtimeAddress =
     handOver === undefined
-      ? systab.getBigUint64(SystemTable.RuntimeServices, true)
+      ? physical(systab.getBigUint64(SystemTable.RuntimeServices, true))
       : BigInt(handOver.runtime)
   const runtime = read(runtimeAddress, RUNTIME_SERVICES_TABLE_SIZE)
   const copy = kernel.image.virtualAddress(kernel.image.staticPages(1))

@@ -1,4 +1,4 @@
-import type { Cpu, PageFault } from '@trapdoor/core'
+import type { Cpu, Machine, PageFault } from '@trapdoor/core'
 import type { MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
 import type { AddressSpaceLayout } from '../memory/layout.ts'
@@ -58,6 +58,10 @@ export interface PageTableStrategy {
   leave?(call: RuntimeCall): void
   /** What the call returns in place of the firmware that a page fault has stopped; undefined where the fault kills the kernel. {@link leave} follows. */
   recover?(call: RuntimeCall, fault: PageFault): bigint | undefined
+  /** What efi_init() takes a pointer in the EFI tables for, before it maps what is there. By default a physical address, whatever it is. */
+  physicalAddress?(kernel: Kernel, pointer: bigint): bigint
+  /** What kexec's purgatory does on `machine` between this kernel and the next. */
+  purgatory?(kernel: Kernel, machine: Machine): void
   /** What the next kernel gets through kexec, beside the tables' addresses. */
   handOver?(kernel: Kernel): EfiHandOver | undefined
   /**

@@ -116,6 +116,7 @@ function bootNext(
   },
 ): Kernel {
   loadImage(machine, place.imageBase)
+  if (kernel.efi !== undefined) kernel.strategy?.instance.purgatory?.(kernel, machine)
   const handOver =
     kernel.efiRefusal === undefined ? kernel.strategy?.instance.handOver?.(kernel) : undefined
   let params: BootParams = {
