@@ -2,10 +2,10 @@ import {
   LAYOUT_FIXED_ROOT,
   type PageTableStrategy,
   type StrategyDefinition,
+  StrategyRefusal,
 } from '@trapdoor/kernel'
-import { StrategyRefusal } from '@trapdoor/kernel'
 import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
-import { isWriteBack, type Rights, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
+import { isWriteBack, type Rights, RuntimeTables, placedAt } from './runtime-tables.ts'
 
 const CACHEABLE =
   MemoryAttribute.WB |
