@@ -64,3 +64,21 @@ export function findingOf(trace: CaseTrace, rule: string): CaseTrace['result']['
   }
   return finding
 }
+
+/** How a cell ended, for a table: the outcome, the rule that explains it, and the address that was touched. */
+export interface Ending {
+  readonly outcome: string
+  readonly rule?: string
+  readonly address?: string
+}
+
+/** How `firmware/strategy/scenario` ends on {@link MACHINE}, as far as `wanted` asks. */
+export function endingOf(cell: string, wanted: Ending, setting: Setting = {}): Ending {
+  const { result } = play(cell, undefined, setting)
+  const [finding] = result.findings
+  return {
+    outcome: result.outcome,
+    ...(wanted.rule === undefined ? {} : { rule: finding?.rule ?? 'none' }),
+    ...(wanted.address === undefined ? {} : { address: finding?.access?.address ?? 'none' }),
+  }
+}

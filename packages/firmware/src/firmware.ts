@@ -58,8 +58,8 @@ export class Firmware {
   constructor(options: FirmwareOptions) {
     const hooks = applyQuirks(options.quirks ?? [])
     this.name = options.name
-    this.memoryMap = hooks.memoryMap.call(options.memoryMap)
-    this.#snapshot = layOutMachine(options, this.memoryMap, hooks)
+    this.#snapshot = layOutMachine(options, hooks.memoryMap.call(options.memoryMap), hooks)
+    this.memoryMap = this.#snapshot.memoryMap
     this.images = this.#snapshot.images
   }
 
