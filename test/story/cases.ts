@@ -70,6 +70,8 @@ export interface Ending {
   readonly outcome: string
   readonly rule?: string
   readonly address?: string
+  /** Rules that have found something, whatever came of it. */
+  readonly finds?: readonly string[]
 }
 
 /** How `firmware/strategy/scenario` ends on {@link MACHINE}, as far as `wanted` asks. */
@@ -79,6 +81,9 @@ export function endingOf(cell: string, wanted: Ending, setting: Setting = {}): E
   return {
     outcome: result.outcome,
     ...(wanted.rule === undefined ? {} : { rule: finding?.rule ?? 'none' }),
+    ...(wanted.finds === undefined
+      ? {}
+      : { finds: wanted.finds.filter((id) => result.findings.some(({ rule }) => rule === id)) }),
     ...(wanted.address === undefined ? {} : { address: finding?.access?.address ?? 'none' }),
   }
 }

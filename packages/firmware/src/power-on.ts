@@ -115,10 +115,12 @@ export function layOutMachine(
   const services = serviceAddresses(images)
   const attributesTable =
     typeof given === 'object' ? given.address : placeAttributes(given, allocator)
+  const core = new RuntimeImage('DxeCore', bootCode(allocator), machine, hooks)
   const setup = createSetup({
     machine,
     allocator,
     images,
+    core,
     services,
     reported,
     identity,
@@ -147,7 +149,6 @@ export function layOutMachine(
   const { descriptors } = reported
   const map = bootPool(reportedMapBytes(descriptors), 'the memory map')
   machine.memory.write(map, encodeReportedMap(descriptors, FIRST_MAP_KEY))
-  const core = new RuntimeImage('DxeCore', bootCode(allocator), machine, hooks)
   installDxeCore(core, hooks, { ...places, map, images })
   registerImages(machine.memory, images[0]!, images)
   writeTables(machine.memory, places, {

@@ -22,6 +22,7 @@ export function createSetup(build: {
   machine: Machine
   allocator: RegionAllocator
   images: RuntimeImage[]
+  core: RuntimeImage
   services: Map<RuntimeServiceName, number>
   reported: ReportedMap
   identity: TableIdentity
@@ -29,10 +30,10 @@ export function createSetup(build: {
   memoryAttributesTable: number | undefined
   loadImage: (name: string) => RuntimeImage
 }): FirmwareSetup & { readonly codePages: () => ReadonlySet<number> } {
-  const { machine, allocator, images, services, reported, identity, configTables } = build
+  const { machine, allocator, images, core, services, reported, identity, configTables } = build
   const codePages = new Set(images.map(({ base }) => base / PAGE_SIZE))
   const imageNamed = (name: string): RuntimeImage => {
-    const image = images.find((each) => each.name === name)
+    const image = [...images, core].find((each) => each.name === name)
     if (image !== undefined) return image
     throw new FirmwareError('FIRMWARE_BAD_SETUP', {
       expected: 'an image of this firmware',

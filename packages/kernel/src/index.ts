@@ -27,7 +27,7 @@ export {
   isBootServices,
   reserveBootServices,
 } from './efi/regions/boot-services.ts'
-export { cleanMemmap } from './efi/regions/clean-memmap.ts'
+export { cleanMemmap, isValidDescriptor } from './efi/regions/clean-memmap.ts'
 export { memattrApplyPermissions, memattrInit } from './efi/regions/memory-attributes.ts'
 export { mergeRegions } from './efi/regions/merge-regions.ts'
 export { EFI_VA_END, EFI_VA_START, TopDownPlacement } from './efi/regions/top-down.ts'

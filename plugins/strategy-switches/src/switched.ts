@@ -16,6 +16,7 @@ import {
   efiIoremap,
   freeBootServices,
   isBootServices,
+  isValidDescriptor,
   type Kernel,
   KernelPanic,
   type KernelVariable,
@@ -155,7 +156,7 @@ export class Switched implements PageTableStrategy {
     const merged = this.#is.mergeRegions === 'on' ? mergeRegions(map) : map
     const regions = merged.filter(
       (region) =>
-        region.numberOfPages > 0 &&
+        isValidDescriptor(region) &&
         (isRuntime(region) ||
           this.#is.filter === 'all' ||
           (this.#is.filter === 'runtime-and-boot' && isBootServices(region)) ||
