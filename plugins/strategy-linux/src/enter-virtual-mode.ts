@@ -46,6 +46,8 @@ export class EfiVirtualMode implements PageTableStrategy {
   /** efi_scratch.prev_cr3, later efi_prev_mm. */
   #previousCr3: KernelVariable | undefined
   #savedFlag: KernelVariable | undefined
+  /** What kernel_fpu_begin() keeps of the task that is current. */
+  #savedMxcsr: KernelVariable | undefined
   /** Whether calls go through efi_rts_wq, where faults are recovered from. */
   #queued = false
 
@@ -58,7 +60,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     const efi = kernel.requireEfi
     if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
     if (this.#version.tighten === 'memory-attributes-table') {
-      this.#memoryAttributes = memattrInit(kernel)
+      this.#memoryAttributes = memattrInit(kernel, this.#version.memattrSize)
     }
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
   }
@@ -99,9 +101,10 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#queued = true
   }
 
-  /** efi_sync_low_kernel_mappings() and the switch. */
+  /** efi_sync_low_kernel_mappings(), kernel_fpu_begin() and the switch. */
   enter({ cpu }: RuntimeCall): void {
     this.#sync()
+    this.#savedMxcsr!.write(cpu, BigInt(cpu.mxcsr))
     this.#savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
     if (this.#version.interrupts === 'off') cpu.interruptFlag = false
     this.#switchTo(cpu)
@@ -114,6 +117,7 @@ export class EfiVirtualMode implements PageTableStrategy {
       kernel.print(`[Firmware Bug]: IRQ flags corrupted by EFI ${service}`)
     }
     this.#switchBack(cpu)
+    if (this.#version.fpu === 'saved') cpu.mxcsr = Number(this.#savedMxcsr!.read(cpu))
     cpu.interruptFlag = interruptFlag
   }
 
@@ -170,6 +174,7 @@ export class EfiVirtualMode implements PageTableStrategy {
   #allocatePageTables(kernel: Kernel): EfiPgd {
     this.#previousCr3 = kernel.variable({ perCpu: false })
     this.#savedFlag = kernel.variable({ perCpu: false })
+    this.#savedMxcsr = kernel.variable({ perCpu: true })
     this.#pgd =
       this.#version.pageTable === 'efi_pgd' ? EfiPgd.own(kernel) : EfiPgd.trampoline(kernel)
     return this.#pgd

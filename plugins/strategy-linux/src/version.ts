@@ -18,10 +18,14 @@ export interface LinuxVersion {
   readonly cleanMemmap: boolean
   /** Whether the memory attributes table is applied (4.11 and later). */
   readonly tighten: 'none' | 'memory-attributes-table'
+  /** Whether a memory attributes table that is longer than any can be is ignored before its bytes are reserved (6.1.120 and later). */
+  readonly memattrSize: 'unchecked' | 'checked'
   /** What follows when SetVirtualAddressMap fails. */
   readonly svamFailure: 'panic' | 'disable'
   /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.6), on under a semaphore. */
   readonly interrupts: 'off' | 'on'
+  /** Whether calls are between kernel_fpu_begin() and kernel_fpu_end(), which keep a process's floating-point state (3.16 and later). */
+  readonly fpu: 'left-alone' | 'saved'
   /** What is done on the way back beside the write to CR3. */
   readonly leave: 'cr3' | 'cr3-and-flush'
   /** Whether a page fault in firmware stops only the call (4.20 and later). */

@@ -77,8 +77,9 @@ export class RuntimeTables {
     cpu.writeCr3(this.tables.root)
   }
 
-  /** Loads what was there before the call. */
+  /** Loads what was there before the call, the floating-point state of whoever was interrupted included (vcpu_save_fpu(), fpu_kern_enter() and their like). */
   leave({ cpu, before }: RuntimeCall): void {
+    cpu.mxcsr = before.mxcsr
     cpu.writeCr3(before.cr3)
   }
 

@@ -69,6 +69,8 @@ export interface AccessOrigin {
 
 const PHYSICAL_PAGE = 4096
 const EXPLICIT: AccessOrigin = {}
+/** All exceptions masked, rounding to nearest (SDM Vol. 1, 10.2.3). */
+export const MXCSR_AT_RESET = 0x1f80
 /** GDTR, IDTR and TR after RESET, as far as they are modelled. */
 const NO_TABLE: DescriptorTable = { base: 0n, limit: 0xffff }
 const ON_STACK: AccessOrigin = { stack: true }
@@ -98,6 +100,8 @@ export class Cpu {
   taskRegister: TaskRegister
   /** IA32_PAT. */
   pat: PageAttributeTable
+  /** MXCSR, which rules SSE's rounding and its exceptions. Instructions that look at it are not modelled: it is kept for whoever was to keep it. */
+  mxcsr: number
   touchRecorder: TouchRecorder | undefined
 
   #control: ControlState
@@ -130,6 +134,7 @@ export class Cpu {
     this.gdtr = from?.gdtr ?? NO_TABLE
     this.idtr = from?.idtr ?? NO_TABLE
     this.taskRegister = from?.taskRegister ?? { ...NO_TABLE, selector: 0 }
+    this.mxcsr = from?.mxcsr ?? MXCSR_AT_RESET
     this.pat = from?.pat ?? PAT_AT_RESET
     this.mmu = new Mmu(machine.memory, machine.features, machine.policy)
     this.mmu.onStaleUse = (use) => {
