@@ -28,3 +28,8 @@ export class KernelError extends Error {
 export class KernelPanic extends Error {
   override readonly name = 'KernelPanic'
 }
+
+/** The kernel goes on for ever without getting anywhere, as the soft-lockup watchdog would tell. The message is what it printed last. */
+export class KernelHang extends Error {
+  override readonly name = 'KernelHang'
+}

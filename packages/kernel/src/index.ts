@@ -9,6 +9,8 @@ export {
 export { type ByteRange, type HandOff, loadKernel } from './boot/loader.ts'
 export { bootKernel, type BootOptions } from './boot/start-kernel.ts'
 export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'
+export { efivarInit, type VariableName } from './efi/efivars.ts'
+export { isServiceOfRevision } from './efi/runtime-version.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
 export {
   createStrategy,
@@ -33,7 +35,7 @@ export { mergeRegions } from './efi/regions/merge-regions.ts'
 export { EFI_VA_END, EFI_VA_START, TopDownPlacement } from './efi/regions/top-down.ts'
 export { efiIoremap, makeRuntimeCodeExecutable } from './efi/virtual-mode.ts'
 export { type EfiState } from './efi/efi-init.ts'
-export { KernelError, type KernelErrorCode, KernelPanic } from './error.ts'
+export { KernelError, type KernelErrorCode, KernelHang, KernelPanic } from './error.ts'
 export { BOOT_PHASES, type BootPhase, createKernelHooks, type KernelHooks } from './hooks.ts'
 export { Kernel, type KernelProfile, type KernelVariable } from './kernel.ts'
 export { crashKexec, kexec, type NextKernel } from './kexec/kexec.ts'

@@ -5,6 +5,7 @@ import { kdump } from './kdump.ts'
 import { kexec, kexecOther } from './kexec.ts'
 import { services } from './services.ts'
 import { trapHandler } from './trap-handler.ts'
+import { variables } from './variables.ts'
 
 export { boot } from './boot.ts'
 export { interleavings, interleavingsOfFour } from './interleavings.ts'
@@ -12,6 +13,7 @@ export { kdump } from './kdump.ts'
 export { kexec, kexecOther } from './kexec.ts'
 export { services } from './services.ts'
 export { trapHandler } from './trap-handler.ts'
+export { variables } from './variables.ts'
 
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/scenario-lifecycle',
@@ -23,6 +25,7 @@ const plugin: Plugin = definePlugin({
     kexecOther,
     kdump,
     trapHandler,
+    variables,
     interleavings,
     interleavingsOfFour,
   ],

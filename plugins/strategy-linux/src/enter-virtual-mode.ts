@@ -6,6 +6,7 @@ import {
   type EfiHandOver,
   freeBootServices,
   isBootServices,
+  isServiceOfRevision,
   type Kernel,
   KernelPanic,
   type KernelVariable,
@@ -28,18 +29,22 @@ import {
   type MemoryAttributesTable,
   type MemoryDescriptor,
   MemoryType,
+  type RuntimeServiceName,
   VariableAttribute,
 } from '@trapdoor/uefi'
 import type { LinuxVersion } from './version.ts'
 
 /** EFI_DUMMY_GUID and the name of the variable that makes firmware collect its garbage (arch/x86/platform/efi/quirks.c). */
 const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
+/** EFI_1_10_SYSTEM_TABLE_REVISION. */
+const EFI_1_10 = 0x1_000a
 /** Faults below are taken for the kernel's own (efi_crash_gracefully_on_page_fault()). */
 const LAST_NULL_PAGE_BYTE = 0xfffn
 
 /** efi_enter_virtual_mode() and the calls after it, as Linux has had them since 3.14; what changed from version to version is in {@link LinuxVersion}. */
 export class EfiVirtualMode implements PageTableStrategy {
   readonly serialised = true
+  readonly detectsDuplicateNames = true
   readonly #version: LinuxVersion
   #pgd: EfiPgd | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
@@ -99,6 +104,13 @@ export class EfiVirtualMode implements PageTableStrategy {
       .setVariable(DUMMY.name, DUMMY.guid, DUMMY_ATTRIBUTES, new Uint8Array(0))
       .run()
     this.#queued = true
+  }
+
+  /** The revision checks of runtime-wrappers.c. */
+  offers(kernel: Kernel, service: RuntimeServiceName): boolean {
+    const { revision, vendor } = kernel.requireEfi
+    const isOldApple = this.#version.apple === 'efi-1.10' && vendor === 'Apple'
+    return isServiceOfRevision(isOldApple ? EFI_1_10 : revision, service)
   }
 
   /** efi_sync_low_kernel_mappings(), kernel_fpu_begin() and the switch. */

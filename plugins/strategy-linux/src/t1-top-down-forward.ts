@@ -13,6 +13,7 @@ export const LINUX_3_14: LinuxVersion = {
   cleanMemmap: false,
   tighten: 'none',
   memattrSize: 'unchecked',
+  apple: 'as-it-says',
   svamFailure: 'panic',
   interrupts: 'off',
   fpu: 'left-alone',

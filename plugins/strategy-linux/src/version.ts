@@ -20,6 +20,8 @@ export interface LinuxVersion {
   readonly tighten: 'none' | 'memory-attributes-table'
   /** Whether a memory attributes table that is longer than any can be is ignored before its bytes are reserved (6.1.120 and later). */
   readonly memattrSize: 'unchecked' | 'checked'
+  /** Whether Apple's firmware is taken for EFI 1.10, whatever it says (f5390cd0b43c, Linux 5.17 and stable kernels). */
+  readonly apple: 'as-it-says' | 'efi-1.10'
   /** What follows when SetVirtualAddressMap fails. */
   readonly svamFailure: 'panic' | 'disable'
   /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.6), on under a semaphore. */

@@ -1,5 +1,5 @@
 import type { PageTableStrategy, StrategyDefinition } from '@trapdoor/kernel'
-import { StrategyRefusal } from '@trapdoor/kernel'
+import { isServiceOfRevision, StrategyRefusal } from '@trapdoor/kernel'
 import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { isWriteBack, type Rights, rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
@@ -36,6 +36,8 @@ function createXen(options: Readonly<Record<string, string>>): PageTableStrategy
   let l4: RuntimeTables | undefined
   return {
     serialised: true,
+    /** efi_runtime_call(): the services of EFI 2.0 are -EOPNOTSUPP where the table is older. */
+    offers: (kernel, service) => isServiceOfRevision(kernel.requireEfi.revision, service),
     /** efi_init_memory(). */
     setup: (kernel) => {
       if (options['rs'] === 'off') throw new StrategyRefusal('efi=no-rs')

@@ -16,6 +16,7 @@ import {
   efiIoremap,
   freeBootServices,
   isBootServices,
+  isServiceOfRevision,
   isValidDescriptor,
   type Kernel,
   KernelPanic,
@@ -41,6 +42,7 @@ import {
   type MemoryAttributesTable,
   type MemoryDescriptor,
   MemoryType,
+  type RuntimeServiceName,
 } from '@trapdoor/uefi'
 import type { Positions } from './switches.ts'
 
@@ -53,6 +55,7 @@ const BETTER_THAN_UNCACHED = MemoryAttribute.WB | MemoryAttribute.WT | MemoryAtt
 /** A strategy whose every choice is a switch. The steps have the order of Linux. */
 export class Switched implements PageTableStrategy {
   readonly serialised: boolean
+  readonly detectsDuplicateNames = true
   readonly #is: Positions
   #tables: PageTableBuilder | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
@@ -92,6 +95,10 @@ export class Switched implements PageTableStrategy {
     if (this.#is.identity === 'off' && this.#is.addresses !== 'none') {
       for (const region of efi.memoryMap) this.#unmapIdentity(region)
     }
+  }
+
+  offers(kernel: Kernel, service: RuntimeServiceName): boolean {
+    return isServiceOfRevision(kernel.requireEfi.revision, service)
   }
 
   enter(call: RuntimeCall): void {

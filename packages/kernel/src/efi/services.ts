@@ -24,7 +24,7 @@ export interface ServiceResult<T> {
 /** A call whose arguments lie ready. {@link run} makes it; `call` and {@link finish} do the same in steps. */
 export class PreparedCall<T> {
   readonly service: RuntimeServiceName
-  /** Undefined where the kernel has no EFI runtime services. */
+  /** Undefined where the kernel has no EFI runtime services, or not this one. */
   readonly call: RuntimeCall | undefined
   readonly #read: (call: RuntimeCall) => T
   readonly #release: () => void
@@ -249,10 +249,11 @@ export class EfiServices {
     read: (call: RuntimeCall) => T,
   ): PreparedCall<T> {
     const kernel = this.#kernel
-    const call =
-      kernel.efi === undefined || kernel.strategy === undefined
-        ? undefined
-        : strategyCall(kernel, this.#cpu, service, args)
+    const isOffered =
+      kernel.efi !== undefined &&
+      kernel.strategy !== undefined &&
+      kernel.strategy.instance.offers?.(kernel, service) !== false
+    const call = isOffered ? strategyCall(kernel, this.#cpu, service, args) : undefined
     return new PreparedCall(service, call, read, () => {
       this.#area.release()
     })
