@@ -65,3 +65,26 @@ export function findingOf(trace: CaseTrace, rule: string): CaseTrace['result']['
   }
   return finding
 }
+
+/** How a cell ended, for a table: the outcome, the rule that explains it, and the address that was touched. */
+export interface Ending {
+  readonly outcome: string
+  readonly rule?: string
+  readonly address?: string
+  /** Rules that have found something, whatever came of it. */
+  readonly finds?: readonly string[]
+}
+
+/** How `firmware/strategy/scenario` ends on {@link MACHINE}, as far as `wanted` asks. */
+export function endingOf(cell: string, wanted: Ending, setting: Setting = {}): Ending {
+  const { result } = play(cell, undefined, setting)
+  const [finding] = result.findings
+  return {
+    outcome: result.outcome,
+    ...(wanted.rule === undefined ? {} : { rule: finding?.rule ?? 'none' }),
+    ...(wanted.finds === undefined
+      ? {}
+      : { finds: wanted.finds.filter((id) => result.findings.some(({ rule }) => rule === id)) }),
+    ...(wanted.address === undefined ? {} : { address: finding?.access?.address ?? 'none' }),
+  }
+}

@@ -1,5 +1,6 @@
 import firmwareCpuState from '@trapdoor/firmware-cpu-state'
 import firmwareMemoryMap from '@trapdoor/firmware-memory-map'
+import firmwareServices from '@trapdoor/firmware-services'
 import firmwareSvam from '@trapdoor/firmware-svam'
 import type { Plugin } from '@trapdoor/harness'
 import ruleHazards from '@trapdoor/rule-hazards'
@@ -27,6 +28,7 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   firmwareSvam,
   firmwareMemoryMap,
   firmwareCpuState,
+  firmwareServices,
   scenarioLifecycle,
   scenarioPower,
   scenarioMemory,

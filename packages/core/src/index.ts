@@ -21,7 +21,13 @@ export { GATE_SIZE, type GateCall, type GateFunction, GateRegistry } from './cpu
 export { CR0_LONG_MODE, Cr0, Cr4, Efer } from './cpu/control.ts'
 export { CR3_KEEP_TRANSLATIONS } from './cpu/control-registers.ts'
 export { countersBetween, type CpuCounters, zeroCounters } from './cpu/counters.ts'
-export { type AccessOrigin, type ActiveCall, Cpu, type TouchRecorder } from './cpu/cpu.ts'
+export {
+  type AccessOrigin,
+  type ActiveCall,
+  Cpu,
+  MXCSR_AT_RESET,
+  type TouchRecorder,
+} from './cpu/cpu.ts'
 export {
   type Access,
   ControlProtection,

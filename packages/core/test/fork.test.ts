@@ -91,6 +91,7 @@ test('a fork of a machine starts with its registers and tables, and an empty TLB
   tables.mapRange(virt(0x40_0000n), phys(0x20_0000), PAGE_SIZE)
   cpu.rsp = 0x40_0800n
   cpu.interruptFlag = true
+  cpu.mxcsr = 0x7f80
   cpu.translate(0x40_0000n, 'read')
   const fork = machine.fork()
   expect(fork.bootCpu).toMatchObject({
@@ -100,6 +101,7 @@ test('a fork of a machine starts with its registers and tables, and an empty TLB
     efer: cpu.efer,
     rsp: 0x40_0800n,
     interruptFlag: true,
+    mxcsr: 0x7f80,
   })
   expect(fork.bootCpu.tlb.size).toBe(0)
   expect(fork.bootCpu.translate(0x40_0123n, 'read')).toBe(0x20_0123)

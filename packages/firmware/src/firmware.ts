@@ -63,8 +63,8 @@ export class Firmware {
     this.#options = options
     const hooks = applyQuirks(options.quirks ?? [])
     this.name = options.name
-    this.memoryMap = hooks.memoryMap.call(options.memoryMap)
-    this.#snapshot = layOutMachine(options, this.memoryMap, hooks)
+    this.#snapshot = layOutMachine(options, hooks.memoryMap.call(options.memoryMap), hooks)
+    this.memoryMap = this.#snapshot.memoryMap
     this.images = this.#snapshot.images
   }
 

@@ -28,9 +28,9 @@ import {
   NV_STORE_SLOT,
   variableRuntimeDxe,
 } from './services/variable-runtime-dxe.ts'
-import { createSetup } from './setup.ts'
+import { createSetup, type ReportedMap } from './setup.ts'
 import { encodeAcpi } from './tables/acpi.ts'
-import { placeTables, type TablePlaces, writeTables } from './tables/efi-tables.ts'
+import { OWN_IDENTITY, placeTables, type TablePlaces, writeTables } from './tables/efi-tables.ts'
 import {
   describeSections,
   encodeMemoryAttributes,
@@ -45,6 +45,8 @@ export interface LaidOutMachine {
   readonly systemTable: number
   readonly imageHandle: bigint
   readonly images: readonly ImagePlacement[]
+  /** The map as GetMemoryMap reports it at power-on. */
+  readonly memoryMap: readonly MemoryDescriptor[]
   readonly persistent: PersistentState
 }
 
@@ -71,7 +73,7 @@ export function layOutMachine(
     readonly cpus?: number
     readonly memoryAttributesTable?: 'none' | MemoryAttributesPlace
   },
-  reported: readonly MemoryDescriptor[],
+  mapOfQuirks: readonly MemoryDescriptor[],
   hooks: FirmwareHooks,
 ): LaidOutMachine {
   const { memoryMap, features = NEHALEM, cpus = 1 } = options
@@ -107,16 +109,21 @@ export function layOutMachine(
     driver.install({ image, machine, hooks, allocatePool: runtimePool })
   }
 
+  const reported: ReportedMap = { descriptors: mapOfQuirks }
+  const identity = { ...OWN_IDENTITY }
   const configTables = placeVendorTables(machine, allocator, tablePage)
   const services = serviceAddresses(images)
   const attributesTable =
     typeof given === 'object' ? given.address : placeAttributes(given, allocator)
+  const core = new RuntimeImage('DxeCore', bootCode(allocator), machine, hooks)
   const setup = createSetup({
     machine,
     allocator,
     images,
+    core,
     services,
     reported,
+    identity,
     configTables,
     memoryAttributesTable: attributesTable,
     loadImage: (name) => {
@@ -128,7 +135,9 @@ export function layOutMachine(
   hooks.powerOn.call(setup)
   if (attributesTable !== undefined) {
     const entries = hooks.memoryAttributes.call(
-      typeof given === 'object' ? given.entries : describeSections(reported, setup.codePages()),
+      typeof given === 'object'
+        ? given.entries
+        : describeSections(reported.descriptors, setup.codePages()),
       setup,
     )
     if (entries.length > 0) {
@@ -137,9 +146,9 @@ export function layOutMachine(
     }
   }
 
-  const map = bootPool(reportedMapBytes(reported), 'the memory map')
-  machine.memory.write(map, encodeReportedMap(reported, FIRST_MAP_KEY))
-  const core = new RuntimeImage('DxeCore', bootCode(allocator), machine, hooks)
+  const { descriptors } = reported
+  const map = bootPool(reportedMapBytes(descriptors), 'the memory map')
+  machine.memory.write(map, encodeReportedMap(descriptors, FIRST_MAP_KEY))
   installDxeCore(core, hooks, { ...places, map, images })
   registerImages(machine.memory, images[0]!, images)
   writeTables(machine.memory, places, {
@@ -153,6 +162,7 @@ export function layOutMachine(
     otherBootService: core.gate('CoreEfiNotAvailableYet'),
     console: bootPage + BOOT_SERVICES_TABLE_SIZE,
     configTables,
+    identity,
   })
   startCpus(machine, memoryMap, bootPool)
   return {
@@ -160,6 +170,7 @@ export function layOutMachine(
     systemTable: places.systemTable,
     imageHandle: BigInt(bootPage + HANDLE_OFFSET),
     images: images.map((image) => image.placement()),
+    memoryMap: descriptors,
     persistent: {
       nvStore: slotValue(machine, images, 'VariableRuntimeDxe', NV_STORE_SLOT),
       nvStoreBytes: NV_STORE_BYTES,

@@ -10,22 +10,30 @@ import type { RuntimeImage } from './layout/image.ts'
 import type { RegionAllocator } from './layout/region-allocator.ts'
 import { FirmwareCall } from './quirk/firmware-call.ts'
 import type { FirmwareSetup } from './quirk/firmware-setup.ts'
+import { LONGEST_VENDOR, type TableIdentity } from './tables/efi-tables.ts'
+
+/** The map that GetMemoryMap is to report. */
+export interface ReportedMap {
+  descriptors: readonly MemoryDescriptor[]
+}
 
 /** The setup that quirks get at power-on, over a machine that is being laid out, and the frames that code was put into. */
 export function createSetup(build: {
   machine: Machine
   allocator: RegionAllocator
   images: RuntimeImage[]
+  core: RuntimeImage
   services: Map<RuntimeServiceName, number>
-  reported: readonly MemoryDescriptor[]
+  reported: ReportedMap
+  identity: TableIdentity
   configTables: Map<string, number>
   memoryAttributesTable: number | undefined
   loadImage: (name: string) => RuntimeImage
 }): FirmwareSetup & { readonly codePages: () => ReadonlySet<number> } {
-  const { machine, allocator, images, services, reported, configTables } = build
+  const { machine, allocator, images, core, services, reported, identity, configTables } = build
   const codePages = new Set(images.map(({ base }) => base / PAGE_SIZE))
   const imageNamed = (name: string): RuntimeImage => {
-    const image = images.find((each) => each.name === name)
+    const image = [...images, core].find((each) => each.name === name)
     if (image !== undefined) return image
     throw new FirmwareError('FIRMWARE_BAD_SETUP', {
       expected: 'an image of this firmware',
@@ -37,7 +45,7 @@ export function createSetup(build: {
     allocate: ({ type, pages, name }) => allocator.allocate([type], pages, name),
     allocateOutsideMap: ({ address, pages, name }) => {
       const end = address + pages * PAGE_SIZE
-      const listed = reported.find(
+      const listed = reported.descriptors.find(
         (each) => each.physicalStart < end && address < descriptorEnd(each),
       )
       if (listed !== undefined) {
@@ -86,6 +94,18 @@ export function createSetup(build: {
     configTable: (guid) => configTables.get(guid),
     setConfigTable: (guid, address) => {
       configTables.set(guid, address)
+    },
+    reportMap: (change) => {
+      reported.descriptors = change(reported.descriptors)
+    },
+    identify: ({ vendor = identity.vendor, revision = identity.revision }) => {
+      if (vendor.length > LONGEST_VENDOR) {
+        throw new FirmwareError('FIRMWARE_BAD_SETUP', {
+          expected: `a vendor of at most ${LONGEST_VENDOR} characters`,
+          found: `"${vendor}"`,
+        })
+      }
+      Object.assign(identity, { vendor, revision })
     },
     codePages: () => codePages,
   }

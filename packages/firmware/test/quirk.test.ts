@@ -1,5 +1,5 @@
 import { CpuException } from '@trapdoor/core'
-import { decodeMemoryMap, EfiStatus, MemoryType } from '@trapdoor/uefi'
+import { decodeMemoryMap, decodeUcs2, EfiStatus, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { createFirmware, FirmwareDeadLoop, FirmwareError, type Quirk } from '../src/index.ts'
 import {
@@ -104,6 +104,9 @@ describe('a broken quirk', () => {
       }),
     ).toMatchObject({ found: expect.stringMatching(/^MemoryMappedIO from 0x00000000ffc00000, in/) })
     expect(
+      atPowerOn((setup) => setup.identify({ vendor: 'a vendor whose name has no end in sight' })),
+    ).toMatchObject({ expected: 'a vendor of at most 31 characters' })
+    expect(
       atPowerOn((setup) => {
         setup.allocate({ type: MemoryType.RuntimeServicesData, pages: 0x1000, name: 'too much' })
       }),
@@ -155,6 +158,20 @@ describe('hooks', () => {
     expect(said()).toEqual([])
     caller.exitBootServices()
     expect(said()).toEqual(['bye from DxeCore'])
+  })
+
+  test('run at each ExitBootServices before its map key is looked at, with boot services at hand', () => {
+    const grows = quirk({
+      beforeExitBootServices: (call) => {
+        const room = call.cpu.rsp - 0x100n
+        const allocatePages = call.read64(call.pointer('gBS') + 0x28n)
+        call.call(allocatePages, 0n, BigInt(MemoryType.BootServicesData), 1n, room)
+      },
+    })
+    const caller = boot(smallFirmware([grows]))
+    const { key } = caller.getMemoryMap()
+    expect(caller.exitBootServices()).toBe(EfiStatus.INVALID_PARAMETER)
+    expect(caller.getMemoryMap().key).toBe(key + 1n)
   })
 
   test('run in the event of each image at physical addresses, with its slots converted', () => {
@@ -209,6 +226,36 @@ describe('hooks', () => {
     const { machine } = caller
     machine.memory.fill(0x3410_0000, 0x3450_0000, 0)
     expect(() => getTime(caller)).toThrow('no instruction at')
+  })
+})
+
+describe('the setup', () => {
+  test('changes what GetMemoryMap reports, and nothing that is there', () => {
+    const last = SMALL_MAP.at(-1)!
+    const firmware = smallFirmware([
+      quirk({ powerOn: (setup) => setup.reportMap((map) => map.slice(0, -1)) }),
+    ])
+    const reported = decodeMemoryMap(boot(firmware).getMemoryMap().map, 48)
+    expect(reported).toEqual(SMALL_MAP.slice(0, -1))
+    expect(firmware.memoryMap).toEqual(reported)
+    const { owners } = boot(firmware).machine.memory
+    expect(owners.get(last.physicalStart / 4096)).toEqual({ kind: 'device', name: 'MMIO' })
+  })
+
+  test('names the vendor and the revision, before 2.0 without the services that came with it', () => {
+    const old = boot(
+      smallFirmware([
+        quirk({ powerOn: (setup) => setup.identify({ vendor: 'Apple', revision: 0x1_000a }) }),
+      ]),
+    )
+    const { cpu, systemTable, runtimeTable } = old
+    expect(decodeUcs2(cpu.readBytes(cpu.read64(systemTable + 0x18n), 12))).toBe('Apple')
+    expect([cpu.read32(systemTable + 8n), cpu.read32(runtimeTable + 8n)]).toEqual([
+      0x1_000a, 0x1_000a,
+    ])
+    expect(cpu.read32(runtimeTable + 12n)).toBe(0x70)
+    const behindResetSystem = [0x70n, 0x78n, 0x80n].map((at) => cpu.read64(runtimeTable + at))
+    expect(behindResetSystem).toEqual([0n, 0n, 0n])
   })
 })
 

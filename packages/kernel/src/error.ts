@@ -35,3 +35,8 @@ export class OutOfMemory extends KernelPanic {
     super(`Out of memory: no ${count} contiguous page(s) for ${use}`)
   }
 }
+
+/** The kernel goes on for ever without getting anywhere, as the soft-lockup watchdog would tell. The message is what it printed last. */
+export class KernelHang extends Error {
+  override readonly name = 'KernelHang'
+}

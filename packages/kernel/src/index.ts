@@ -10,6 +10,8 @@ export { type ByteRange, type HandOff, type LoaderHabits, loadKernel } from './b
 export { type Injections } from './boot/injections.ts'
 export { bootKernel, type BootOptions } from './boot/start-kernel.ts'
 export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'
+export { efivarInit, type VariableName } from './efi/efivars.ts'
+export { isServiceOfRevision } from './efi/runtime-version.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
 export {
   createStrategy,
@@ -29,13 +31,13 @@ export {
   isBootServices,
   reserveBootServices,
 } from './efi/regions/boot-services.ts'
-export { cleanMemmap } from './efi/regions/clean-memmap.ts'
+export { cleanMemmap, isValidDescriptor } from './efi/regions/clean-memmap.ts'
 export { memattrApplyPermissions, memattrInit } from './efi/regions/memory-attributes.ts'
 export { mergeRegions } from './efi/regions/merge-regions.ts'
 export { EFI_VA_END, EFI_VA_START, TopDownPlacement } from './efi/regions/top-down.ts'
 export { efiIoremap, makeRuntimeCodeExecutable } from './efi/virtual-mode.ts'
 export { type EfiState } from './efi/efi-init.ts'
-export { KernelError, type KernelErrorCode, KernelPanic, OutOfMemory } from './error.ts'
+export { KernelError, type KernelErrorCode, KernelHang, KernelPanic, OutOfMemory } from './error.ts'
 export { BOOT_PHASES, type BootPhase, createKernelHooks, type KernelHooks } from './hooks.ts'
 export { cpuDown, cpuUp } from './hotplug/cpu-hotplug.ts'
 export { growVmalloc, loadModules } from './hotplug/growth.ts'

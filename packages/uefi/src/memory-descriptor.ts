@@ -19,9 +19,10 @@ export const MEMORY_DESCRIPTOR_SIZE = 40
 export const EDK2_DESCRIPTOR_STRIDE = 48
 export const MEMORY_DESCRIPTOR_VERSION = 1
 
-/** Exclusive end in bytes. */
+/** Exclusive end in bytes. A length that 64 bits do not hold wraps around, as it does in every kernel's arithmetic. */
 export function descriptorEnd(descriptor: MemoryDescriptor): number {
-  return descriptor.physicalStart + descriptor.numberOfPages * 4096
+  const end = descriptor.physicalStart + descriptor.numberOfPages * 4096
+  return end < 2 ** 64 ? end : Number(BigInt.asUintN(64, BigInt(end)))
 }
 
 /** Whether the descriptor has the RUNTIME attribute. */

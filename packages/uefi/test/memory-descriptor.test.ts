@@ -28,6 +28,11 @@ const runtimeCode: MemoryDescriptor = {
   attribute: 0x8000_0000_0000_000fn,
 }
 
+/** The exclusive end of so many pages. */
+function endOf(physicalStart: number, numberOfPages: number): number {
+  return descriptorEnd({ ...runtimeCode, physicalStart, numberOfPages })
+}
+
 describe('a memory map as bytes', () => {
   test('any map is read as it was written, whatever the stride', () => {
     fc.assert(
@@ -41,6 +46,12 @@ describe('a memory map as bytes', () => {
         },
       ),
     )
+  })
+
+  test('a length that 64 bits do not hold wraps around', () => {
+    expect(endOf(0x1000, 2)).toBe(0x3000)
+    expect(endOf(0, 2 ** 52)).toBe(0)
+    expect(endOf(0x1000, 2 ** 52)).toBe(0x1000)
   })
 
   test('the fields stand where the specification puts them, four bytes of padding after the type', () => {

@@ -1,4 +1,4 @@
-import { PageFault } from '@trapdoor/core'
+import { PageFault, PageFaultBit } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 
 /** Page 0: kernel bugs must fault on it, and some firmware needs it. */
@@ -28,7 +28,8 @@ export const h06PageZero: Rule = {
     diagnose(({ error, call, image }) => {
       if (!(error instanceof PageFault) || call === undefined || image === undefined)
         return undefined
-      if (error.address > 0xfffn) return undefined
+      const isMapped = (error.errorCode & PageFaultBit.Present) !== 0
+      if (error.address > 0xfffn || isMapped) return undefined
       return {
         message: `${image} touches page 0 inside ${call.service}, and page 0 is not mapped`,
         explanation:

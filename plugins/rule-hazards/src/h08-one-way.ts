@@ -70,6 +70,13 @@ function withoutConversion({ error, image, convertedBefore }: Death, service: st
         : 0n
   if (address < LOW_HALF_END) return undefined
   const who = image ?? 'firmware'
+  if (service === 'SetVirtualAddressMap' && !convertedBefore) {
+    return {
+      message: `${who} uses ${formatAddress(address)} inside SetVirtualAddressMap, before it has returned`,
+      explanation:
+        'Firmware was told its virtual addresses, and some of it uses them at once. The page tables that SetVirtualAddressMap runs under do not map this address: only when the call has returned must they, says the specification.',
+    }
+  }
   if (convertedBefore) {
     return {
       message: `${who} uses ${formatAddress(address)} inside ${service}, an address that an earlier kernel gave it`,

@@ -1,5 +1,5 @@
 import { formatAddress, PageFault, PageFaultBit } from '@trapdoor/core'
-import type { Rule } from '@trapdoor/harness'
+import type { Death, Rule } from '@trapdoor/harness'
 import { memoryTypeName } from '@trapdoor/uefi'
 
 /** Pages that are writable and executable at once, and code where nothing is executable. */
@@ -30,6 +30,18 @@ export const h10WritableExecutable: Rule = {
         })
       }
     })
+    diagnose(({ error, call, image, descriptorAt }) => {
+      if (!(error instanceof PageFault) || call === undefined) return undefined
+      const writesReadOnly =
+        (error.errorCode & PageFaultBit.Write) !== 0 &&
+        (error.errorCode & PageFaultBit.Present) !== 0
+      if (!writesReadOnly) return undefined
+      const type = typeAt(error, descriptorAt)
+      return {
+        message: `${image ?? 'firmware'} writes to ${type} at ${formatAddress(error.address)} inside ${call.service}, which is mapped read-only`,
+        explanation: `The page is there, but not to be written to: a strategy that applies a memory attributes table takes the right away from what the table calls read-only.`,
+      }
+    })
     diagnose(({ error, call, kernel, cpu, descriptorAt }) => {
       if (!(error instanceof PageFault) || call === undefined || kernel === undefined)
         return undefined
@@ -37,10 +49,7 @@ export const h10WritableExecutable: Rule = {
         (error.errorCode & PageFaultBit.Instruction) !== 0 &&
         (error.errorCode & PageFaultBit.Present) !== 0
       if (!executesData) return undefined
-      const physical = physicalOf(error)
-      const descriptor = physical === undefined ? undefined : descriptorAt(physical)
-      const type =
-        descriptor === undefined ? 'memory outside the map' : memoryTypeName(descriptor.type)
+      const type = typeAt(error, descriptorAt)
       return {
         message: `firmware runs code in ${type} inside ${call.service}, which is mapped without execution rights`,
         explanation: `The page is there, but the walk ends at an entry with NX set: this strategy makes only RuntimeServicesCode executable, and the code lies in ${type}.`,
@@ -48,6 +57,13 @@ export const h10WritableExecutable: Rule = {
       }
     })
   },
+}
+
+/** What the map calls the memory that a fault's walk ends at. */
+function typeAt(fault: PageFault, descriptorAt: Death['descriptorAt']): string {
+  const physical = physicalOf(fault)
+  const descriptor = physical === undefined ? undefined : descriptorAt(physical)
+  return descriptor === undefined ? 'memory outside the map' : memoryTypeName(descriptor.type)
 }
 
 /** The page that the last entry of a fault's walk maps. */

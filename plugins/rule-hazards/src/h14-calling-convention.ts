@@ -7,13 +7,13 @@ const STACK_BYTES = 4096
 /** CR0.EM and CR0.TS: x87 and SSE instructions fault. */
 const NO_FLOATING_POINT = 0x4 | 0x8
 
-/** The state in which the specification lets firmware assume that it is called. */
+/** The state in which the specification lets firmware assume that it is called, and what it may not leave behind. */
 export const h14CallingConvention: Rule = {
   id: 'H14',
   title: 'The calling convention of runtime services was not kept',
   severity: 'error',
   advice:
-    'align RSP to 16 bytes, leave 4 KiB of stack, clear CR0.EM and CR0.TS (kernel_fpu_begin())',
+    'align RSP to 16 bytes, leave 4 KiB of stack, clear CR0.EM and CR0.TS, and keep the floating-point state of the process (kernel_fpu_begin())',
   sources: ['UEFI 2.10, 2.3.4.1 "Handoff State" and 2.3.4.2 "Detailed Calling Conventions"'],
   watch: ({ hooks, report }) => {
     hooks.callEntered.tap('H14', (call) => {
@@ -25,6 +25,18 @@ export const h14CallingConvention: Rule = {
           'Firmware is compiled code: it stores aligned SSE registers on the stack, uses 4 KiB of it without asking, and expects x87 and SSE instructions to work.',
         call,
         actor: 'kernel',
+      })
+    })
+    hooks.callLeft.tap('H14', (call) => {
+      const { cpu, before } = call
+      // Before there are processes there is no state of theirs.
+      if (cpu.mxcsr === before.mxcsr || call.kernel.phase !== 'running') return
+      report(call.kernel, {
+        message: `after ${call.service} CPU ${cpu.id} has MXCSR 0x${cpu.mxcsr.toString(16)}, which was 0x${before.mxcsr.toString(16)}`,
+        explanation:
+          'Firmware has changed how SSE rounds or what it traps, and the kernel has not kept the state of the process that was running: its next floating-point results are others.',
+        outcome: 'corrupt',
+        call,
       })
     })
   },

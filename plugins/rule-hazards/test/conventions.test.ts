@@ -164,6 +164,21 @@ function whenEntered(enter: NonNullable<PageTableStrategy['enter']>): Promise<st
 }
 
 describe('H14', () => {
+  test('a rounding mode that firmware has left behind and the kernel has not taken back', async () => {
+    const trace = await play({
+      habit: {
+        afterService: (status, call) => {
+          call.cpu.mxcsr = 0x7f80
+          return status
+        },
+      },
+    })
+    expect(trace.result.outcome).toBe('corrupt')
+    expect(findingOf(trace, 'H14')?.message).toBe(
+      'after GetTime CPU 0 has MXCSR 0x7f80, which was 0x1f80',
+    )
+  })
+
   test('sees a stack that is not aligned, and FPU instructions that fault', async () => {
     expect(
       await whenEntered(({ cpu }) => {

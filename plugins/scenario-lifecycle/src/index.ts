@@ -7,6 +7,7 @@ import { kdumpEverywhere } from './kdump-everywhere.ts'
 import { kexec, kexecOther } from './kexec.ts'
 import { kexecChainDown, kexecChainUp } from './kexec-chain.ts'
 import { services } from './services.ts'
+import { variables } from './variables.ts'
 
 export { everydayCalls, KEPT, sameBytes } from './everyday-calls.ts'
 
@@ -24,6 +25,7 @@ const plugin: Plugin = definePlugin({
     kexecChainDown,
     kdump,
     kdumpEverywhere,
+    variables,
   ],
 })
 

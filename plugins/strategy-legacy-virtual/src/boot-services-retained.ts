@@ -2,6 +2,7 @@ import {
   EfiPgd,
   freeBootServices,
   isBootServices,
+  isServiceOfRevision,
   type Kernel,
   mergeRegions,
   type PageTableStrategy,
@@ -27,6 +28,7 @@ function retainBootServices(): PageTableStrategy {
       efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, 'forget')
     },
     virtualMap: minimalMap,
+    offers: (kernel, service) => isServiceOfRevision(kernel.requireEfi.revision, service),
     enteredVirtualMode: (kernel) => {
       freeBootServices(kernel, kernel.requireEfi.memoryMap)
     },

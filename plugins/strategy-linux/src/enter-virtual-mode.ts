@@ -6,6 +6,7 @@ import {
   type EfiHandOver,
   freeBootServices,
   isBootServices,
+  isServiceOfRevision,
   type Kernel,
   KernelPanic,
   type KernelVariable,
@@ -29,18 +30,22 @@ import {
   type MemoryAttributesTable,
   type MemoryDescriptor,
   MemoryType,
+  type RuntimeServiceName,
   VariableAttribute,
 } from '@trapdoor/uefi'
 import type { LinuxVersion } from './version.ts'
 
 /** EFI_DUMMY_GUID and the name of the variable that makes firmware collect its garbage (arch/x86/platform/efi/quirks.c). */
 const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
+/** EFI_1_10_SYSTEM_TABLE_REVISION. */
+const EFI_1_10 = 0x1_000a
 /** Faults below are taken for the kernel's own (efi_crash_gracefully_on_page_fault()). */
 const LAST_NULL_PAGE_BYTE = 0xfffn
 
 /** efi_enter_virtual_mode() and the calls after it, as Linux has had them since 3.14; what changed from version to version is in {@link LinuxVersion}. */
 export class EfiVirtualMode implements PageTableStrategy {
   readonly serialised = true
+  readonly detectsDuplicateNames = true
   readonly #version: LinuxVersion
   #pgd: EfiPgd | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
@@ -48,6 +53,8 @@ export class EfiVirtualMode implements PageTableStrategy {
   #previousCr3: KernelVariable | undefined
   #savedFlag: KernelVariable | undefined
   #lowered: KernelVariable | undefined
+  /** What kernel_fpu_begin() keeps of the task that is current. */
+  #savedMxcsr: KernelVariable | undefined
   /** Whether calls go through efi_rts_wq, where faults are recovered from. */
   #queued = false
 
@@ -60,7 +67,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     const efi = kernel.requireEfi
     if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
     if (this.#version.tighten === 'memory-attributes-table') {
-      this.#memoryAttributes = memattrInit(kernel)
+      this.#memoryAttributes = memattrInit(kernel, this.#version.memattrSize)
     }
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
   }
@@ -110,9 +117,17 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#queued = true
   }
 
-  /** efi_sync_low_kernel_mappings() and the switch. */
+  /** The revision checks of runtime-wrappers.c. */
+  offers(kernel: Kernel, service: RuntimeServiceName): boolean {
+    const { revision, vendor } = kernel.requireEfi
+    const isOldApple = this.#version.apple === 'efi-1.10' && vendor === 'Apple'
+    return isServiceOfRevision(isOldApple ? EFI_1_10 : revision, service)
+  }
+
+  /** efi_sync_low_kernel_mappings(), kernel_fpu_begin() and the switch. */
   enter({ cpu }: RuntimeCall): void {
     this.#sync()
+    this.#savedMxcsr!.write(cpu, BigInt(cpu.mxcsr))
     this.#savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
     this.#lower(cpu, this.#version.branchTrackingOff !== 'never')
     if (this.#version.interrupts === 'off') cpu.interruptFlag = false
@@ -127,6 +142,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     }
     this.#switchBack(cpu)
     this.#raise(cpu)
+    if (this.#version.fpu === 'saved') cpu.mxcsr = Number(this.#savedMxcsr!.read(cpu))
     cpu.interruptFlag = interruptFlag
   }
 
@@ -184,6 +200,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#previousCr3 = kernel.variable({ perCpu: false })
     this.#savedFlag = kernel.variable({ perCpu: false })
     this.#lowered = kernel.variable({ perCpu: false })
+    this.#savedMxcsr = kernel.variable({ perCpu: true })
     this.#pgd =
       this.#version.pageTable === 'efi_pgd' ? EfiPgd.own(kernel) : EfiPgd.trampoline(kernel)
     return this.#pgd

@@ -4,7 +4,7 @@ import { LINUX_3_14 } from './t1-top-down-forward.ts'
 import type { LinuxVersion } from './version.ts'
 
 /** Linux 4.3. */
-export const LINUX_4_3: LinuxVersion = { ...LINUX_3_14, iteration: 'reverse' }
+export const LINUX_4_3: LinuxVersion = { ...LINUX_3_14, iteration: 'reverse', fpu: 'saved' }
 
 /** T2: as T1 from the end of the map, so that a region which follows another follows it in virtual addresses too. */
 export const topDownReverse: StrategyDefinition = {

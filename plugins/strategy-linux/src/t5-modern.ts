@@ -4,7 +4,13 @@ import { LINUX_5_4 } from './t4-efi-mm.ts'
 import type { LinuxVersion } from './version.ts'
 
 /** Linux 6.1. */
-const LINUX_6_1: LinuxVersion = { ...LINUX_5_4, executable: 'code', branchTrackingOff: 'calls' }
+const LINUX_6_1: LinuxVersion = {
+  ...LINUX_5_4,
+  executable: 'code',
+  branchTrackingOff: 'calls',
+  memattrSize: 'checked',
+  apple: 'efi-1.10',
+}
 
 /** T5: what is no code is not executable from the start. */
 export const modern: StrategyDefinition = {

@@ -18,10 +18,16 @@ export interface LinuxVersion {
   readonly cleanMemmap: boolean
   /** Whether the memory attributes table is applied (4.11 and later). */
   readonly tighten: 'none' | 'memory-attributes-table'
+  /** Whether a memory attributes table that is longer than any can be is ignored before its bytes are reserved (6.1.120 and later). */
+  readonly memattrSize: 'unchecked' | 'checked'
+  /** Whether Apple's firmware is taken for EFI 1.10, whatever it says (f5390cd0b43c, Linux 5.17 and stable kernels). */
+  readonly apple: 'as-it-says' | 'efi-1.10'
   /** What follows when SetVirtualAddressMap fails. */
   readonly svamFailure: 'panic' | 'disable'
   /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.6), on under a semaphore. */
   readonly interrupts: 'off' | 'on'
+  /** Whether calls are between kernel_fpu_begin() and kernel_fpu_end(), which keep a process's floating-point state (3.16 and later). */
+  readonly fpu: 'left-alone' | 'saved'
   /** What is done on the way back beside the write to CR3. */
   readonly leave: 'cr3' | 'cr3-and-flush'
   /** Whether a page fault in firmware stops only the call (4.20 and later). */

@@ -41,10 +41,8 @@ function createArm64(options: Readonly<Record<string, string>>): PageTableStrate
       for (const region of placed) tables.map(region, region.virtualStart, codeExecutable(region))
       if (map === 'none') return
       const stub = new RuntimeTables(kernel, 'stub')
-      for (const region of placed) {
-        stub.map(region, BigInt(region.physicalStart), rwx(region))
-        if (map === 'virtual') stub.map(region, region.virtualStart, rwx(region))
-      }
+      // The stub runs on the firmware's own tables: the new addresses exist only once the kernel has its own.
+      for (const region of placed) stub.map(region, BigInt(region.physicalStart), rwx(region))
       stub.setVirtualAddressMap(placed)
     },
     enter: ({ cpu }) => {

@@ -6,7 +6,7 @@ import {
   phys,
   virt,
 } from '@trapdoor/core'
-import { type Kernel, RuntimeCall, StrategyRefusal } from '@trapdoor/kernel'
+import { isValidDescriptor, type Kernel, RuntimeCall, StrategyRefusal } from '@trapdoor/kernel'
 import {
   descriptorEnd,
   EfiStatus,
@@ -49,7 +49,7 @@ export class RuntimeTables {
 
   /** Maps all of these regions 1:1 with large pages, as the tables do that firmware hands to a loader. */
   mapEverything(map: readonly MemoryDescriptor[]): void {
-    for (const region of map) {
+    for (const region of map.filter(isValidDescriptor)) {
       const { physicalStart: start, numberOfPages } = region
       this.tables.mapRange(virt(BigInt(start)), phys(start), numberOfPages * PAGE_SIZE, {
         ...rwx(region),
@@ -77,8 +77,9 @@ export class RuntimeTables {
     cpu.writeCr3(this.tables.root)
   }
 
-  /** Loads what was there before the call. */
+  /** Loads what was there before the call, the floating-point state of whoever was interrupted included (vcpu_save_fpu(), fpu_kern_enter() and their like). */
   leave({ cpu, before }: RuntimeCall): void {
+    cpu.mxcsr = before.mxcsr
     cpu.writeCr3(before.cr3)
   }
 

@@ -54,6 +54,8 @@ function createWindows(options: Readonly<Record<string, string>>): PageTableStra
           {
             executable: true,
             cacheDisable: !isWriteBack(region),
+            // Regions may overlap.
+            replace: true,
           },
         )
       }

@@ -1,4 +1,5 @@
 import {
+  isServiceOfRevision,
   LAYOUT_FIXED_ROOT,
   type PageTableStrategy,
   type StrategyDefinition,
@@ -40,6 +41,8 @@ function createXen(options: Readonly<Record<string, string>>): PageTableStrategy
   let l4: RuntimeTables | undefined
   return {
     serialised: true,
+    /** efi_runtime_call(): the services of EFI 2.0 are -EOPNOTSUPP where the table is older. */
+    offers: (kernel, service) => isServiceOfRevision(kernel.requireEfi.revision, service),
     /** efi_init_memory(). */
     setup: (kernel) => {
       if (options['rs'] === 'off') throw new StrategyRefusal('efi=no-rs')

@@ -16,6 +16,8 @@ import {
   efiIoremap,
   freeBootServices,
   isBootServices,
+  isServiceOfRevision,
+  isValidDescriptor,
   type Kernel,
   KernelPanic,
   type KernelVariable,
@@ -40,6 +42,7 @@ import {
   type MemoryAttributesTable,
   type MemoryDescriptor,
   MemoryType,
+  type RuntimeServiceName,
 } from '@trapdoor/uefi'
 import type { Positions } from './switches.ts'
 
@@ -53,6 +56,7 @@ const BETTER_THAN_UNCACHED = MemoryAttribute.WB | MemoryAttribute.WT | MemoryAtt
 export class Switched implements PageTableStrategy {
   readonly serialised: boolean
   readonly preemptible: boolean
+  readonly detectsDuplicateNames = true
   readonly #is: Positions
   #tables: PageTableBuilder | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
@@ -93,6 +97,10 @@ export class Switched implements PageTableStrategy {
     if (this.#is.identity === 'off' && this.#is.addresses !== 'none') {
       for (const region of efi.memoryMap) this.#unmapIdentity(region)
     }
+  }
+
+  offers(kernel: Kernel, service: RuntimeServiceName): boolean {
+    return isServiceOfRevision(kernel.requireEfi.revision, service)
   }
 
   enter(call: RuntimeCall): void {
@@ -157,7 +165,7 @@ export class Switched implements PageTableStrategy {
     const merged = this.#is.mergeRegions === 'on' ? mergeRegions(map) : map
     const regions = merged.filter(
       (region) =>
-        region.numberOfPages > 0 &&
+        isValidDescriptor(region) &&
         (isRuntime(region) ||
           this.#is.filter === 'all' ||
           (this.#is.filter === 'runtime-and-boot' && isBootServices(region)) ||

@@ -73,6 +73,8 @@ const EXPLICIT: AccessOrigin = {}
 /** ENDBR64, F3 0F 1E FA, as a little-endian word. */
 const ENDBR64 = 0xfa1e_0ff3 | 0
 const ENDBR64_SIZE = 4
+/** All exceptions masked, rounding to nearest (SDM Vol. 1, 10.2.3). */
+export const MXCSR_AT_RESET = 0x1f80
 /** GDTR, IDTR and TR after RESET, as far as they are modelled. */
 const NO_TABLE: DescriptorTable = { base: 0n, limit: 0xffff }
 const ON_STACK: AccessOrigin = { stack: true }
@@ -102,6 +104,8 @@ export class Cpu {
   taskRegister: TaskRegister
   /** IA32_PAT. */
   pat: PageAttributeTable
+  /** MXCSR, which rules SSE's rounding and its exceptions. Instructions that look at it are not modelled: it is kept for whoever was to keep it. */
+  mxcsr: number
   touchRecorder: TouchRecorder | undefined
 
   #control: ControlState
@@ -134,6 +138,7 @@ export class Cpu {
     this.gdtr = from?.gdtr ?? NO_TABLE
     this.idtr = from?.idtr ?? NO_TABLE
     this.taskRegister = from?.taskRegister ?? { ...NO_TABLE, selector: 0 }
+    this.mxcsr = from?.mxcsr ?? MXCSR_AT_RESET
     this.pat = from?.pat ?? PAT_AT_RESET
     this.endbranchTracking = from?.endbranchTracking ?? false
     this.mmu = new Mmu(machine.memory, machine.features, machine.policy)
@@ -512,6 +517,7 @@ export class Cpu {
     this.gdtr = NO_TABLE
     this.idtr = NO_TABLE
     this.taskRegister = { ...NO_TABLE, selector: 0 }
+    this.mxcsr = MXCSR_AT_RESET
     this.pat = PAT_AT_RESET
     this.endbranchTracking = false
   }

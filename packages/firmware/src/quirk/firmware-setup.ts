@@ -1,4 +1,4 @@
-import type { RuntimeServiceName } from '@trapdoor/uefi'
+import type { MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
 import type { FirmwareCall, FirmwareService } from './firmware-call.ts'
 
 /** A driver of a quirk's own, with pages of runtime-services code of its own, events and pointers like those of the built-in ones. Addresses are physical. */
@@ -60,4 +60,15 @@ export interface FirmwareSetup {
   /** Address that a configuration table has so far. */
   readonly configTable: (guid: string) => number | undefined
   readonly setConfigTable: (guid: string, address: number) => void
+  /**
+   * Changes what GetMemoryMap reports, once it is known what lies where; what is really there stays. A descriptor added at the right place of the order is the caller's business.
+   */
+  readonly reportMap: (
+    change: (descriptors: readonly MemoryDescriptor[]) => readonly MemoryDescriptor[],
+  ) => void
+  /**
+   * What the tables say of the firmware: the vendor's name, of 31 characters at most, and the revision of UEFI as major << 16 | minor. Before 2.0 (0x20000) the runtime table ends
+   * behind ResetSystem, and the services of UEFI 2.0 are null. Throws FIRMWARE_BAD_SETUP for a longer name.
+   */
+  readonly identify: (identity: { readonly vendor?: string; readonly revision?: number }) => void
 }

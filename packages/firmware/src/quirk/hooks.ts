@@ -29,6 +29,13 @@ export interface FirmwareHooks {
    */
   readonly memoryAttributes: SyncWaterfallHook<[readonly MemoryDescriptor[], FirmwareSetup]>
   /**
+   * Does what a driver's event of the group EFI_EVENT_GROUP_BEFORE_EXIT_BOOT_SERVICES does: memory can still be had through the boot services table.
+   *
+   * Kind: sync, in order. When: at the entry of ExitBootServices, before the map key is looked at, at each attempt. Arguments: the call, of image DxeCore.
+   * Return: nothing. Example: `beforeExitBootServices: (call) => call.note('USB stopped')`
+   */
+  readonly beforeExitBootServices: SyncHook<[FirmwareCall]>
+  /**
    * Does what a driver's ExitBootServices event does.
    *
    * Kind: sync, in order. When: ExitBootServices has accepted the map key, before the tables change. Arguments: the call, of image DxeCore.
@@ -77,6 +84,7 @@ export const QUIRK_HOOK_NAMES: readonly QuirkHookName[] = [
   'memoryMap',
   'powerOn',
   'memoryAttributes',
+  'beforeExitBootServices',
   'exitBootServices',
   'setVirtualAddressMap',
   'virtualAddressChange',
@@ -93,6 +101,7 @@ export function createFirmwareHooks(): FirmwareHooks {
       ['entries', 'setup'],
       'memoryAttributes',
     ),
+    beforeExitBootServices: new SyncHook<[FirmwareCall]>(['call'], 'beforeExitBootServices'),
     exitBootServices: new SyncHook<[FirmwareCall]>(['call'], 'exitBootServices'),
     setVirtualAddressMap: new SyncBailHook<
       [FirmwareCall, VirtualAddressMapArgument],

@@ -123,6 +123,7 @@ function exitBootServices(
 ): bigint {
   const bootTable = call.pointer(BOOT_TABLE_SLOT)
   if (call.read64(bootTable) === 0n) return EfiStatus.UNSUPPORTED
+  hooks.beforeExitBootServices.call(call)
   const { key } = readReportedMap(call, call.pointer(MAP_SLOT))
   if (call.arg(1) !== key) return EfiStatus.INVALID_PARAMETER
   hooks.exitBootServices.call(call)

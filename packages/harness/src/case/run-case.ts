@@ -1,5 +1,5 @@
 import { CpuException, type Machine, type MachineEvent, TripleFault } from '@trapdoor/core'
-import { type Firmware, FirmwareDeadLoop } from '@trapdoor/firmware'
+import type { Firmware } from '@trapdoor/firmware'
 import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
 import { type CaseSpec, strategyLabel } from '../config/case-spec.ts'
@@ -15,7 +15,7 @@ import type { Death, FindingDraft, Rule } from '../rules/rule.ts'
 import { CaseRun } from './case-run.ts'
 import type { CaseEnvironment, CaseListener } from './environment.ts'
 import { completeFinding, describePhysical } from './finding.ts'
-import { explainsItself, isMachineOutcome } from './error-kind.ts'
+import { explainsItself, isHang, isMachineOutcome } from './error-kind.ts'
 import { explore } from '../scenario/explore.ts'
 import { Interleaving } from '../scenario/interleaving.ts'
 import type { CpuProgram } from '../scenario/scenario.ts'
@@ -303,7 +303,7 @@ class CaseExecution {
       if (!(error instanceof Error)) throw error
       if (!isMachineOutcome(error)) throw named(error, name, this.#spec)
       this.#explainDeath(error, name)
-      this.#death = error instanceof FirmwareDeadLoop ? 'hang' : 'fault'
+      this.#death = isHang(error) ? 'hang' : 'fault'
       return false
     }
   }
@@ -332,7 +332,7 @@ class CaseExecution {
       message: error.message,
       explanation: `${error.name} in step "${step}", which nothing in this kernel catches.`,
     }
-    const outcome: Outcome = error instanceof FirmwareDeadLoop ? 'hang' : 'fault'
+    const outcome: Outcome = isHang(error) ? 'hang' : 'fault'
     const finding = completeFinding(
       rule,
       { ...draft, severity: 'error', ...(call === undefined ? {} : { call }) },

@@ -10,7 +10,7 @@ import {
   MemoryType,
   SystemTable,
 } from '@trapdoor/uefi'
-import { KernelError } from '../error.ts'
+import { KernelError, KernelPanic } from '../error.ts'
 import { e820FromEfi } from '../memory/e820.ts'
 import {
   HAND_OFF_BYTES,
@@ -56,7 +56,8 @@ export interface LoaderHabits {
 
 /**
  * A boot loader: asks the firmware for its memory map, puts a kernel at the first place from 16 MiB on that is conventional memory, leaves boot services,
- * and writes boot_params. It allocates nothing, so that the kernel sees the map as it was. Throws KERNEL_NO_ROOM and KERNEL_BAD_HAND_OFF.
+ * and writes boot_params. It allocates nothing, so that the kernel sees the map as it was. Throws KERNEL_NO_ROOM, and a
+ * KernelPanic where the firmware does not let it go.
  */
 export function loadKernel(
   application: EfiApplication,
@@ -206,9 +207,7 @@ function placeKernel(descriptors: readonly MemoryDescriptor[]): PhysicalAddress 
   })
 }
 
-function refusedBy(service: string, status: bigint): KernelError {
-  return new KernelError('KERNEL_BAD_HAND_OFF', {
-    expected: `${service} to succeed`,
-    found: efiStatusName(status),
-  })
+/** What the stub says when it gives up (efi_main() of arch/x86/boot/compressed/eboot.c). */
+function refusedBy(service: string, status: bigint): KernelPanic {
+  return new KernelPanic(`exit_boot() failed! ${service} returned ${efiStatusName(status)}`)
 }

@@ -33,6 +33,8 @@ export interface EfiState {
   /** What the kernel goes on with: at first the firmware's map. */
   memoryMap: readonly MemoryDescriptor[]
   readonly vendor: string
+  /** The revision of EFI that the system table names: major << 16 | minor (`efi.runtime_version`). */
+  readonly revision: number
   readonly configurationTable: readonly ConfigTableEntry[]
   /** Where the system table says that its parts are: physical, or what the firmware's converted pointers read as. */
   readonly vendorAddress: bigint
@@ -116,6 +118,7 @@ export function efiInit(
     firmwareMap,
     memoryMap,
     vendor,
+    revision,
     configurationTable,
     vendorAddress,
     runtimeAddress,

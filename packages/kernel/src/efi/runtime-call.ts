@@ -35,10 +35,11 @@ export class RuntimeCall {
   readonly cpu: Cpu
   readonly service: RuntimeServiceName
   readonly args: readonly bigint[]
-  /** CR3, RFLAGS.IF and the counters as the kernel had them before {@link enter}. */
+  /** CR3, RFLAGS.IF, MXCSR and the counters as the kernel had them before {@link enter}. */
   readonly before: {
     readonly cr3: number
     readonly interruptFlag: boolean
+    readonly mxcsr: number
     readonly counters: CpuCounters
   }
   /** Pages that the firmware touched, in order; an immediate repetition is left out. */
@@ -66,6 +67,7 @@ export class RuntimeCall {
     this.before = {
       cr3: cpu.cr3,
       interruptFlag: cpu.interruptFlag,
+      mxcsr: cpu.mxcsr,
       counters: { ...cpu.counters },
     }
   }

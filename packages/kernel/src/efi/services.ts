@@ -25,7 +25,7 @@ export interface ServiceResult<T> {
 /** A call whose arguments lie ready. {@link run} makes it; `call` and {@link finish} do the same in steps. */
 export class PreparedCall<T> {
   readonly service: RuntimeServiceName
-  /** Undefined where the kernel has no EFI runtime services. */
+  /** Undefined where the kernel has no EFI runtime services, or not this one. */
   readonly call: RuntimeCall | undefined
   readonly #read: (call: RuntimeCall) => T
   readonly #release: () => void
@@ -265,12 +265,17 @@ export class EfiServices {
     read: (call: RuntimeCall) => T,
   ): PreparedCall<T> {
     const kernel = this.#kernel
-    const call =
-      kernel.efi === undefined || kernel.strategy === undefined
-        ? undefined
-        : this.#isEarly && kernel.strategy.instance.setupEarly === undefined
-          ? physicalCall(kernel, service, args)
-          : strategyCall(kernel, this.#cpu, service, args)
+    const { efi, strategy } = kernel
+    const isOffered =
+      efi !== undefined &&
+      strategy !== undefined &&
+      strategy.instance.offers?.(kernel, service) !== false
+    const isPhysical = this.#isEarly && strategy?.instance.setupEarly === undefined
+    const call = !isOffered
+      ? undefined
+      : isPhysical
+        ? physicalCall(kernel, service, args)
+        : strategyCall(kernel, this.#cpu, service, args)
     return new PreparedCall(service, call, read, () => {
       this.#area.release()
     })

@@ -27,6 +27,8 @@ export interface PageTableStrategy {
   readonly serialised?: boolean
   /** The scheduler may take the CPU away inside a call, where interrupts are on. Default false: preemption is disabled, as kernel_fpu_begin() does and holding a spinlock does. */
   readonly preemptible?: boolean
+  /** Whether GetNextVariableName is stopped where it gives a name twice (Linux 3.9 and later). */
+  readonly detectsDuplicateNames?: boolean
   /** Types of memory that the early physical mode makes executable; default runtime-services code alone, as before Linux 3.0. */
   readonly earlyExecutableTypes?: readonly number[]
   /** What must not be handed out, in setup_arch(): the map has been read, and nothing is allocated yet. */
@@ -52,6 +54,8 @@ export interface PageTableStrategy {
    * table said at boot.
    */
   functionAddress?(kernel: Kernel, cpu: Cpu, service: RuntimeServiceName): bigint
+  /** Whether this kernel calls a service at all, which is EFI_UNSUPPORTED else. Default: it calls whatever it is asked for. */
+  offers?(kernel: Kernel, service: RuntimeServiceName): boolean
   /** What happens on this CPU before the firmware's first instruction. Interrupts are as the caller had them. */
   enter?(call: RuntimeCall): void
   /** What happens after its last. */

@@ -42,7 +42,7 @@ export function e820TypeOf(descriptor: MemoryDescriptor): E820Type {
 export function e820FromEfi(descriptors: readonly MemoryDescriptor[]): E820Entry[] {
   return sanitizeE820(
     descriptors
-      .filter((descriptor) => descriptor.numberOfPages > 0)
+      .filter((descriptor) => descriptorEnd(descriptor) > descriptor.physicalStart)
       .map((descriptor) => ({
         start: descriptor.physicalStart,
         end: descriptorEnd(descriptor),

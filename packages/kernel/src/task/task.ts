@@ -1,4 +1,5 @@
 import {
+  MXCSR_AT_RESET,
   type Cpu,
   PAGE_SIZE,
   type PageTableBuilder,
@@ -26,6 +27,8 @@ export class Task {
   /** Top of the kernel stack, in the direct map. */
   readonly stackTop: VirtualAddress
   readonly #kernel: Kernel
+  /** Of the task's floating-point state what SSE rounds by; a new process has the initial one. */
+  readonly #mxcsr = MXCSR_AT_RESET
 
   /** fork() and exec(): clones the kernel's root entries of this moment. */
   constructor(kernel: Kernel, cpu: Cpu) {
@@ -57,10 +60,11 @@ export class Task {
     return 0x7a5c_0000 + this.cpu.id
   }
 
-  /** switch_to(): the task runs on its CPU. */
+  /** switch_to(): the task runs on its CPU, with its floating-point state. */
   switchTo(): void {
     this.cpu.writeCr3(this.tables.root)
     this.cpu.rsp = this.stackTop - 256n
+    this.cpu.mxcsr = this.#mxcsr
   }
 }
 

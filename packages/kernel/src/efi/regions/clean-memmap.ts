@@ -10,7 +10,7 @@ const MOST_PAGES = 2 ** 52
  */
 export function cleanMemmap(kernel: Kernel, map: readonly MemoryDescriptor[]): MemoryDescriptor[] {
   return map.filter((descriptor) => {
-    if (isValid(descriptor)) return true
+    if (isValidDescriptor(descriptor)) return true
     const { type, physicalStart, numberOfPages } = descriptor
     kernel.print(
       `[Firmware Bug]: Invalid EFI memory map entry: ${memoryTypeName(type)} at 0x${physicalStart.toString(16)}, ${numberOfPages} pages`,
@@ -19,7 +19,8 @@ export function cleanMemmap(kernel: Kernel, map: readonly MemoryDescriptor[]): M
   })
 }
 
-function isValid({ physicalStart, numberOfPages }: MemoryDescriptor): boolean {
+/** Whether a descriptor has pages, and no more than 64 bits can address. */
+export function isValidDescriptor({ physicalStart, numberOfPages }: MemoryDescriptor): boolean {
   return (
     numberOfPages > 0 &&
     numberOfPages < MOST_PAGES &&

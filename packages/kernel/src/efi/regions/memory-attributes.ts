@@ -16,9 +16,13 @@ const HEADER_BYTES = 16
 
 /**
  * efi_memattr_init() (drivers/firmware/efi/memattr.c, Linux 4.9 and later): reads the memory attributes table that the configuration table names, and reserves its pages.
- * Undefined where there is none, or none that can be believed.
+ * Undefined where there is none, or none that can be believed: one of more than three times the bytes of the memory map is ignored (8fbe4c49c0cc, Linux 6.13 and stable kernels
+ * from 6.1.120 on). With `size` unchecked the bytes that its header speaks of are reserved all the same, and then there is no way to map them.
  */
-export function memattrInit(kernel: Kernel): MemoryAttributesTable | undefined {
+export function memattrInit(
+  kernel: Kernel,
+  size: 'checked' | 'unchecked' = 'checked',
+): MemoryAttributesTable | undefined {
   const efi = kernel.requireEfi
   const address = efi.configurationTable.find(
     (entry) => entry.guid === Guid.MEMORY_ATTRIBUTES_TABLE,
@@ -29,10 +33,28 @@ export function memattrInit(kernel: Kernel): MemoryAttributesTable | undefined {
       kernel.bootCpu.readBytes(at, bytes),
     )
   const header = new DataView(read(HEADER_BYTES).buffer)
-  const count = header.getUint32(4, true)
-  // Of a table with a count that nobody believes, no more than the header is read.
-  const isCredible = count <= 3 * efi.memoryMap.length
-  const bytes = HEADER_BYTES + (isCredible ? count * header.getUint32(8, true) : 0)
+  const [version, count, stride] = [0, 4, 8].map((at) => header.getUint32(at, true))
+  const entryBytes = count! * stride!
+  const isCredible = entryBytes <= 3 * efi.info.memmapSize
+  // tbl_size is an unsigned int.
+  const bytes = (HEADER_BYTES + entryBytes) % 2 ** 32
+  const start = Number(address)
+  const reserve = (): void => {
+    kernel.allocator.reserve(Math.floor(start / PAGE_SIZE), Math.ceil((start + bytes) / PAGE_SIZE))
+  }
+  if (!isCredible) {
+    if (size === 'unchecked') {
+      reserve()
+      kernel.print(
+        `efi: memattr: Failed to map EFI Memory Attributes table @ 0x${address.toString(16)}`,
+      )
+      return undefined
+    }
+    kernel.print(
+      `[Firmware Bug]: Corrupted EFI Memory Attributes Table detected! (version == ${version}, desc_size == ${stride}, num_entries == ${count})`,
+    )
+    return undefined
+  }
   let table: MemoryAttributesTable
   try {
     table = decodeMemoryAttributesTable(read(bytes), efi.memoryMap.length)
@@ -41,8 +63,7 @@ export function memattrInit(kernel: Kernel): MemoryAttributesTable | undefined {
     kernel.print(`efi: memattr: ${error.message}`)
     return undefined
   }
-  const start = Number(address)
-  kernel.allocator.reserve(Math.floor(start / PAGE_SIZE), Math.ceil((start + bytes) / PAGE_SIZE))
+  reserve()
   return table
 }
 

@@ -1,0 +1,35 @@
+import type { Scenario, ScenarioContext } from '@trapdoor/harness'
+import { efivarInit } from '@trapdoor/kernel'
+import { Guid } from '@trapdoor/uefi'
+import { everydayCalls } from './everyday-calls.ts'
+
+/** Mounting efivarfs, and reading the first variable that it shows. */
+function listVariables(context: ScenarioContext): void {
+  const [first] = efivarInit(context.kernel, context.services('kmalloc'))
+  if (first === undefined) return
+  const { name, guid } = first
+  context.call(context.services('kmalloc').getVariable(name, guid))
+}
+
+/** A running system that shows its variables to programs. */
+export const variables: Scenario = {
+  name: 'variables',
+  title: 'boots, lists all variables as efivarfs does, writes one, lists them again',
+  steps: [
+    {
+      name: 'boot',
+      run: (context) => {
+        context.boot()
+      },
+    },
+    { name: 'list all variables', run: listVariables },
+    { name: 'everyday calls', run: everydayCalls },
+    {
+      name: 'list them again',
+      run: (context) => {
+        listVariables(context)
+        context.call(context.services().getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE))
+      },
+    },
+  ],
+}
