@@ -1,5 +1,5 @@
 import { Assembler, Condition, Register } from '../x86/assembler.ts'
-import { Header, IMAGE_LIMIT, Physical } from './layout.ts'
+import { Header } from './layout.ts'
 import { CR0_BETWEEN, EFER_BETWEEN, Msr } from './registers.ts'
 
 const ROM_BYTES = 0x1_0000
@@ -25,15 +25,23 @@ const SYSTEM_CONTROL = 0x92
 /** Bochs gives memory to its guest in blocks of so many bytes, in the order that they are touched. */
 const BOCHS_BLOCK = 0x2_0000
 
+/** Where the ROM finds what it needs, in physical bytes. */
+export interface RomOptions {
+  /** The {@link Header}, of which it reads Cr4, Root and Entry. */
+  readonly header: number
+  /** Where an image ends (exclusive) that begins with the header and is to be touched block by block. */
+  readonly touchedUpTo?: number
+}
+
 /**
  * The 64 KiB below 4 GiB where a processor starts after RESET: through protected mode into 64-bit mode with the page tables that the header names, and on to
  * the program in memory.
  */
-export function assembleRom(): Uint8Array {
+export function assembleRom(options: RomOptions): Uint8Array {
   const rom = new Uint8Array(ROM_BYTES).fill(0xf4)
   rom.set(new Uint8Array(BigUint64Array.from(DESCRIPTORS).buffer), DESCRIPTOR_TABLE)
   rom.set(fromReset(), START_16)
-  rom.set(toLongMode(), START_32)
+  rom.set(toLongMode(options), START_32)
   // JMP rel8, backwards.
   rom.set([0xeb, (START_16 - (RESET_VECTOR + 2)) & 0xff], RESET_VECTOR)
   return rom
@@ -57,21 +65,23 @@ function fromReset(): Uint8Array {
   return code.assemble()
 }
 
-function toLongMode(): Uint8Array {
+function toLongMode({ header, touchedUpTo }: RomOptions): Uint8Array {
   const { A, B, C, D, SI } = Register
   const code = new Assembler(BigInt(ROM_BASE + START_32), 32)
   code.moveImmediate(32, A, DATA_32)
   code.moveToSegment('ds', A)
   code.moveToSegment('es', A)
   code.moveToSegment('ss', A)
-  // Bochs has loaded the image as if memory began with it: the first blocks that are touched are the image's, in its order.
-  code.moveImmediate(32, SI, Physical.Header)
-  code.label('touch')
-  code.load(32, A, SI)
-  code.add(32, SI, BOCHS_BLOCK)
-  code.compare(32, SI, IMAGE_LIMIT)
-  code.jumpIf(Condition.Below, 'touch')
-  code.moveImmediate(32, B, Physical.Header)
+  if (touchedUpTo !== undefined) {
+    // Bochs has loaded the image as if memory began with it: the first blocks that are touched are the image's, in its order.
+    code.moveImmediate(32, SI, header)
+    code.label('touch')
+    code.load(32, A, SI)
+    code.add(32, SI, BOCHS_BLOCK)
+    code.compare(32, SI, touchedUpTo)
+    code.jumpIf(Condition.Below, 'touch')
+  }
+  code.moveImmediate(32, B, header)
   code.load(32, A, B, Header.Cr4)
   code.moveToControl(4, A)
   code.load(32, A, B, Header.Root)

@@ -5,7 +5,7 @@ import { type CpuFeatures, ICE_LAKE_SP } from '@trapdoor/core'
 
 import { BITS_32, BITS_32_PSE, FOUR_LEVEL, PAE } from '../cases/table-layout.ts'
 import type { GuestImage, Span } from '../guest/image.ts'
-import { Physical } from '../guest/layout.ts'
+import { IMAGE_LIMIT, Physical } from '../guest/layout.ts'
 import { assembleRom } from '../guest/rom.ts'
 import type { Emulator, GuestMemory } from './emulator.ts'
 import { runEmulator } from './process.ts'
@@ -38,7 +38,7 @@ export const BOCHS: Emulator = {
 
 async function runBochs(image: GuestImage, directory: string): Promise<GuestMemory> {
   const at = (name: string) => join(directory, name)
-  await writeFile(at('rom'), assembleRom())
+  await writeFile(at('rom'), assembleRom({ header: Physical.Header, touchedUpTo: IMAGE_LIMIT }))
   await writeFile(at('vgarom'), Buffer.alloc(512))
   await writeFile(at('image'), image.bytes)
   await writeFile(at('bochsrc'), configuration())

@@ -37,7 +37,7 @@ export const QEMU: Emulator = {
 async function runQemu(image: GuestImage, directory: string): Promise<GuestMemory> {
   const rom = join(directory, 'rom')
   const memory = join(directory, 'memory')
-  await writeFile(rom, assembleRom())
+  await writeFile(rom, assembleRom({ header: Physical.Header }))
   const file = await open(memory, 'wx+')
   try {
     await file.truncate(MEMORY_BYTES)

@@ -1,0 +1,163 @@
+import { PAGE_SIZE } from '@trapdoor/core'
+
+import { Assembler, Register } from '../emulators/x86/assembler.ts'
+
+/** Fields of the page that the guest's code and the host share, in bytes from its start: 64 bits each where nothing else is said. */
+export const Shared = {
+  /** GDT of six entries; the TSS descriptor takes the last two. */
+  Gdt: 0x000,
+  /** Operands of LGDT and LIDT: limit and base. */
+  GdtPointer: 0x040,
+  IdtPointer: 0x050,
+  Tss: 0x080,
+  /** What the call starts with: general registers in the order of their numbers, then these. */
+  Registers: 0x100,
+  Cr0: 0x180,
+  Cr3: 0x188,
+  Cr4: 0x190,
+  Efer: 0x198,
+  Pat: 0x1a0,
+  /** What it ended with: general registers, and what the processor said. */
+  Left: 0x200,
+  Vector: 0x280,
+  ErrorCode: 0x288,
+  Cr2: 0x290,
+  Rip: 0x298,
+  Rsp: 0x2a0,
+  /** Tops of the stacks of handlers and of the code around the call. */
+  HandlerStack: 0x800,
+  Stack: 0xf00,
+} as const
+
+/** Selectors, as the ROM's GDT has them too. */
+export const Selector = { Data: 0x10, Code: 0x18, Task: 0x20 } as const
+
+/** What {@link Shared}.Vector says where the call came back. */
+export const RETURNED = 0x100
+
+/** Exceptions that have a handler. */
+export const VECTORS = 32
+/** Those that push an error code (SDM Vol. 3, table 6-1). */
+const WITH_ERROR_CODE: ReadonlySet<number> = new Set([8, 10, 11, 12, 13, 14, 17, 21, 29, 30])
+
+const EXIT_PORT = 0xf4
+/** What the guest writes there; the process ends with twice that and one. */
+const EXIT_VALUE = 0x21
+export const EXIT_CODE: number = 2 * EXIT_VALUE + 1
+/** Masks of the interrupt controllers. */
+const PIC_MASKS = [0x21, 0xa1] as const
+const MSR_EFER = 0xc000_0080
+const MSR_PAT = 0x277
+
+/** The guest's code: a page that both the ROM's tables and the call's map at `code`, with the shared page at `shared`. */
+export interface Trampoline {
+  readonly bytes: Uint8Array
+  /** Where the ROM goes on, where the call returns to, and the handlers by vector: linear addresses. */
+  readonly entry: bigint
+  readonly returnAddress: bigint
+  readonly handlers: readonly bigint[]
+}
+
+/** Assembles the code that loads a call's state, jumps to `rip`, and notes how that ended. */
+export function assembleTrampoline(
+  code: bigint,
+  shared: bigint,
+  { rip, flags }: { readonly rip: bigint; readonly flags: number },
+): Trampoline {
+  const { A, C, D, B, SP, R15 } = Register
+  const to = new Assembler(code, 64)
+  for (const port of PIC_MASKS) {
+    to.moveImmediate(32, A, 0xff)
+    to.out(port)
+  }
+  to.moveImmediate(64, B, shared)
+  to.lgdt(B, Shared.GdtPointer)
+  to.lidt(B, Shared.IdtPointer)
+  to.moveImmediate(32, A, Selector.Task)
+  to.ltr(A)
+  to.moveImmediate(32, A, Selector.Data)
+  to.moveToSegment('ss', A)
+  for (const [msr, field] of [
+    [MSR_EFER, Shared.Efer],
+    [MSR_PAT, Shared.Pat],
+  ] as const) {
+    to.moveImmediate(32, C, msr)
+    to.load(32, A, B, field)
+    to.load(32, D, B, field + 4)
+    to.wrmsr()
+  }
+  for (const [register, field] of [
+    [4, Shared.Cr4],
+    [0, Shared.Cr0],
+    [3, Shared.Cr3],
+  ] as const) {
+    to.load(64, A, B, field)
+    to.moveToControl(register, A)
+  }
+  to.moveImmediate(64, SP, shared + BigInt(Shared.Stack))
+  to.pushImmediate(flags)
+  popFlags(to)
+  to.move(64, R15, B)
+  for (let register = 0; register < 15; register++) {
+    to.load(64, register as Register, R15, Shared.Registers + register * 8)
+  }
+  to.load(64, R15, R15, Shared.Registers + 15 * 8)
+  // JMP [RIP]: the address lies behind the instruction.
+  to.raw(0xff, 0x25, 0, 0, 0, 0, ...quadword(rip))
+
+  to.label('returned')
+  storeA(to, shared + BigInt(Shared.Left))
+  to.moveImmediate(32, A, RETURNED)
+  storeA(to, shared + BigInt(Shared.Vector))
+  to.jump('note')
+  for (let vector = 0; vector < VECTORS; vector++) {
+    to.label(`handler ${vector}`)
+    if (!WITH_ERROR_CODE.has(vector)) to.pushImmediate(0)
+    storeA(to, shared + BigInt(Shared.Left))
+    to.moveImmediate(32, A, vector)
+    storeA(to, shared + BigInt(Shared.Vector))
+    to.jump('faulted')
+  }
+  to.label('faulted')
+  // The frame: error code, RIP, CS, RFLAGS, RSP.
+  for (const [field, offset] of [
+    [Shared.ErrorCode, 0],
+    [Shared.Rip, 8],
+    [Shared.Rsp, 32],
+  ] as const) {
+    to.load(64, A, SP, offset)
+    storeA(to, shared + BigInt(field))
+  }
+  to.moveFromControl(A, 2)
+  storeA(to, shared + BigInt(Shared.Cr2))
+  to.label('note')
+  to.moveImmediate(64, A, shared)
+  for (let register = 1; register < 16; register++) {
+    to.store(64, A, Shared.Left + register * 8, register as Register)
+  }
+  to.moveImmediate(32, A, EXIT_VALUE)
+  to.out(EXIT_PORT)
+  to.hlt()
+  const bytes = to.assemble()
+  if (bytes.length > PAGE_SIZE) throw new RangeError('the trampoline does not fit into a page')
+  return {
+    bytes,
+    entry: code,
+    returnAddress: to.addressOf('returned'),
+    handlers: Array.from({ length: VECTORS }, (_, vector) => to.addressOf(`handler ${vector}`)),
+  }
+}
+
+/** POPFQ. */
+function popFlags(to: Assembler): void {
+  to.raw(0x9d)
+}
+
+/** MOV moffs64, RAX: to any address, with no register to name it. */
+function storeA(to: Assembler, address: bigint): void {
+  to.raw(0x48, 0xa3, ...quadword(address))
+}
+
+function quadword(value: bigint): Uint8Array {
+  return new Uint8Array(BigUint64Array.of(BigInt.asUintN(64, value)).buffer)
+}

@@ -1,0 +1,84 @@
+import { FOUR_LEVEL, PageTableBuilder, PhysicalMemory, phys, virt } from '@trapdoor/core'
+import { expect, test } from 'vitest'
+
+import { type CallState, runTwin, type TwinResult } from './twin.ts'
+
+const RAM_BYTES = 64 * 2 ** 20
+const FUNCTION = 0x40_0000
+const DATA = 0x40_1000
+const STACK_TOP = 0x40_3000
+const RETURN_SLOT = STACK_TOP - 8
+const KERNEL = 0xffff_ffff_8100_0000n
+const KERNEL_PHYSICAL = 0x100_0000
+const C = 1
+const D = 2
+const SP = 4
+
+/** MOV RAX, [RCX]; ADD RAX, RDX; RET. */
+const LOAD_AND_ADD = Uint8Array.of(0x48, 0x8b, 0x01, 0x48, 0x01, 0xd0, 0xc3)
+
+/** Runs the function with these arguments on QEMU. */
+function runOnTwin(rcx: bigint, rdx: bigint): Promise<TwinResult> {
+  const memory = new PhysicalMemory()
+  let next = 0x100
+  const table = (): number => {
+    memory.clearFrame(next)
+    return next++
+  }
+  const root = table() * 4096
+  const tables = new PageTableBuilder(memory, phys(root), table, { mode: FOUR_LEVEL })
+  for (const [at, physical] of [
+    [BigInt(FUNCTION), FUNCTION],
+    [KERNEL, KERNEL_PHYSICAL],
+  ] as const) {
+    tables.mapRange(virt(at), phys(physical), 0x3000, { executable: true })
+  }
+  memory.write(FUNCTION, LOAD_AND_ADD)
+  memory.write64(DATA, 0x1234n)
+  const general = Array.from({ length: 16 }, (_, register) => BigInt(register) << 40n)
+  general[C] = rcx
+  general[D] = rdx
+  general[SP] = BigInt(RETURN_SLOT)
+  const state: CallState = {
+    memory,
+    ramBytes: RAM_BYTES,
+    general,
+    rip: BigInt(FUNCTION),
+    rflags: 2,
+    cr0: 0x8001_0033,
+    cr3: root,
+    cr4: 0x620,
+    efer: 0xd01,
+    pat: 0x0007_0406_0007_0406n,
+    returnSlot: RETURN_SLOT,
+    room: {
+      code: { virtual: KERNEL, physical: KERNEL_PHYSICAL },
+      data: { virtual: KERNEL + 0x1000n, physical: KERNEL_PHYSICAL + 0x1000 },
+    },
+  }
+  return runTwin(state, {
+    chipset: 'q35',
+    codeFlashBytes: 0x37_c000,
+    flash: new Uint8Array(0x8_4000).fill(0xff),
+    rtc: '2010-08-13T14:39:25',
+  })
+}
+
+test('a function runs on QEMU from our memory, page tables and registers, and comes back', async () => {
+  const { ended, general, flash } = await runOnTwin(BigInt(DATA), 7n)
+  expect(ended).toStrictEqual({ kind: 'returned', rax: 0x123bn })
+  expect(general[SP]).toBe(BigInt(STACK_TOP))
+  expect(general[15]).toBe(15n << 40n)
+  expect(flash.every((byte) => byte === 0xff)).toBe(true)
+})
+
+test('a function that reads what the page tables lack faults on QEMU, where and how it says', async () => {
+  const { ended } = await runOnTwin(0x50_0000n, 7n)
+  expect(ended).toStrictEqual({
+    kind: 'exception',
+    vector: 14,
+    errorCode: 0,
+    cr2: 0x50_0000n,
+    rip: BigInt(FUNCTION),
+  })
+})

@@ -1,0 +1,261 @@
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+import {
+  Cr4,
+  FIVE_LEVEL,
+  FOUR_LEVEL,
+  type PhysicalMemory,
+  PAGE_SIZE,
+  PageTableBuilder,
+  phys,
+  virt,
+} from '@trapdoor/core'
+
+import { Header } from '../emulators/guest/layout.ts'
+import { assembleRom } from '../emulators/guest/rom.ts'
+import { runEmulator } from '../emulators/machines/process.ts'
+import { assembleTrampoline, EXIT_CODE, RETURNED, Selector, Shared, VECTORS } from './trampoline.ts'
+
+/** A processor at the first instruction of a call, and its machine. Addresses in bytes; the general registers by their numbers. */
+export interface CallState {
+  readonly memory: PhysicalMemory
+  /** RAM from address 0 on, in bytes, below 3 GiB. */
+  readonly ramBytes: number
+  readonly general: readonly bigint[]
+  readonly rip: bigint
+  readonly rflags: number
+  readonly cr0: number
+  readonly cr3: number
+  readonly cr4: number
+  readonly efer: number
+  /** IA32_PAT. */
+  readonly pat: bigint
+  /** Physical address of the quadword that RSP points to: the return address. */
+  readonly returnSlot: number
+  /** A page of code and two of data that the kernel maps and nobody looks at: where the twin's own code and tables go. */
+  readonly room: { readonly code: MappedPage; readonly data: MappedPage }
+}
+
+/** Where a page is, and at which linear address the call's page tables map it. */
+export interface MappedPage {
+  readonly virtual: bigint
+  readonly physical: number
+}
+
+/** The machine that QEMU is to be. */
+export interface TwinMachine {
+  readonly chipset: 'pc' | 'q35'
+  /** Bytes of the flash device that holds the firmware's code: the variables lie below it. */
+  readonly codeFlashBytes: number
+  /** Contents of the variable flash. */
+  readonly flash: Uint8Array
+  /** Of the real-time clock, ISO without zone. */
+  readonly rtc: string
+}
+
+/** How a call ended on QEMU. */
+export interface TwinResult {
+  readonly ended:
+    | { readonly kind: 'returned'; readonly rax: bigint }
+    | {
+        readonly kind: 'exception'
+        readonly vector: number
+        readonly errorCode: number
+        readonly cr2: bigint
+        readonly rip: bigint
+      }
+    | { readonly kind: 'reset' }
+  readonly general: readonly bigint[]
+  /** All RAM. */
+  readonly ram: Uint8Array
+  readonly flash: Uint8Array
+}
+
+/** Memory behind the machine's own that the twin's header and tables take. */
+const EXTRA_BYTES = 0x20_0000
+const EXIT_AT_RESET = 0
+const LONGEST_IDENTITY = 2 ** 32
+
+/** Runs a call on QEMU without acceleration, from the same memory, page tables and registers. Throws EmulatorError where QEMU is missing or hangs. */
+export async function runTwin(state: CallState, machine: TwinMachine): Promise<TwinResult> {
+  const directory = await mkdtemp(join(tmpdir(), 'trapdoor-twin-'))
+  const at = (name: string): string => join(directory, name)
+  try {
+    const memory = prepare(state)
+    const total = state.ramBytes + EXTRA_BYTES
+    await writeMemory(at('ram'), memory, total)
+    const code = new Uint8Array(machine.codeFlashBytes).fill(0xff)
+    const rom = assembleRom({ header: state.ramBytes })
+    code.set(rom, code.length - rom.length)
+    await writeFile(at('code'), code)
+    await writeFile(at('vars'), machine.flash)
+    await runEmulator('qemu-system-x86_64', qemuArguments(machine, total), {
+      directory,
+      packages: ['qemu-system-x86'],
+      exitCodes: [EXIT_CODE, EXIT_AT_RESET],
+    })
+    const ram = new Uint8Array(await readFile(at('ram')))
+    return {
+      ...readResult(ram, state),
+      ram: ram.subarray(0, state.ramBytes),
+      flash: new Uint8Array(await readFile(at('vars'))),
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+}
+
+/** A copy of the call's memory with the twin's code, descriptors and tables in it, and the call's return address pointing at them. */
+function prepare(state: CallState): PhysicalMemory {
+  const { room, ramBytes } = state
+  const memory = state.memory.fork()
+  const trampoline = assembleTrampoline(room.code.virtual, room.data.virtual, {
+    rip: state.rip,
+    flags: state.rflags,
+  })
+  memory.write(room.code.physical, trampoline.bytes)
+  writeDescriptors(memory, room.data, trampoline.handlers)
+  writeState(memory, state)
+  const mode = (state.cr4 & Cr4.LA57) === 0 ? FOUR_LEVEL : FIVE_LEVEL
+  let next = ramBytes + PAGE_SIZE
+  const frame = (): number => {
+    const taken = next / PAGE_SIZE
+    memory.clearFrame(taken)
+    next += PAGE_SIZE
+    return taken
+  }
+  const root = frame() * PAGE_SIZE
+  const tables = new PageTableBuilder(memory, phys(root), frame, { mode })
+  // The ROM runs without EFER.NXE: NX would be a reserved bit.
+  const executable = { executable: true } as const
+  tables.identityMap(phys(0), LONGEST_IDENTITY, { ...executable, largestPage: 2 ** 30 })
+  for (const [page, bytes] of [
+    [room.code, PAGE_SIZE],
+    [room.data, 2 * PAGE_SIZE],
+  ] as const) {
+    tables.mapRange(virt(page.virtual), phys(page.physical), bytes, executable)
+  }
+  memory.write64(ramBytes + Header.Cr4, BigInt(Cr4.PAE | (state.cr4 & Cr4.LA57)))
+  memory.write64(ramBytes + Header.Root, BigInt(root))
+  memory.write64(ramBytes + Header.Entry, trampoline.entry)
+  memory.write64(state.returnSlot, trampoline.returnAddress)
+  return memory
+}
+
+/** GDT, IDT and TSS in the two data pages. */
+function writeDescriptors(
+  memory: PhysicalMemory,
+  { virtual, physical }: MappedPage,
+  handlers: readonly bigint[],
+): void {
+  const task = virtual + BigInt(Shared.Tss)
+  const gdt = [
+    0n,
+    0x00cf_9b00_0000_ffffn,
+    0x00cf_9300_0000_ffffn,
+    0x00af_9b00_0000_ffffn,
+    0x67n | ((task & 0xff_ffffn) << 16n) | (0x89n << 40n) | (((task >> 24n) & 0xffn) << 56n),
+    task >> 32n,
+  ]
+  for (const [index, entry] of gdt.entries()) {
+    memory.write64(physical + Shared.Gdt + index * 8, entry)
+  }
+  const idt = virtual + BigInt(PAGE_SIZE)
+  for (const [vector, handler] of handlers.entries()) {
+    const at = physical + PAGE_SIZE + vector * 16
+    const low = (handler & 0xffffn) | (BigInt(Selector.Code) << 16n)
+    memory.write64(at, low | IST1 | INTERRUPT_GATE | (((handler >> 16n) & 0xffffn) << 48n))
+    memory.write64(at + 8, handler >> 32n)
+  }
+  const pointer = (field: number, limit: number, base: bigint): void => {
+    memory.write64(physical + field, BigInt(limit) | (BigInt.asUintN(48, base) << 16n))
+    memory.write64(physical + field + 8, base >> 48n)
+  }
+  pointer(Shared.GdtPointer, gdt.length * 8 - 1, virtual + BigInt(Shared.Gdt))
+  pointer(Shared.IdtPointer, VECTORS * 16 - 1, idt)
+  // IST1 lies at 0x24 of the TSS (SDM Vol. 3, 8.7).
+  memory.write(physical + Shared.Tss + 0x24, quadword(virtual + BigInt(Shared.HandlerStack)))
+}
+
+const INTERRUPT_GATE = 0x8en << 40n
+const IST1 = 1n << 32n
+
+function quadword(value: bigint): Uint8Array {
+  return new Uint8Array(BigUint64Array.of(value).buffer)
+}
+
+function writeState(memory: PhysicalMemory, state: CallState): void {
+  const { physical } = state.room.data
+  for (const [register, value] of state.general.entries()) {
+    memory.write64(physical + Shared.Registers + register * 8, value)
+  }
+  for (const [field, value] of [
+    [Shared.Cr0, state.cr0],
+    [Shared.Cr3, state.cr3],
+    [Shared.Cr4, state.cr4],
+    [Shared.Efer, state.efer],
+    [Shared.Pat, state.pat],
+  ] as const) {
+    memory.write64(physical + field, BigInt(value))
+  }
+  memory.write64(physical + Shared.Vector, NOTHING_HAPPENED)
+}
+
+/** What {@link Shared}.Vector says until the call has ended. */
+const NOTHING_HAPPENED = 0xffffn
+
+async function writeMemory(path: string, memory: PhysicalMemory, bytes: number): Promise<void> {
+  const file = await open(path, 'wx')
+  try {
+    await file.truncate(bytes)
+    for (let at = 0; at < bytes; at += CHUNK_BYTES) {
+      const chunk = memory.read(at, Math.min(CHUNK_BYTES, bytes - at))
+      if (chunk.some((byte) => byte !== 0)) await file.write(chunk, 0, chunk.length, at)
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+const CHUNK_BYTES = 0x10_0000
+
+function readResult(ram: Uint8Array, { room }: CallState): Pick<TwinResult, 'ended' | 'general'> {
+  const view = new DataView(ram.buffer, ram.byteOffset + room.data.physical, PAGE_SIZE)
+  const field = (offset: number): bigint => view.getBigUint64(offset, true)
+  const general = Array.from({ length: 16 }, (_, register) => field(Shared.Left + register * 8))
+  const vector = field(Shared.Vector)
+  if (vector === NOTHING_HAPPENED) return { ended: { kind: 'reset' }, general }
+  if (vector === BigInt(RETURNED)) {
+    return { ended: { kind: 'returned', rax: general[0]! }, general }
+  }
+  // RAX and RSP were the handler's by the time that registers were noted.
+  general[4] = field(Shared.Rsp)
+  return {
+    ended: {
+      kind: 'exception',
+      vector: Number(vector),
+      errorCode: Number(field(Shared.ErrorCode)),
+      cr2: field(Shared.Cr2),
+      rip: field(Shared.Rip),
+    },
+    general,
+  }
+}
+
+function qemuArguments({ chipset, rtc }: TwinMachine, ramBytes: number): string[] {
+  return [
+    ['-nodefaults', '-no-user-config', '-no-reboot'],
+    ['-display', 'none'],
+    ['-accel', 'tcg'],
+    ['-cpu', 'max'],
+    ['-machine', `${chipset},memory-backend=main`],
+    ['-m', `size=${ramBytes / 2 ** 20}M`],
+    ['-object', `memory-backend-file,id=main,size=${ramBytes},mem-path=ram,share=on`],
+    ['-rtc', `base=${rtc},clock=vm`],
+    ['-drive', 'if=pflash,unit=0,format=raw,readonly=on,file=code'],
+    ['-drive', 'if=pflash,unit=1,format=raw,file=vars'],
+    ['-device', `isa-debug-exit,iobase=0xf4,iosize=1`],
+  ].flat()
+}
