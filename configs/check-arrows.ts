@@ -8,6 +8,7 @@ const SCOPE = '@trapdoor/'
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   core: [],
   uefi: [],
+  assembler: [],
   intake: ['uefi'],
   firmware: ['core', 'uefi'],
   kernel: ['core', 'uefi'],

@@ -1,6 +1,6 @@
 import { PAGE_SIZE } from '@trapdoor/core'
 
-import { Assembler, Register } from '../emulators/x86/assembler.ts'
+import { Assembler, Register } from '@trapdoor/assembler'
 
 /** Fields of the page that the guest's code and the host share, in bytes from its start: 64 bits each where nothing else is said. */
 export const Shared = {

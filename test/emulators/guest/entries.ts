@@ -1,4 +1,4 @@
-import { type Assembler, Register } from '../x86/assembler.ts'
+import { type Assembler, Register } from '@trapdoor/assembler'
 import { COMPLETED, ROUTINE_BYTES, Routine } from './layout.ts'
 
 const { A, B, BP } = Register

@@ -1,5 +1,5 @@
 import { PAGE_BYTES } from '../cases/table.ts'
-import { Assembler, Register } from '../x86/assembler.ts'
+import { Assembler, Register } from '@trapdoor/assembler'
 import { emitHandlers, emitRoutines } from './entries.ts'
 import { CaseField, CR2_BEFORE, Physical, Selector } from './layout.ts'
 import { CR0_BETWEEN, EFER_BETWEEN, Msr } from './registers.ts'

@@ -1,5 +1,5 @@
 import { PAGE_BYTES } from '../cases/table.ts'
-import { Assembler, Condition, Register } from '../x86/assembler.ts'
+import { Assembler, Condition, Register } from '@trapdoor/assembler'
 import { emitHandlers, emitRoutines } from './entries.ts'
 import {
   CASE_BYTES,

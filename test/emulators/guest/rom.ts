@@ -1,4 +1,4 @@
-import { Assembler, Condition, Register } from '../x86/assembler.ts'
+import { Assembler, Condition, Register } from '@trapdoor/assembler'
 import { Header } from './layout.ts'
 import { CR0_BETWEEN, EFER_BETWEEN, Msr } from './registers.ts'
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 
-import { Assembler, type CodeBits, Condition, Register } from './x86/assembler.ts'
+import { Assembler, type CodeBits, Condition, Register } from '../src/index.ts'
 
 const { A, B, C, D, SP, BP, SI, DI, R8, R9, R15 } = Register
 

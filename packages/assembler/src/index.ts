@@ -1,0 +1,1 @@
+export { Assembler, type CodeBits, Condition, type ControlRegister, Register } from './assembler.ts'
