@@ -12,7 +12,6 @@ import type { CaseTrace, Plugin, ScenarioContext } from '@trapdoor/harness'
 import { type Kernel, KernelError } from '@trapdoor/kernel'
 import { Caller, smallFirmware } from '@trapdoor/plugin-kit'
 import {
-  BootServicesTable,
   decodeMemoryMap,
   EfiStatus,
   encodeMemoryMap,
@@ -430,9 +429,9 @@ test('23: the memory map may have grown when ExitBootServices is tried again', (
   const before = caller.getMemoryMap()
   const allocated = caller.number(0n)
   const anyPages = 0n
-  caller.bootService(BootServicesTable.AllocatePages, anyPages, 4n, 3n, allocated)
+  caller.bootService('AllocatePages', anyPages, 4n, 3n, allocated)
   const exit = (key: bigint): bigint =>
-    caller.bootService(BootServicesTable.ExitBootServices, caller.imageHandle, key)
+    caller.bootService('ExitBootServices', caller.imageHandle, key)
   expect(exit(before.key)).toBe(EfiStatus.INVALID_PARAMETER)
   const after = caller.getMemoryMap()
   expect(after.size).toBeGreaterThan(before.size)

@@ -1,5 +1,13 @@
 import { type Machine, PAGE_SIZE } from '@trapdoor/core'
-import { EfiStatus, encodeUcs2, parseGuid } from '@trapdoor/uefi'
+import {
+  type Architecture,
+  EfiStatus,
+  encodeStatus,
+  encodeUcs2,
+  getNatural,
+  parseGuid,
+  setNatural,
+} from '@trapdoor/uefi'
 import type { PersistentState } from './reset.ts'
 import { CAPSULE_UPDATE_DATA } from './services/capsule-runtime-dxe.ts'
 import {
@@ -17,7 +25,7 @@ const BLOCK_BYTES = 16
 /** Blocks that a scatter-gather list has at most, so that one that leads to itself ends. */
 const MOST_BLOCKS = 4096
 /** EFI_CAPSULE_RESULT_VARIABLE_HEADER: size, reserved, capsule's GUID, time, status (UEFI 2.10, 8.5.6). */
-const Result = { Guid: 8, Status: 40, Bytes: 48 } as const
+const Result = { Guid: 8, Status: 40 } as const
 const REPORT_GUID = parseGuid('39b68c46-f7fb-441b-b6ec-16b0f69821f3')
 
 /**
@@ -25,14 +33,19 @@ const REPORT_GUID = parseGuid('39b68c46-f7fb-441b-b6ec-16b0f69821f3')
  * the variables Capsule0000 and CapsuleLast how it went. A capsule ends with a byte that makes the sum of all its bytes zero; where it does not, or the list is none, the
  * status is EFI_SECURITY_VIOLATION. `before` is the machine with the memory of before the reset, `after` the one that starts.
  */
-export function processCapsules(before: Machine, after: Machine, state: PersistentState): void {
+export function processCapsules(
+  before: Machine,
+  after: Machine,
+  state: PersistentState,
+  architecture: Architecture,
+): void {
   const variables = decodeVariables(after.memory.read(state.nvStore, state.nvStoreBytes))
   const pending = variables.find(isPending)
   if (pending === undefined) return
-  const list = Number(new DataView(pending.data.slice().buffer).getBigUint64(0, true))
+  const list = Number(getNatural(architecture, new DataView(pending.data.slice().buffer), 0))
   const capsule = readBlocks(before, list)
   const kept = variables.filter((each) => each !== pending)
-  const reports = report(capsule?.subarray(0, 16), isWhole(capsule))
+  const reports = report(architecture, capsule?.subarray(0, 16), isWhole(capsule))
   const store = formatStore(state.nvStoreBytes, [...kept, ...reports])
   after.memory.write(state.nvStore, store)
 }
@@ -70,12 +83,17 @@ function isWhole(capsule: Uint8Array | undefined): boolean {
   )
 }
 
-function report(guid: Uint8Array | undefined, good: boolean): Variable[] {
-  const data = new Uint8Array(Result.Bytes)
+function report(
+  architecture: Architecture,
+  guid: Uint8Array | undefined,
+  good: boolean,
+): Variable[] {
+  const data = new Uint8Array(Result.Status + architecture.naturalBytes)
   const view = new DataView(data.buffer)
-  view.setUint32(0, Result.Bytes, true)
+  view.setUint32(0, data.length, true)
   if (guid !== undefined) data.set(guid, Result.Guid)
-  view.setBigUint64(Result.Status, good ? EfiStatus.SUCCESS : EfiStatus.SECURITY_VIOLATION, true)
+  const status = good ? EfiStatus.SUCCESS : EfiStatus.SECURITY_VIOLATION
+  setNatural(architecture, view, Result.Status, encodeStatus(architecture, status))
   return [variable('Capsule0000', data), variable('CapsuleLast', encodeUcs2('Capsule0000'))]
 }
 

@@ -1,5 +1,7 @@
 import { type CpuFeatures, formatAddress, type Machine, PAGE_SIZE } from '@trapdoor/core'
 import {
+  type Architecture,
+  ARCHITECTURES,
   descriptorEnd,
   formatMemoryAttribute,
   type MemoryDescriptor,
@@ -19,6 +21,8 @@ export interface FirmwareOptions {
   readonly name: string
   /** A machine's memory map, in its own order, as GetMemoryMap reported it before ExitBootServices. */
   readonly memoryMap: readonly MemoryDescriptor[]
+  /** What the firmware is built for; default x64. A firmware for ia32 keeps what is its own below 4 GiB. */
+  readonly architecture?: Architecture['name']
   /** Default: none. */
   readonly quirks?: readonly Quirk[]
   /** Default: core's NEHALEM. */
@@ -38,10 +42,12 @@ export interface PoweredMachine {
   /** Physical address of the EFI system table, in bytes. */
   readonly systemTable: number
   readonly imageHandle: bigint
+  /** What a loader has to be built for. */
+  readonly architecture: Architecture
 }
 
 /**
- * Lays out a machine with this firmware. Throws FIRMWARE_BAD_QUIRK for a quirk with an unknown hook, FIRMWARE_NO_ROOM where the map has no
+ * Lays out a machine with this firmware. Throws FIRMWARE_BAD_QUIRK for a quirk with an unknown hook or of another architecture, FIRMWARE_NO_ROOM where the map has no
  * room for the firmware's images and data, FIRMWARE_BAD_SETUP and FIRMWARE_QUIRK_FAILED for a quirk that cannot be set up.
  */
 export function createFirmware(options: FirmwareOptions): Firmware {
@@ -51,6 +57,7 @@ export function createFirmware(options: FirmwareOptions): Firmware {
 /** A firmware variant, and the machine that was powered on with it once. All its state is in that machine's memory. */
 export class Firmware {
   readonly name: string
+  readonly architecture: Architecture
   /** The map as GetMemoryMap reports it at power-on. */
   readonly memoryMap: readonly MemoryDescriptor[]
   /** Where its runtime images are: for reports, not for callers. */
@@ -61,9 +68,15 @@ export class Firmware {
 
   constructor(options: FirmwareOptions) {
     this.#options = options
-    const hooks = applyQuirks(options.quirks ?? [])
+    const { architecture = 'x64' } = options
+    const hooks = applyQuirks(options.quirks ?? [], architecture)
     this.name = options.name
-    this.#snapshot = layOutMachine(options, hooks.memoryMap.call(options.memoryMap), hooks)
+    this.architecture = ARCHITECTURES[architecture]
+    this.#snapshot = layOutMachine(
+      { ...options, architecture: this.architecture },
+      hooks.memoryMap.call(options.memoryMap),
+      hooks,
+    )
     this.memoryMap = this.#snapshot.memoryMap
     this.images = this.#snapshot.images
   }
@@ -71,7 +84,8 @@ export class Firmware {
   /** A machine that was just switched on, and that shares nothing with others but what neither writes. */
   powerOn(): PoweredMachine {
     const { machine, systemTable, imageHandle } = this.#snapshot
-    return { machine: machine.fork(), systemTable, imageHandle }
+    const { architecture } = this
+    return { machine: machine.fork(), systemTable, imageHandle, architecture }
   }
 
   /**
@@ -85,7 +99,9 @@ export class Firmware {
     const powered = this.powerOn()
     const { persistent } = this.#snapshot
     keepOverReset({ machine, persistent: before.#snapshot.persistent }, { ...powered, persistent })
-    if (memory === 'kept') processCapsules(machine, powered.machine, persistent)
+    if (memory === 'kept') {
+      processCapsules(machine, powered.machine, persistent, this.architecture)
+    }
     powered.machine.log.continueFrom(machine.log)
     return powered
   }

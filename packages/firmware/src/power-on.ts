@@ -1,16 +1,18 @@
-import { type CpuFeatures, Efer, Machine, NEHALEM, PAGE_SIZE } from '@trapdoor/core'
+import { type CpuFeatures, Machine, NEHALEM, PAGE_SIZE } from '@trapdoor/core'
 import {
-  BOOT_SERVICES_TABLE_SIZE,
+  type Architecture,
   Guid,
   type MemoryDescriptor,
   MemoryType,
+  naturalBits,
   RUNTIME_SERVICES,
   type RuntimeServiceName,
 } from '@trapdoor/uefi'
 import { type ImagePlacement, RuntimeImage } from './layout/image.ts'
 import { IMAGE_PAGES } from './layout/image-layout.ts'
-import { buildIdentityMap, mtrrsOf, ownFrames } from './layout/machine-memory.ts'
+import { mtrrsOf, ownFrames } from './layout/machine-memory.ts'
 import { RegionAllocator } from './layout/region-allocator.ts'
+import { startCpus } from './layout/start-cpus.ts'
 import type { FirmwareHooks } from './quirk/hooks.ts'
 import type { PersistentState } from './reset.ts'
 import { addAddressChangeEvent } from './services/address-change-event.ts'
@@ -59,7 +61,6 @@ const DRIVERS: readonly RuntimeDriver[] = [
   monotonicCounterRuntimeDxe,
 ]
 const BOOT_TYPES = [MemoryType.BootServicesData, MemoryType.BootServicesCode] as const
-const STACK_PAGES = 32
 const FIRST_MAP_KEY = 0x1ddn
 /** Offset of the SMBIOS tables in the page of the EFI tables. */
 const SMBIOS_OFFSET = 0x800
@@ -69,6 +70,7 @@ const HANDLE_OFFSET = 0x800
 export function layOutMachine(
   options: {
     readonly memoryMap: readonly MemoryDescriptor[]
+    readonly architecture: Architecture
     readonly features?: CpuFeatures
     readonly cpus?: number
     readonly memoryAttributesTable?: 'none' | MemoryAttributesPlace
@@ -76,10 +78,12 @@ export function layOutMachine(
   mapOfQuirks: readonly MemoryDescriptor[],
   hooks: FirmwareHooks,
 ): LaidOutMachine {
-  const { memoryMap, features = NEHALEM, cpus = 1 } = options
-  const machine = new Machine({ cpus, features, mtrrs: mtrrsOf(memoryMap) })
+  const { memoryMap, architecture, features = NEHALEM, cpus = 1 } = options
+  const start = architecture.name === 'x64' ? 'long-mode' : 'reset'
+  const machine = new Machine({ cpus, features, mtrrs: mtrrsOf(memoryMap), start })
   ownFrames(machine, memoryMap)
-  const allocator = new RegionAllocator(memoryMap, 2 ** features.maxPhysicalAddressBits)
+  const addressBits = Math.min(features.maxPhysicalAddressBits, naturalBits(architecture))
+  const allocator = new RegionAllocator(memoryMap, 2 ** addressBits)
   const bootPool = (bytes: number, purpose: string): number =>
     allocator.allocate(BOOT_TYPES, Math.ceil(bytes / PAGE_SIZE), purpose)
   const runtimePool = (pages: number, purpose: string): number =>
@@ -89,10 +93,11 @@ export function layOutMachine(
   const tablePage = runtimePool(1, 'the EFI tables')
   const places = placeTables(tablePage, bootPage)
   const given = options.memoryAttributesTable
+  const environment = { machine, hooks, architecture }
   const newImage = (name: string, base: number): RuntimeImage => {
     const frame = base / PAGE_SIZE
     machine.memory.owners.set(frame, frame + IMAGE_PAGES, { kind: 'firmware', name })
-    return new RuntimeImage(name, base, machine, hooks)
+    return new RuntimeImage(name, base, environment)
   }
   const loadImage = (name: string): RuntimeImage =>
     newImage(
@@ -115,9 +120,10 @@ export function layOutMachine(
   const services = serviceAddresses(images)
   const attributesTable =
     typeof given === 'object' ? given.address : placeAttributes(given, allocator)
-  const core = new RuntimeImage('DxeCore', bootCode(allocator), machine, hooks)
+  const core = new RuntimeImage('DxeCore', bootCode(allocator), environment)
   const setup = createSetup({
     machine,
+    architecture,
     allocator,
     images,
     core,
@@ -152,6 +158,7 @@ export function layOutMachine(
   installDxeCore(core, hooks, { ...places, map, images })
   registerImages(machine.memory, images[0]!, images)
   writeTables(machine.memory, places, {
+    architecture,
     services: Object.fromEntries(services) as Record<RuntimeServiceName, number>,
     bootServices: {
       AllocatePages: core.gate('AllocatePages'),
@@ -160,11 +167,11 @@ export function layOutMachine(
       ExitBootServices: core.gate('ExitBootServices'),
     },
     otherBootService: core.gate('CoreEfiNotAvailableYet'),
-    console: bootPage + BOOT_SERVICES_TABLE_SIZE,
+    console: bootPage + architecture.tables.bootServicesTableSize,
     configTables,
     identity,
   })
-  startCpus(machine, memoryMap, bootPool)
+  startCpus(machine, architecture, memoryMap, bootPool)
   return {
     machine,
     systemTable: places.systemTable,
@@ -172,9 +179,9 @@ export function layOutMachine(
     images: images.map((image) => image.placement()),
     memoryMap: descriptors,
     persistent: {
-      nvStore: slotValue(machine, images, 'VariableRuntimeDxe', NV_STORE_SLOT),
+      nvStore: slotValue(images, 'VariableRuntimeDxe', NV_STORE_SLOT),
       nvStoreBytes: NV_STORE_BYTES,
-      monotonicCount: slotValue(machine, images, 'MonotonicCounterRuntimeDxe', COUNT_SLOT),
+      monotonicCount: slotValue(images, 'MonotonicCounterRuntimeDxe', COUNT_SLOT),
     },
   }
 }
@@ -225,23 +232,6 @@ function bootCode(allocator: RegionAllocator): number {
   return allocator.allocate(types, IMAGE_PAGES, 'image DxeCore')
 }
 
-/** The CPUs in long mode on identity tables, the boot CPU with interrupts on and a stack, as UEFI 2.10, 2.3.4 says. */
-function startCpus(
-  machine: Machine,
-  memoryMap: readonly MemoryDescriptor[],
-  bootPool: (bytes: number, purpose: string) => number,
-): void {
-  const table = (): number => bootPool(PAGE_SIZE, 'identity page tables') / PAGE_SIZE
-  const root = buildIdentityMap(machine, memoryMap, table)
-  const stackBytes = STACK_PAGES * PAGE_SIZE
-  for (const cpu of machine.cpus) {
-    cpu.writeCr3(root)
-    if (machine.features.nx) cpu.writeEfer(cpu.efer | Efer.NXE)
-    cpu.rsp = BigInt(bootPool(stackBytes, `the stack of CPU ${cpu.id}`) + stackBytes)
-  }
-  machine.bootCpu.interruptFlag = true
-}
-
 function serviceAddresses(images: readonly RuntimeImage[]): Map<RuntimeServiceName, number> {
   const gates = images.flatMap((image) => image.placement().gates)
   return new Map(
@@ -258,13 +248,6 @@ function placeAttributes(
   return allocator.allocateApart([MemoryType.BootServicesData], 1, 'the memory attributes table')
 }
 
-function slotValue(
-  machine: Machine,
-  images: readonly RuntimeImage[],
-  name: string,
-  slotName: string,
-): number {
-  const image = images.find((each) => each.name === name)
-  const slot = image?.placement().slots.find((each) => each.name === slotName)
-  return Number(machine.memory.read64(slot?.address ?? 0))
+function slotValue(images: readonly RuntimeImage[], name: string, slot: string): number {
+  return Number(images.find((each) => each.name === name)?.slotValue(slot) ?? 0n)
 }

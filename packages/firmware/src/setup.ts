@@ -1,5 +1,6 @@
 import { formatAddress, type Machine, PAGE_SIZE } from '@trapdoor/core'
 import {
+  type Architecture,
   descriptorEnd,
   type MemoryDescriptor,
   memoryTypeName,
@@ -8,7 +9,7 @@ import {
 import { FirmwareError } from './error.ts'
 import type { RuntimeImage } from './layout/image.ts'
 import type { RegionAllocator } from './layout/region-allocator.ts'
-import { FirmwareCall } from './quirk/firmware-call.ts'
+import { bindFunction } from './quirk/bind-function.ts'
 import type { FirmwareSetup } from './quirk/firmware-setup.ts'
 import { LONGEST_VENDOR, type TableIdentity } from './tables/efi-tables.ts'
 
@@ -20,6 +21,7 @@ export interface ReportedMap {
 /** The setup that quirks get at power-on, over a machine that is being laid out, and the frames that code was put into. */
 export function createSetup(build: {
   machine: Machine
+  architecture: Architecture
   allocator: RegionAllocator
   images: RuntimeImage[]
   core: RuntimeImage
@@ -30,7 +32,17 @@ export function createSetup(build: {
   memoryAttributesTable: number | undefined
   loadImage: (name: string) => RuntimeImage
 }): FirmwareSetup & { readonly codePages: () => ReadonlySet<number> } {
-  const { machine, allocator, images, core, services, reported, identity, configTables } = build
+  const {
+    machine,
+    architecture,
+    allocator,
+    images,
+    core,
+    services,
+    reported,
+    identity,
+    configTables,
+  } = build
   const codePages = new Set(images.map(({ base }) => base / PAGE_SIZE))
   const imageNamed = (name: string): RuntimeImage => {
     const image = [...images, core].find((each) => each.name === name)
@@ -42,6 +54,7 @@ export function createSetup(build: {
     })
   }
   return {
+    architecture,
     allocate: ({ type, pages, name }) => allocator.allocate([type], pages, name),
     allocateOutsideMap: ({ address, pages, name }) => {
       const end = address + pages * PAGE_SIZE
@@ -59,14 +72,11 @@ export function createSetup(build: {
       return address
     },
     code: ({ address, image, name, service, run }) => {
-      const layout = { name: image, slots: new Map<string, number>() }
-      const gate = machine.gates.bind({
-        name,
-        image,
-        run: ({ cpu, rip, args }) =>
-          run(new FirmwareCall(service, layout, { cpu, rip, args, offset: 0 })),
-      })
-      machine.memory.write(address, gate)
+      const layout = { name: image, architecture, slots: new Map<string, number>() }
+      machine.memory.write(
+        address,
+        bindFunction(machine, layout, { name, service, offset: 0, run }),
+      )
       codePages.add(Math.floor(address / PAGE_SIZE))
       return address
     },

@@ -11,13 +11,12 @@ import { describe, expect, test } from 'vitest'
 import { boot, bootToRuntime, type Caller, SMALL_MAP, smallFirmware } from '@trapdoor/plugin-kit'
 
 const firmware = smallFirmware()
-const { AllocatePages, FreePages, GetMemoryMap, ExitBootServices } = BootServicesTable
 const AllocateType = { AnyPages: 0n, MaxAddress: 1n, Address: 2n } as const
 
 function allocate(caller: Caller, kind: bigint, pages: bigint, address = 0n): [bigint, bigint] {
   const memory = caller.number(address)
   const type = BigInt(MemoryType.LoaderData)
-  const status = caller.bootService(AllocatePages, kind, type, pages, memory)
+  const status = caller.bootService('AllocatePages', kind, type, pages, memory)
   return [status, caller.cpu.read64(memory)]
 }
 
@@ -36,8 +35,10 @@ describe('GetMemoryMap', () => {
   test('refuses a null size and a null buffer', () => {
     const caller = boot(firmware)
     const size = caller.number(0x4000n)
-    expect(caller.bootService(GetMemoryMap, 0n, 0n, 0n, 0n, 0n)).toBe(EfiStatus.INVALID_PARAMETER)
-    expect(caller.bootService(GetMemoryMap, size, 0n, 0n, 0n, 0n)).toBe(EfiStatus.INVALID_PARAMETER)
+    expect(caller.bootService('GetMemoryMap', 0n, 0n, 0n, 0n, 0n)).toBe(EfiStatus.INVALID_PARAMETER)
+    expect(caller.bootService('GetMemoryMap', size, 0n, 0n, 0n, 0n)).toBe(
+      EfiStatus.INVALID_PARAMETER,
+    )
   })
 })
 
@@ -80,9 +81,9 @@ describe('AllocatePages', () => {
   test('is undone by FreePages', () => {
     const caller = boot(firmware)
     const [, address] = allocate(caller, AllocateType.AnyPages, 16n)
-    expect(caller.bootService(FreePages, address, 16n)).toBe(EfiStatus.SUCCESS)
+    expect(caller.bootService('FreePages', address, 16n)).toBe(EfiStatus.SUCCESS)
     expect(decodeMemoryMap(caller.getMemoryMap().map, 48)).toEqual(SMALL_MAP)
-    expect(caller.bootService(FreePages, address, 16n)).toBe(EfiStatus.NOT_FOUND)
+    expect(caller.bootService('FreePages', address, 16n)).toBe(EfiStatus.NOT_FOUND)
   })
 })
 
@@ -91,7 +92,7 @@ describe('ExitBootServices', () => {
     const caller = boot(firmware)
     const { key } = caller.getMemoryMap()
     allocate(caller, AllocateType.AnyPages, 1n)
-    const exit = (): bigint => caller.bootService(ExitBootServices, caller.imageHandle, key)
+    const exit = (): bigint => caller.bootService('ExitBootServices', caller.imageHandle, key)
     expect(exit()).toBe(EfiStatus.INVALID_PARAMETER)
     expect(caller.exitBootServices()).toBe(EfiStatus.SUCCESS)
   })
@@ -110,7 +111,7 @@ describe('ExitBootServices', () => {
     const caller = boot(firmware)
     const { key } = caller.getMemoryMap()
     const table = caller.cpu.read64(caller.systemTable + BigInt(SystemTable.BootServices))
-    const kept = caller.cpu.read64(table + BigInt(ExitBootServices))
+    const kept = caller.cpu.read64(table + BigInt(BootServicesTable.ExitBootServices))
     caller.exitBootServices()
     expect(caller.cpu.call(kept, caller.imageHandle, key)).toBe(EfiStatus.UNSUPPORTED)
   })

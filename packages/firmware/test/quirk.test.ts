@@ -154,7 +154,7 @@ describe('hooks', () => {
     const caller = boot(smallFirmware([notes]))
     const said = (): string[] =>
       caller.machine.log.events.flatMap((event) => (event.kind === 'message' ? [event.text] : []))
-    caller.bootService(0xe8, caller.imageHandle, 0n)
+    caller.bootService('ExitBootServices', caller.imageHandle, 0n)
     expect(said()).toEqual([])
     caller.exitBootServices()
     expect(said()).toEqual(['bye from DxeCore'])

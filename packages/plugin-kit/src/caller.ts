@@ -1,5 +1,10 @@
 import { type Cpu, type Machine, PageTableBuilder, phys, virt } from '@trapdoor/core'
 import {
+  type Architecture,
+  ARCHITECTURES,
+  argumentWords,
+  type BootServiceName,
+  decodeStatus,
   encodeMemoryMap,
   encodeUcs2,
   MemoryAttribute,
@@ -7,8 +12,6 @@ import {
   MemoryType,
   parseGuid,
   type RuntimeServiceName,
-  RuntimeServicesTable,
-  SystemTable,
 } from '@trapdoor/uefi'
 import { createFirmware, type Firmware, type PoweredMachine, type Quirk } from '@trapdoor/firmware'
 
@@ -49,20 +52,27 @@ const SCRATCH_BYTES = 0x10_0000
 export const VIRTUAL_BASE = 0xffff_8800_0000_0000n
 
 /** A variant on {@link SMALL_MAP}. */
-export function smallFirmware(quirks: readonly Quirk[] = []): Firmware {
-  return createFirmware({ name: 'small', memoryMap: SMALL_MAP, quirks })
+export function smallFirmware(
+  quirks: readonly Quirk[] = [],
+  architecture: Architecture['name'] = 'x64',
+): Firmware {
+  return createFirmware({ name: 'small', memoryMap: SMALL_MAP, quirks, architecture })
 }
 
 /** A loader, or a kernel, reduced to what tests need: it calls what the tables point to, on the tables that CR3 has. */
 export class Caller {
   readonly machine: Machine
   readonly cpu: Cpu
+  readonly architecture: Architecture
   readonly systemTable: bigint
   readonly imageHandle: bigint
   #next = SCRATCH
 
-  constructor(powered: PoweredMachine) {
+  constructor(
+    powered: Omit<PoweredMachine, 'architecture'> & { readonly architecture?: Architecture },
+  ) {
     this.machine = powered.machine
+    this.architecture = powered.architecture ?? ARCHITECTURES.x64
     this.cpu = powered.machine.bootCpu
     this.systemTable = BigInt(powered.systemTable)
     this.imageHandle = powered.imageHandle
@@ -93,7 +103,7 @@ export class Caller {
     return this.put(parseGuid(text))
   }
 
-  /** Scratch memory that holds a 64-bit number. */
+  /** Scratch memory that holds a 64-bit number, whose low half is all of a UINTN on ia32. */
   number(value: bigint): bigint {
     const at = this.room(8)
     this.cpu.write64(at, value)
@@ -102,19 +112,38 @@ export class Caller {
 
   /** Where the system table says that the runtime services table is. */
   get runtimeTable(): bigint {
-    return this.cpu.read64(this.systemTable + BigInt(SystemTable.RuntimeServices))
+    return this.readNatural(
+      this.systemTable + BigInt(this.architecture.tables.systemTable.RuntimeServices),
+    )
+  }
+
+  /** A pointer or UINTN in memory. */
+  readNatural(address: bigint): bigint {
+    const { cpu } = this
+    return this.architecture.naturalBytes === 8 ? cpu.read64(address) : BigInt(cpu.read32(address))
   }
 
   /** Calls a runtime service at the address that its table holds, and returns the status. */
   service(name: RuntimeServiceName, ...args: readonly bigint[]): bigint {
-    const pointer = this.runtimeTable + BigInt(RuntimeServicesTable[name])
-    return this.cpu.call(this.cpu.read64(pointer), ...args)
+    const { [name]: offset } = this.architecture.tables.runtimeServicesTable
+    return this.#call(this.runtimeTable + BigInt(offset), name, args)
   }
 
-  /** Calls the boot service at an offset of its table, and returns the status. */
-  bootService(offset: number, ...args: readonly bigint[]): bigint {
-    const table = this.cpu.read64(this.systemTable + BigInt(SystemTable.BootServices))
-    return this.cpu.call(this.cpu.read64(table + BigInt(offset)), ...args)
+  /** Calls a boot service at the address that its table holds, and returns the status. */
+  bootService(name: BootServiceName, ...args: readonly bigint[]): bigint {
+    const { systemTable, bootServicesTable } = this.architecture.tables
+    const table = this.readNatural(this.systemTable + BigInt(systemTable.BootServices))
+    return this.#call(table + BigInt(bootServicesTable[name]), name, args)
+  }
+
+  /** Calls what a pointer in memory leads to. */
+  #call(
+    pointer: bigint,
+    name: RuntimeServiceName | BootServiceName,
+    args: readonly bigint[],
+  ): bigint {
+    const words = argumentWords(this.architecture, name, args)
+    return decodeStatus(this.architecture, this.cpu.call(this.readNatural(pointer), ...words))
   }
 
   /** GetMemoryMap into a buffer of `bytes`, with everything that it hands back. */
@@ -133,7 +162,7 @@ export class Caller {
       this.room(8),
     ]
     const buffer = this.room(bytes)
-    const status = this.bootService(0x38, size, buffer, key, stride, version)
+    const status = this.bootService('GetMemoryMap', size, buffer, key, stride, version)
     const written = this.cpu.read64(size)
     return {
       status,
@@ -147,7 +176,7 @@ export class Caller {
 
   /** ExitBootServices with the current map key. */
   exitBootServices(): bigint {
-    return this.bootService(0xe8, this.imageHandle, this.getMemoryMap().key)
+    return this.bootService('ExitBootServices', this.imageHandle, this.getMemoryMap().key)
   }
 
   /** SetVirtualAddressMap with a map of these descriptors, at a physical address. */
@@ -182,7 +211,9 @@ export class Caller {
   mapRuntime(descriptors: readonly MemoryDescriptor[]): void {
     let frame = 0x4000
     const allocate = (): number => frame++
-    const builder = new PageTableBuilder(this.machine.memory, phys(allocate() * 4096), allocate)
+    const root = phys(allocate() * 4096)
+    const { mode } = this.cpu
+    const builder = new PageTableBuilder(this.machine.memory, root, allocate, { mode })
     const map = (start: bigint, physical: number, bytes: number): void => {
       builder.mapRange(virt(start), phys(physical), bytes, { executable: true, replace: true })
     }

@@ -1,4 +1,18 @@
 export {
+  type Architecture,
+  ARCHITECTURES,
+  argumentCount,
+  argumentSlot,
+  argumentWords,
+  decodeStatus,
+  encodeStatus,
+  getNatural,
+  IA32,
+  naturalBits,
+  setNatural,
+  X64,
+} from './architecture.ts'
+export {
   CONFIG_TABLE_ENTRY_SIZE,
   type ConfigTableEntry,
   decodeConfigTable,
@@ -29,6 +43,7 @@ export { EfiStatus, efiStatusName, isEfiError } from './status.ts'
 export {
   BOOT_SERVICES_TABLE_SIGNATURE,
   BOOT_SERVICES_TABLE_SIZE,
+  type BootServiceName,
   BootServicesTable,
   checkTable,
   encodeTableHeader,
@@ -42,6 +57,7 @@ export {
   SYSTEM_TABLE_SIZE,
   SystemTable,
   TABLE_HEADER_SIZE,
+  type TableLayout,
   TableHeader,
 } from './table.ts'
 export {

@@ -12,58 +12,104 @@ export const RUNTIME_SERVICES_TABLE_SIGNATURE = 0x5652_4553_544e_5552n
 /** "BOOTSERV", little endian. */
 export const BOOT_SERVICES_TABLE_SIGNATURE = 0x5652_4553_544f_4f42n
 
-/** Fields of EFI_SYSTEM_TABLE on x86-64 by offset (UEFI 2.10, 4.3). */
-export const SystemTable = {
-  FirmwareVendor: 0x18,
-  FirmwareRevision: 0x20,
-  ConsoleInHandle: 0x28,
-  ConIn: 0x30,
-  ConsoleOutHandle: 0x38,
-  ConOut: 0x40,
-  StandardErrorHandle: 0x48,
-  StdErr: 0x50,
-  RuntimeServices: 0x58,
-  BootServices: 0x60,
-  NumberOfTableEntries: 0x68,
-  ConfigurationTable: 0x70,
-} as const
-export const SYSTEM_TABLE_SIZE = 0x78
+/** Fields of EFI_SYSTEM_TABLE behind its header, in order; each takes the bytes of a pointer (UEFI 2.10, 4.3). */
+const SYSTEM_TABLE_FIELDS = [
+  'FirmwareVendor',
+  'FirmwareRevision',
+  'ConsoleInHandle',
+  'ConIn',
+  'ConsoleOutHandle',
+  'ConOut',
+  'StandardErrorHandle',
+  'StdErr',
+  'RuntimeServices',
+  'BootServices',
+  'NumberOfTableEntries',
+  'ConfigurationTable',
+] as const
 
-/** Functions of EFI_RUNTIME_SERVICES on x86-64 by offset (UEFI 2.10, 4.5). */
-export const RuntimeServicesTable = {
-  GetTime: 0x18,
-  SetTime: 0x20,
-  GetWakeupTime: 0x28,
-  SetWakeupTime: 0x30,
-  SetVirtualAddressMap: 0x38,
-  ConvertPointer: 0x40,
-  GetVariable: 0x48,
-  GetNextVariableName: 0x50,
-  SetVariable: 0x58,
-  GetNextHighMonotonicCount: 0x60,
-  ResetSystem: 0x68,
-  UpdateCapsule: 0x70,
-  QueryCapsuleCapabilities: 0x78,
-  QueryVariableInfo: 0x80,
-} as const
-export const RUNTIME_SERVICES_TABLE_SIZE = 0x88
+/** The runtime services in the order of their table (UEFI 2.10, 4.5). */
+export const RUNTIME_SERVICES = [
+  'GetTime',
+  'SetTime',
+  'GetWakeupTime',
+  'SetWakeupTime',
+  'SetVirtualAddressMap',
+  'ConvertPointer',
+  'GetVariable',
+  'GetNextVariableName',
+  'SetVariable',
+  'GetNextHighMonotonicCount',
+  'ResetSystem',
+  'UpdateCapsule',
+  'QueryCapsuleCapabilities',
+  'QueryVariableInfo',
+] as const
 
 /** The name of a runtime service. */
-export type RuntimeServiceName = keyof typeof RuntimeServicesTable
+export type RuntimeServiceName = (typeof RUNTIME_SERVICES)[number]
 
-/** The runtime services in the order of their table. */
-export const RUNTIME_SERVICES: readonly RuntimeServiceName[] = Object.keys(
-  RuntimeServicesTable,
-) as RuntimeServiceName[]
-
-/** Functions of EFI_BOOT_SERVICES on x86-64 that a loader needs, by offset (UEFI 2.10, 4.4). */
-export const BootServicesTable = {
-  AllocatePages: 0x28,
-  FreePages: 0x30,
-  GetMemoryMap: 0x38,
-  ExitBootServices: 0xe8,
+/** Functions of EFI_BOOT_SERVICES that a loader needs, by their number in the table, and how many there are (UEFI 2.10, 4.4). */
+const BOOT_SERVICES = {
+  AllocatePages: 2,
+  FreePages: 3,
+  GetMemoryMap: 4,
+  ExitBootServices: 26,
 } as const
-export const BOOT_SERVICES_TABLE_SIZE = 0x178
+const BOOT_SERVICES_COUNT = 44
+
+/** The name of a boot service that is modelled. */
+export type BootServiceName = keyof typeof BOOT_SERVICES
+
+/** Where the fields of the EFI tables are, for pointers of some width. Offsets and sizes in bytes. */
+export interface TableLayout {
+  readonly systemTable: Readonly<Record<(typeof SYSTEM_TABLE_FIELDS)[number], number>>
+  readonly systemTableSize: number
+  readonly runtimeServicesTable: Readonly<Record<RuntimeServiceName, number>>
+  readonly runtimeServicesTableSize: number
+  readonly bootServicesTable: Readonly<Record<BootServiceName, number>>
+  readonly bootServicesTableSize: number
+  /** Of an EFI_CONFIGURATION_TABLE entry: a GUID and a pointer, packed. */
+  readonly configTableEntrySize: number
+}
+
+/** The tables as they are where pointers and UINTN have this many bytes. */
+export function layOutTables(naturalBytes: 4 | 8): TableLayout {
+  const at = (index: number): number => TABLE_HEADER_SIZE + index * naturalBytes
+  const offsets = <Name extends string>(
+    fields: Iterable<readonly [Name, number]>,
+  ): Readonly<Record<Name, number>> =>
+    Object.fromEntries(Array.from(fields, ([name, index]) => [name, at(index)])) as Record<
+      Name,
+      number
+    >
+  return {
+    systemTable: offsets(inOrder(SYSTEM_TABLE_FIELDS)),
+    systemTableSize: at(SYSTEM_TABLE_FIELDS.length),
+    runtimeServicesTable: offsets(inOrder(RUNTIME_SERVICES)),
+    runtimeServicesTableSize: at(RUNTIME_SERVICES.length),
+    bootServicesTable: offsets(Object.entries(BOOT_SERVICES) as [BootServiceName, number][]),
+    bootServicesTableSize: at(BOOT_SERVICES_COUNT),
+    configTableEntrySize: 16 + naturalBytes,
+  }
+}
+
+/** Names with their numbers, from 0. */
+function inOrder<Name extends string>(names: readonly Name[]): [Name, number][] {
+  return names.map((name, index) => [name, index])
+}
+
+const ON_X64 = layOutTables(8)
+
+/** Fields of EFI_SYSTEM_TABLE on x86-64 by offset. */
+export const SystemTable: TableLayout['systemTable'] = ON_X64.systemTable
+export const SYSTEM_TABLE_SIZE: number = ON_X64.systemTableSize
+/** Functions of EFI_RUNTIME_SERVICES on x86-64 by offset. */
+export const RuntimeServicesTable: TableLayout['runtimeServicesTable'] = ON_X64.runtimeServicesTable
+export const RUNTIME_SERVICES_TABLE_SIZE: number = ON_X64.runtimeServicesTableSize
+/** Functions of EFI_BOOT_SERVICES on x86-64 that a loader needs, by offset. */
+export const BootServicesTable: TableLayout['bootServicesTable'] = ON_X64.bootServicesTable
+export const BOOT_SERVICES_TABLE_SIZE: number = ON_X64.bootServicesTableSize
 
 /** A table's header, its CRC still 0. `revision` is major << 16 | minor; `headerSize` the bytes that the CRC covers. */
 export function encodeTableHeader(header: {

@@ -17,7 +17,7 @@ export const mapChangesDuringEbs: Quirk = {
     beforeExitBootServices: (call) => {
       const running = call.pointer(SLOT)
       if (running === 0n) return
-      call.write64(call.slot(SLOT), running - 1n)
+      call.writeNatural(call.slot(SLOT), running - 1n)
       allocateLate(call)
     },
   },

@@ -1,8 +1,7 @@
 import type { Quirk } from '@trapdoor/firmware'
-import { SystemTable } from '@trapdoor/uefi'
 
-/** Offset of OutputString in EFI_SIMPLE_TEXT_OUTPUT_PROTOCOL. */
-const OUTPUT_STRING = 8n
+/** Number of the pointer OutputString in EFI_SIMPLE_TEXT_OUTPUT_PROTOCOL. */
+const OUTPUT_STRING = 1
 
 /** A debug build prints to the console, which the system table has no pointer to any more. */
 export const debugPrintAtRt: Quirk = {
@@ -16,8 +15,9 @@ export const debugPrintAtRt: Quirk = {
   hooks: {
     beforeService: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return undefined
-      const console = call.read64(call.pointer('gST') + BigInt(SystemTable.ConOut))
-      const outputString = call.read64(console + OUTPUT_STRING)
+      const { tables, naturalBytes } = call.architecture
+      const console = call.readNatural(call.pointer('gST') + BigInt(tables.systemTable.ConOut))
+      const outputString = call.readNatural(console + BigInt(OUTPUT_STRING * naturalBytes))
       if (outputString !== 0n) call.call(outputString, console)
       return undefined
     },

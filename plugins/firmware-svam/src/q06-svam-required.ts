@@ -22,7 +22,7 @@ export const svamRequired: Quirk = {
     },
     virtualAddressChange: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return
-      call.write64(call.slot(SLOT), call.pointer(POOL))
+      call.writeNatural(call.slot(SLOT), call.pointer(POOL))
     },
     beforeService: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return undefined

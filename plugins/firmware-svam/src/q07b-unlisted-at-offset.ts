@@ -29,7 +29,7 @@ export const unlistedAtOffset: Quirk = {
     virtualAddressChange: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return
       const delta = call.pointer(NEW) - call.pointer(OLD)
-      call.write64(call.slot(UNLISTED), BigInt.asUintN(64, call.pointer(UNLISTED) + delta))
+      call.writeNatural(call.slot(UNLISTED), call.pointer(UNLISTED) + delta)
       call.read32(call.pointer(UNLISTED))
     },
   },

@@ -11,6 +11,7 @@ export const lowHalfCrash: Quirk = {
   id: 'Q08',
   name: 'low-half-crash',
   title: 'Variable services use virtual addresses as if all had bit 63 set',
+  architectures: ['x64'],
   sources: ['H. Peter Anvin, linux-efi, November 2025: some firmware dies of low-half addresses'],
   hooks: {
     powerOn: (setup) => {
@@ -20,7 +21,7 @@ export const lowHalfCrash: Quirk = {
     },
     virtualAddressChange: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return
-      call.write64(call.slot(SLOT), call.pointer(SLOT) | CONVERTED)
+      call.writeNatural(call.slot(SLOT), call.pointer(SLOT) | CONVERTED)
     },
     beforeService: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return undefined

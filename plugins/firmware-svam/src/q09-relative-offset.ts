@@ -9,6 +9,7 @@ export const relativeOffset: Quirk = {
   id: 'Q09',
   name: 'relative-offset',
   title: 'Variable services reach data in another descriptor at a fixed distance from their code',
+  architectures: ['x64'],
   sources: ['Linux a5caa209ba9c', 'UEFI 2.5 properties table'],
   hooks: {
     powerOn: (setup) => {

@@ -23,7 +23,7 @@ export const svamTwice: Quirk = {
     },
     setVirtualAddressMap: (call) => {
       const hook = call.pointer(SLOT)
-      call.write64(call.slot(SLOT), 0n)
+      call.writeNatural(call.slot(SLOT), 0n)
       call.call(hook)
       return undefined
     },

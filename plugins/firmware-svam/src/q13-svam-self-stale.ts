@@ -1,5 +1,5 @@
 import type { Quirk } from '@trapdoor/firmware'
-import { MemoryType, RuntimeServicesTable } from '@trapdoor/uefi'
+import { MemoryType } from '@trapdoor/uefi'
 
 const SLOT = 'Q13 pointer converted late'
 /** EFI_OPTIONAL_PTR. */
@@ -22,7 +22,8 @@ export const svamSelfStale: Quirk = {
     beforeService: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return undefined
       const table = call.pointer('gRT')
-      const convert = call.read64(table + BigInt(RuntimeServicesTable.ConvertPointer))
+      const { runtimeServicesTable } = call.architecture.tables
+      const convert = call.readNatural(table + BigInt(runtimeServicesTable.ConvertPointer))
       call.call(convert, OPTIONAL, call.slot(SLOT))
       return undefined
     },

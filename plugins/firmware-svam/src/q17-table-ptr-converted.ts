@@ -1,7 +1,5 @@
 import type { Quirk } from '@trapdoor/firmware'
-import { CONFIG_TABLE_ENTRY_SIZE, Guid, parseGuid, SystemTable } from '@trapdoor/uefi'
-
-const ENTRY_BYTES = BigInt(CONFIG_TABLE_ENTRY_SIZE)
+import { Guid, parseGuid } from '@trapdoor/uefi'
 
 /** The SMBIOS driver converts the pointer in the configuration table, which others read as a physical address. */
 export const tablePtrConverted: Quirk = {
@@ -13,10 +11,13 @@ export const tablePtrConverted: Quirk = {
     virtualAddressChange: (call, change) => {
       if (call.image !== 'RuntimeDxe') return
       const systemTable = call.pointer('gST')
-      const entries = call.read64(systemTable + BigInt(SystemTable.NumberOfTableEntries))
-      const table = call.read64(systemTable + BigInt(SystemTable.ConfigurationTable))
+      const { tables } = call.architecture
+      const field = (offset: number): bigint => call.readNatural(systemTable + BigInt(offset))
+      const entries = field(tables.systemTable.NumberOfTableEntries)
+      const table = field(tables.systemTable.ConfigurationTable)
+      const entryBytes = BigInt(tables.configTableEntrySize)
       const smbios = parseGuid(Guid.SMBIOS).join()
-      for (let entry = table; entry < table + entries * ENTRY_BYTES; entry += ENTRY_BYTES) {
+      for (let entry = table; entry < table + entries * entryBytes; entry += entryBytes) {
         if (call.readBytes(entry, 16).join() === smbios) change.convert(entry + 16n)
       }
     },

@@ -5,10 +5,11 @@ export interface GateCall {
   readonly cpu: Cpu
   /** The address at which the gate was fetched. */
   readonly rip: bigint
+  /** What was passed in registers: nothing outside 64-bit mode, where arguments lie above the return address that RSP points to. */
   readonly args: readonly bigint[]
 }
 
-/** A modelled function: it runs when a CPU fetches its gate. What it returns is RAX. */
+/** A modelled function: it runs when a CPU fetches its gate. What it returns is RAX, of which EAX counts outside 64-bit mode. */
 export interface GateFunction {
   /** Name of the function, such as "GetVariable". */
   readonly name: string

@@ -78,6 +78,7 @@ export const MXCSR_AT_RESET = 0x1f80
 /** GDTR, IDTR and TR after RESET, as far as they are modelled. */
 const NO_TABLE: DescriptorTable = { base: 0n, limit: 0xffff }
 const ON_STACK: AccessOrigin = { stack: true }
+const NO_ARGUMENTS: readonly bigint[] = []
 
 /**
  * One x86-64 processor. Every access names a 64-bit linear address and goes through the TLB and the page tables that CR3 points to, in the mode that the
@@ -397,12 +398,12 @@ export class Cpu {
   }
 
   read16(address: bigint): number {
-    return this.#readSmall(address, 2)
+    return this.#readSmall(address, 2, EXPLICIT)
   }
 
   /** An unsigned 32-bit value. */
-  read32(address: bigint): number {
-    return this.#readSmall(address, 4)
+  read32(address: bigint, origin: AccessOrigin = EXPLICIT): number {
+    return this.#readSmall(address, 4, origin)
   }
 
   read64(address: bigint, origin: AccessOrigin = EXPLICIT): bigint {
@@ -418,11 +419,11 @@ export class Cpu {
   }
 
   write16(address: bigint, value: number): void {
-    this.#writeSmall(address, 2, value)
+    this.#writeSmall(address, 2, value, EXPLICIT)
   }
 
-  write32(address: bigint, value: number): void {
-    this.#writeSmall(address, 4, value)
+  write32(address: bigint, value: number, origin: AccessOrigin = EXPLICIT): void {
+    this.#writeSmall(address, 4, value, origin)
   }
 
   write64(address: bigint, value: bigint, origin: AccessOrigin = EXPLICIT): void {
@@ -454,23 +455,34 @@ export class Cpu {
   endbranchTracking: boolean
 
   /**
-   * Calls the code at `address` with arguments in registers, by an indirect branch: pushes a return address, fetches through the page tables, and runs the gate
-   * that the bytes are, or that follows an ENDBR64. Other bytes are #UD; a gate without ENDBR64 is #CP where branches are tracked (SDM Vol. 1, 18.3). Returns RAX.
+   * Calls the code at `address` by an indirect branch: pushes a return address, fetches through the page tables, and runs the gate
+   * that the bytes are, or that follows an ENDBR64. Other bytes are #UD; a gate without ENDBR64 is #CP where branches are tracked (SDM Vol. 1, 18.3). In 64-bit mode arguments are
+   * passed in registers; elsewhere each is a word of 32 bits on the stack, the first at the lowest address, and stack and code are 32-bit segments from 0 on. Returns RAX or EAX.
    */
   call(address: bigint, ...args: readonly bigint[]): bigint {
-    const returnSlot = BigInt.asUintN(64, this.rsp - 8n)
-    this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n, ON_STACK)
+    const isLong = this.#isLongCode
+    const { rsp } = this
+    let returnSlot: bigint
+    if (isLong) {
+      returnSlot = BigInt.asUintN(64, rsp - 8n)
+      this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n, ON_STACK)
+    } else {
+      returnSlot = this.#pushWords([this.#calls.at(-1)?.rip ?? 0n, ...args])
+    }
     const gate = this.#fetchGate(address)
     const { log } = this.machine
     log.emit({ kind: 'call', cpu: this.id, rip: address, name: gate.name, image: gate.image })
     this.#calls.push({ gate, rip: address })
     this.rsp = returnSlot
     const rax = BigInt.asUintN(
-      64,
-      this.machine.runAs(this, () => gate.run({ cpu: this, rip: address, args })),
+      isLong ? 64 : 32,
+      this.machine.runAs(this, () =>
+        gate.run({ cpu: this, rip: address, args: isLong ? args : NO_ARGUMENTS }),
+      ),
     )
-    this.read64(returnSlot, ON_STACK)
-    this.rsp = BigInt.asUintN(64, returnSlot + 8n)
+    if (isLong) this.read64(returnSlot, ON_STACK)
+    else this.read32(returnSlot, ON_STACK)
+    this.rsp = rsp
     this.#calls.pop()
     log.emit({ kind: 'return', cpu: this.id, name: gate.name, image: gate.image, rax })
     return rax
@@ -583,26 +595,36 @@ export class Cpu {
     return { cpu: this.id, rip: this.#calls.at(-1)?.rip, cr3: this.cr3 }
   }
 
-  #readSmall(address: bigint, size: 2 | 4): number {
+  #readSmall(address: bigint, size: 2 | 4, origin: AccessOrigin): number {
     if (Number(address & 0xfffn) + size > PHYSICAL_PAGE) {
-      const view = new DataView(this.readBytes(address, size).buffer)
+      const view = new DataView(this.readBytes(address, size, origin).buffer)
       return size === 2 ? view.getUint16(0, true) : view.getUint32(0, true)
     }
-    const physical = this.translate(address, 'read')
+    const physical = this.translate(address, 'read', origin)
     return size === 2 ? this.#memory.read16(physical) : this.#memory.read32(physical)
   }
 
-  #writeSmall(address: bigint, size: 2 | 4, value: number): void {
+  #writeSmall(address: bigint, size: 2 | 4, value: number, origin: AccessOrigin): void {
     if (Number(address & 0xfffn) + size > PHYSICAL_PAGE) {
       const view = new DataView(new ArrayBuffer(size))
       if (size === 2) view.setUint16(0, value, true)
       else view.setUint32(0, value, true)
-      this.writeBytes(address, new Uint8Array(view.buffer))
+      this.writeBytes(address, new Uint8Array(view.buffer), origin)
       return
     }
-    const physical = this.translate(address, 'write')
+    const physical = this.translate(address, 'write', origin)
     if (size === 2) this.#memory.write16(physical, value)
     else this.#memory.write32(physical, value)
+  }
+
+  /** Pushes words of 32 bits, the last first, and returns where the first lies. RSP stays. */
+  #pushWords(words: readonly bigint[]): bigint {
+    let at = this.rsp
+    for (const word of words.toReversed()) {
+      at = BigInt.asUintN(32, at - 4n)
+      this.write32(at, Number(BigInt.asUintN(32, word)), ON_STACK)
+    }
+    return at
   }
 
   #copyIn(

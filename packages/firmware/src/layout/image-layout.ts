@@ -1,6 +1,9 @@
+import type { Architecture } from '@trapdoor/uefi'
+
 /** What running code knows of its own image: offsets, which are the same wherever it is mapped. */
 export interface ImageLayout {
   readonly name: string
+  readonly architecture: Architecture
   /** Offset in bytes of each pointer slot. */
   readonly slots: ReadonlyMap<string, number>
 }

@@ -1,8 +1,10 @@
 import { GATE_SIZE, type Machine, PAGE_SIZE } from '@trapdoor/core'
-import type { RuntimeServiceName } from '@trapdoor/uefi'
+import type { Architecture, RuntimeServiceName } from '@trapdoor/uefi'
 import { FirmwareError } from '../error.ts'
-import { FirmwareCall, type FirmwareService } from '../quirk/firmware-call.ts'
+import { bindFunction } from '../quirk/bind-function.ts'
+import type { FirmwareCall, FirmwareService } from '../quirk/firmware-call.ts'
 import type { FirmwareHooks } from '../quirk/hooks.ts'
+import { readNatural, writeNatural } from './natural.ts'
 import {
   DATA_OFFSET,
   GATES_OFFSET,
@@ -33,9 +35,17 @@ export interface ImagePlacement {
  */
 export type PointerConversion = 'fixup' | 'event' | 'none'
 
+/** What an image is laid out in. */
+export interface ImageEnvironment {
+  readonly machine: Machine
+  readonly hooks: FirmwareHooks
+  readonly architecture: Architecture
+}
+
 /** An image while it is laid out: a page of gates, and a page of data words and pointer slots. */
 export class RuntimeImage implements ImageLayout {
   readonly name: string
+  readonly architecture: Architecture
   /** Physical address in bytes. */
   readonly base: number
   readonly bytes: number = IMAGE_PAGES * PAGE_SIZE
@@ -45,8 +55,9 @@ export class RuntimeImage implements ImageLayout {
   readonly #gates: Map<string, number> = new Map()
   readonly #conversions: Map<string, PointerConversion> = new Map()
 
-  constructor(name: string, base: number, machine: Machine, hooks: FirmwareHooks) {
+  constructor(name: string, base: number, { machine, hooks, architecture }: ImageEnvironment) {
     this.name = name
+    this.architecture = architecture
     this.base = base
     this.#machine = machine
     this.#hooks = hooks
@@ -70,12 +81,7 @@ export class RuntimeImage implements ImageLayout {
   code(name: string, service: FirmwareService, body: (call: FirmwareCall) => bigint): number {
     const offset = GATES_OFFSET + this.#gates.size * GATE_SIZE * 2
     if (offset + GATE_SIZE > DATA_OFFSET) throw this.#full('functions')
-    const gate = this.#machine.gates.bind({
-      name,
-      image: this.name,
-      run: ({ cpu, rip, args }) =>
-        body(new FirmwareCall(service, this, { cpu, rip, args, offset })),
-    })
+    const gate = bindFunction(this.#machine, this, { name, service, offset, run: body })
     this.#machine.memory.write(this.base + offset, gate)
     this.#gates.set(name, offset)
     return this.base + offset
@@ -95,7 +101,8 @@ export class RuntimeImage implements ImageLayout {
 
   /** Adds a slot with a pointer. */
   pointer(name: string, value: number | bigint, conversion: PointerConversion): void {
-    const offset = SLOTS_OFFSET + this.slots.size * 8
+    const { naturalBytes } = this.architecture
+    const offset = SLOTS_OFFSET + this.slots.size * naturalBytes
     if (this.slots.has(name)) {
       throw new FirmwareError('FIRMWARE_BAD_SETUP', {
         expected: `a slot that ${this.name} does not have yet`,
@@ -103,17 +110,22 @@ export class RuntimeImage implements ImageLayout {
         hint: 'put the number of the quirk into the name of its slots',
       })
     }
-    if (offset + 8 > this.bytes) throw this.#full('pointer slots')
-    this.#machine.memory.write64(this.base + offset, BigInt.asUintN(64, BigInt(value)))
+    if (offset + naturalBytes > this.bytes) throw this.#full('pointer slots')
+    writeNatural(this.architecture, this.#machine.memory, this.base + offset, BigInt(value))
     this.slots.set(name, offset)
     this.#conversions.set(name, conversion)
   }
 
-  /** Offsets in the image of the slots that are converted in this way. */
-  slotsOf(conversion: PointerConversion): readonly number[] {
-    return [...this.slots]
-      .filter(([name]) => this.#conversions.get(name) === conversion)
-      .map(([, offset]) => offset)
+  /** What a slot holds; 0 where there is none of this name. */
+  slotValue(name: string): bigint {
+    const offset = this.slots.get(name)
+    if (offset === undefined) return 0n
+    return readNatural(this.architecture, this.#machine.memory, this.base + offset)
+  }
+
+  /** Names of the slots that are converted in this way, and their offsets in the image. */
+  slotsOf(conversion: PointerConversion): readonly (readonly [name: string, offset: number])[] {
+    return [...this.slots].filter(([name]) => this.#conversions.get(name) === conversion)
   }
 
   /** What reports say of it. */

@@ -4,17 +4,11 @@ import {
   MemoryKind,
   type MtrrRanges,
   PAGE_SIZE,
-  PAGE_SIZE_1G,
-  PAGE_SIZE_2M,
-  PageTableBuilder,
-  phys,
-  virt,
 } from '@trapdoor/core'
 import { descriptorEnd, type MemoryDescriptor, MemoryType, memoryTypeName } from '@trapdoor/uefi'
 
-const FOUR_GIBIBYTES = 2 ** 32
-
-interface Range {
+/** Bytes; `end` is exclusive. */
+export interface Range {
   readonly start: number
   readonly end: number
 }
@@ -69,42 +63,17 @@ export function frameOwner(type: number): FrameOwner | undefined {
 
 const BOOT_SERVICES: FrameOwner = { kind: 'firmware', name: 'boot services' }
 
-/**
- * Builds the identity tables that firmware boots with, of pages as large as the CPU has: all of the first 4 GiB, and every descriptor that
- * the CPU can address. `allocate` gives the frame of a table. Returns the root's physical address.
- */
-export function buildIdentityMap(
-  machine: Machine,
-  descriptors: readonly MemoryDescriptor[],
-  allocate: () => number,
-): number {
-  const { pages1G, maxPhysicalAddressBits } = machine.features
-  const page = pages1G ? PAGE_SIZE_1G : PAGE_SIZE_2M
-  const limit = 2 ** Math.min(maxPhysicalAddressBits, 47)
-  const wanted = [{ start: 0, end: FOUR_GIBIBYTES }, ...descriptors.map(rangeOf)]
-    .map(({ start, end }) => ({
-      start: Math.floor(start / page) * page,
-      end: Math.min(Math.ceil(end / page) * page, limit),
-    }))
-    .filter(({ start, end }) => start < end)
-  const root = phys(allocate() * PAGE_SIZE)
-  const builder = new PageTableBuilder(machine.memory, root, allocate)
-  for (const { start, end } of mergeRanges(wanted)) {
-    builder.mapRange(virt(start), phys(start), end - start, { executable: true, largestPage: page })
-  }
-  return root
-}
-
 function isDevice(type: number): boolean {
   return type === MemoryType.MemoryMappedIO || type === MemoryType.MemoryMappedIOPortSpace
 }
 
-function rangeOf(descriptor: MemoryDescriptor): Range {
+/** The bytes of a descriptor. */
+export function rangeOf(descriptor: MemoryDescriptor): Range {
   return { start: descriptor.physicalStart, end: descriptorEnd(descriptor) }
 }
 
 /** The same bytes as ranges that ascend and do not touch. */
-function mergeRanges(ranges: readonly Range[]): Range[] {
+export function mergeRanges(ranges: readonly Range[]): Range[] {
   const merged: { start: number; end: number }[] = []
   const ascending = ranges
     .filter(({ start, end }) => start < end)

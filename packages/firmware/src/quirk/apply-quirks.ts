@@ -1,12 +1,17 @@
 import { CoreError } from '@trapdoor/core'
-import { UefiError } from '@trapdoor/uefi'
+import { type Architecture, UefiError } from '@trapdoor/uefi'
 import { closest } from 'fastest-levenshtein'
 import { FirmwareError } from '../error.ts'
 import { createFirmwareHooks, type FirmwareHooks, QUIRK_HOOK_NAMES } from './hooks.ts'
 import type { Quirk } from './quirk.ts'
 
-/** Hooks with these quirks tapped, in their order. Throws FIRMWARE_BAD_QUIRK on an unknown hook or a quirk listed twice. */
-export function applyQuirks(quirks: readonly Quirk[]): FirmwareHooks {
+/**
+ * Hooks with these quirks tapped, in their order. Throws FIRMWARE_BAD_QUIRK on an unknown hook, a quirk listed twice, or one that firmware of this architecture cannot have.
+ */
+export function applyQuirks(
+  quirks: readonly Quirk[],
+  architecture: Architecture['name'],
+): FirmwareHooks {
   const hooks = createFirmwareHooks()
   for (const hook of Object.values(hooks)) nameWhatThrows(hook)
   for (const [index, quirk] of quirks.entries()) {
@@ -14,6 +19,13 @@ export function applyQuirks(quirks: readonly Quirk[]): FirmwareHooks {
       throw new FirmwareError('FIRMWARE_BAD_QUIRK', {
         expected: 'every quirk once',
         found: `${label(quirk)} twice`,
+      })
+    }
+    if (quirk.architectures?.includes(architecture) === false) {
+      throw new FirmwareError('FIRMWARE_BAD_QUIRK', {
+        expected: `quirks of ${architecture} firmware`,
+        found: `${label(quirk)}, which is one of ${quirk.architectures.join(' and ')} firmware`,
+        hint: `leave it out where the architecture is ${architecture}`,
       })
     }
     for (const [name, tap] of Object.entries(quirk.hooks)) {

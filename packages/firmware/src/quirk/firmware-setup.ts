@@ -1,4 +1,4 @@
-import type { MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
+import type { Architecture, MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
 import type { FirmwareCall, FirmwareService } from './firmware-call.ts'
 
 /** A driver of a quirk's own, with pages of runtime-services code of its own, events and pointers like those of the built-in ones. Addresses are physical. */
@@ -17,6 +17,8 @@ export interface LoadedDriver {
 
 /** What a quirk's driver may do while the machine is powered on. Addresses are physical, in bytes. */
 export interface FirmwareSetup {
+  /** What the firmware is built for. */
+  readonly architecture: Architecture
   /**
    * Takes zeroed pages out of a descriptor of `type` (boot services or runtime services), above 1 MiB where there is a choice.
    * Returns their address. Throws FIRMWARE_NO_ROOM, naming `name`.

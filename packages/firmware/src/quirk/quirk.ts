@@ -1,3 +1,4 @@
+import type { Architecture } from '@trapdoor/uefi'
 import type { FirmwareHooks, QuirkHookName } from './hooks.ts'
 
 /** What a quirk may put at each hook. */
@@ -15,5 +16,7 @@ export interface Quirk {
   readonly title: string
   /** Where it was seen: commits, mails, bug reports. */
   readonly sources: readonly string[]
+  /** What firmware has to be built for to have it; default anything. */
+  readonly architectures?: readonly Architecture['name'][]
   readonly hooks: QuirkTaps
 }

@@ -1,4 +1,4 @@
-import { EfiStatus, RuntimeServicesTable } from '@trapdoor/uefi'
+import { EfiStatus } from '@trapdoor/uefi'
 import type { RuntimeImage } from '../layout/image.ts'
 import type { FirmwareHooks } from '../quirk/hooks.ts'
 
@@ -15,11 +15,14 @@ export function addAddressChangeEvent(image: RuntimeImage, hooks: FirmwareHooks)
   image.code(ADDRESS_CHANGE_EVENT, 'SetVirtualAddressMap', (call) => {
     // Read once: the driver's own gRT pointer is among those that are converted.
     const table = call.pointer('gRT')
-    const convertPointer = call.read64(table + BigInt(RuntimeServicesTable.ConvertPointer))
+    const { runtimeServicesTable } = call.architecture.tables
+    const convertPointer = call.readNatural(table + BigInt(runtimeServicesTable.ConvertPointer))
     const change = {
       convert: (address: bigint): bigint => call.call(convertPointer, OPTIONAL_PTR, address),
     }
-    for (const offset of image.slotsOf('event')) change.convert(call.imageBase + BigInt(offset))
+    for (const [, offset] of image.slotsOf('event')) {
+      change.convert(call.imageBase + BigInt(offset))
+    }
     hooks.virtualAddressChange.call(call, change)
     return EfiStatus.SUCCESS
   })

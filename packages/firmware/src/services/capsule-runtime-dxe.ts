@@ -1,4 +1,4 @@
-import { encodeUcs2, EfiStatus, parseGuid, ResetType } from '@trapdoor/uefi'
+import { encodeUcs2, EfiStatus, parseGuid, ResetType, setNatural } from '@trapdoor/uefi'
 import type { FirmwareCall } from '../quirk/firmware-call.ts'
 import { afterExitBootServices } from './at-runtime.ts'
 import type { DriverContext, RuntimeDriver } from './driver.ts'
@@ -40,8 +40,8 @@ function updateCapsule(call: FirmwareCall): bigint {
     return afterExitBootServices(call) ? EfiStatus.OUT_OF_RESOURCES : EfiStatus.UNSUPPORTED
   }
   if (scatterList === 0n) return EfiStatus.INVALID_PARAMETER
-  const data = new Uint8Array(8)
-  new DataView(data.buffer).setBigUint64(0, scatterList, true)
+  const data = new Uint8Array(call.architecture.naturalBytes)
+  setNatural(call.architecture, new DataView(data.buffer), 0, scatterList)
   const status = setOwnVariable(call, data)
   if (status !== EfiStatus.SUCCESS) return status
   if (flags.some((each) => (each & INITIATE_RESET) !== 0)) {
@@ -67,7 +67,7 @@ function capsuleFlags(call: FirmwareCall, headersAt: bigint, count: bigint): num
   if (headersAt === 0n || count === 0n || count > MOST_CAPSULES) return undefined
   const flags: number[] = []
   for (let index = 0n; index < count; index++) {
-    const header = call.read64(headersAt + index * 8n)
+    const header = call.readNatural(headersAt + index * BigInt(call.architecture.naturalBytes))
     const each = call.read32(header + FLAGS_OFFSET)
     const needsPersist = (each & (POPULATE_SYSTEM_TABLE | INITIATE_RESET)) !== 0
     if (needsPersist && (each & PERSIST_ACROSS_RESET) === 0) return undefined

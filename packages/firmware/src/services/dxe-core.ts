@@ -1,11 +1,9 @@
 import {
-  BOOT_SERVICES_TABLE_SIZE,
   EDK2_DESCRIPTOR_STRIDE,
   EfiStatus,
   MEMORY_DESCRIPTOR_VERSION,
   MemoryType,
-  SYSTEM_TABLE_SIZE,
-  SystemTable,
+  naturalBits,
 } from '@trapdoor/uefi'
 import type { RuntimeImage } from '../layout/image.ts'
 import { frameOwner } from '../layout/machine-memory.ts'
@@ -57,13 +55,13 @@ function getMemoryMap(call: FirmwareCall): bigint {
   const [sizeAt, mapAt, keyAt] = [call.arg(0), call.arg(1), call.arg(2)]
   const [strideAt, versionAt] = [call.arg(3), call.arg(4)]
   if (sizeAt === 0n) return EfiStatus.INVALID_PARAMETER
-  const room = call.read64(sizeAt)
+  const room = call.readNatural(sizeAt)
   const { key, bytes } = readReportedMap(call, call.pointer(MAP_SLOT))
   const size = BigInt(bytes.length)
-  call.write64(sizeAt, size)
-  if (strideAt !== 0n) call.write64(strideAt, BigInt(EDK2_DESCRIPTOR_STRIDE))
+  call.writeNatural(sizeAt, size)
+  if (strideAt !== 0n) call.writeNatural(strideAt, BigInt(EDK2_DESCRIPTOR_STRIDE))
   if (versionAt !== 0n) call.write32(versionAt, MEMORY_DESCRIPTOR_VERSION)
-  if (keyAt !== 0n) call.write64(keyAt, key)
+  if (keyAt !== 0n) call.writeNatural(keyAt, key)
   if (room < size) return EfiStatus.BUFFER_TOO_SMALL
   if (mapAt === 0n) return EfiStatus.INVALID_PARAMETER
   call.writeBytes(mapAt, bytes)
@@ -83,7 +81,8 @@ function allocatePages(call: FirmwareCall): bigint {
   }
   const map = call.pointer(MAP_SLOT)
   const passed = Number(call.read64(memoryAt))
-  const limit = kind === AllocateType.MaxAddress ? passed + 1 : Number.MAX_SAFE_INTEGER
+  const highest = 2 ** Math.min(naturalBits(call.architecture), 53) - 1
+  const limit = (kind === AllocateType.MaxAddress ? Math.min(passed, highest) : highest) + 1
   const start = kind === AllocateType.Address ? passed : findFreePages(call, map, pages, limit)
   if (start === undefined) return EfiStatus.OUT_OF_RESOURCES
   if (start % 4096 !== 0) return EfiStatus.NOT_FOUND
@@ -130,15 +129,16 @@ function exitBootServices(
   for (const event of events) call.call(call.pointer(event))
   call.cpu.interruptFlag = false
   clearBootPointers(call)
-  call.writeBytes(bootTable, new Uint8Array(BOOT_SERVICES_TABLE_SIZE))
+  call.writeBytes(bootTable, new Uint8Array(call.architecture.tables.bootServicesTableSize))
   return EfiStatus.SUCCESS
 }
 
 /** Clears what the system table says of consoles and boot services, and computes its checksum anew. */
 function clearBootPointers(call: FirmwareCall): void {
   const address = call.pointer(SYSTEM_TABLE_SLOT)
-  const bytes = call.readBytes(address, SYSTEM_TABLE_SIZE)
-  bytes.fill(0, SystemTable.ConsoleInHandle, SystemTable.RuntimeServices)
-  bytes.fill(0, SystemTable.BootServices, SystemTable.NumberOfTableEntries)
+  const { systemTable, systemTableSize } = call.architecture.tables
+  const bytes = call.readBytes(address, systemTableSize)
+  bytes.fill(0, systemTable.ConsoleInHandle, systemTable.RuntimeServices)
+  bytes.fill(0, systemTable.BootServices, systemTable.NumberOfTableEntries)
   replaceTable(call, address, bytes)
 }

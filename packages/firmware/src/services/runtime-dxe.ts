@@ -1,10 +1,4 @@
-import {
-  EfiStatus,
-  RUNTIME_SERVICES_TABLE_SIZE,
-  RuntimeServicesTable,
-  SYSTEM_TABLE_SIZE,
-  SystemTable,
-} from '@trapdoor/uefi'
+import { EfiStatus, getNatural, setNatural } from '@trapdoor/uefi'
 import { DATA_OFFSET } from '../layout/image-layout.ts'
 import type { RuntimeImage } from '../layout/image.ts'
 import type { FirmwareCall } from '../quirk/firmware-call.ts'
@@ -23,33 +17,21 @@ const Global = {
 } as const
 
 /** The runtime table's pointers in the order in which edk2 converts them. Those of SetVirtualAddressMap and ConvertPointer are not among them. */
-const RUNTIME_TABLE = {
-  bytes: RUNTIME_SERVICES_TABLE_SIZE,
-  pointers: (
-    [
-      'GetTime',
-      'SetTime',
-      'GetWakeupTime',
-      'SetWakeupTime',
-      'ResetSystem',
-      'GetNextHighMonotonicCount',
-      'GetVariable',
-      'SetVariable',
-      'GetNextVariableName',
-      'QueryVariableInfo',
-      'UpdateCapsule',
-      'QueryCapsuleCapabilities',
-    ] as const
-  ).map((name) => RuntimeServicesTable[name]),
-}
-const SYSTEM_TABLE = {
-  bytes: SYSTEM_TABLE_SIZE,
-  pointers: [
-    SystemTable.FirmwareVendor,
-    SystemTable.ConfigurationTable,
-    SystemTable.RuntimeServices,
-  ],
-}
+const RUNTIME_TABLE = [
+  'GetTime',
+  'SetTime',
+  'GetWakeupTime',
+  'SetWakeupTime',
+  'ResetSystem',
+  'GetNextHighMonotonicCount',
+  'GetVariable',
+  'SetVariable',
+  'GetNextVariableName',
+  'QueryVariableInfo',
+  'UpdateCapsule',
+  'QueryCapsuleCapabilities',
+] as const
+const SYSTEM_TABLE = ['FirmwareVendor', 'ConfigurationTable', 'RuntimeServices'] as const
 
 const IMAGE_RECORD_BYTES = 24
 const FIXUP_BYTES = 16
@@ -79,26 +61,23 @@ const EVENT_LIST_OFFSET = 0x800
  * they have now (edk2's RelocationData), and each image's event. Needs {@link runtimeDxe} installed.
  */
 export function registerImages(
-  memory: {
-    write64: (address: number, value: bigint) => void
-    read64: (address: number) => bigint
-  },
+  memory: { write64: (address: number, value: bigint) => void },
   core: RuntimeImage,
   images: readonly RuntimeImage[],
 ): void {
-  const lists = Number(memory.read64(core.base + (core.slots.get('mRuntime.ImageHead') ?? 0)))
+  const lists = Number(core.slotValue('mRuntime.ImageHead'))
   const relocated = images.filter((image) => image !== core)
   let fixups = lists + 8 + relocated.length * IMAGE_RECORD_BYTES
   memory.write64(lists, BigInt(relocated.length))
   for (const [index, image] of relocated.entries()) {
     const record = lists + 8 + index * IMAGE_RECORD_BYTES
-    const offsets = image.slotsOf('fixup')
+    const slots = image.slotsOf('fixup')
     memory.write64(record, BigInt(image.base))
     memory.write64(record + 8, BigInt(fixups))
-    memory.write64(record + 16, BigInt(offsets.length))
-    for (const offset of offsets) {
+    memory.write64(record + 16, BigInt(slots.length))
+    for (const [name, offset] of slots) {
       memory.write64(fixups, BigInt(offset))
-      memory.write64(fixups + 8, memory.read64(image.base + offset))
+      memory.write64(fixups + 8, image.slotValue(name))
       fixups += FIXUP_BYTES
     }
   }
@@ -126,8 +105,15 @@ function setVirtualAddressMap(call: FirmwareCall): bigint {
   call.write64(globals + BigInt(Global.VirtualMap), address)
   for (const notify of pointerList(call, 'mRuntime.EventHead')) call.call(notify)
   relocateImages(call, map)
-  convertTable(call, map, call.pointer('gRT'), RUNTIME_TABLE)
-  convertTable(call, map, call.pointer('gST'), SYSTEM_TABLE)
+  const { tables } = call.architecture
+  convertTable(call, map, call.pointer('gRT'), {
+    bytes: tables.runtimeServicesTableSize,
+    pointers: RUNTIME_TABLE.map((name) => tables.runtimeServicesTable[name]),
+  })
+  convertTable(call, map, call.pointer('gST'), {
+    bytes: tables.systemTableSize,
+    pointers: SYSTEM_TABLE.map((name) => tables.systemTable[name]),
+  })
   call.write64(globals + BigInt(Global.VirtualMap), 0n)
   return EfiStatus.SUCCESS
 }
@@ -138,7 +124,7 @@ function setVirtualAddressMap(call: FirmwareCall): bigint {
  */
 function convertPointer(call: FirmwareCall, disposition: bigint, address: bigint): bigint {
   if (address === 0n) return EfiStatus.INVALID_PARAMETER
-  const pointer = call.read64(address)
+  const pointer = call.readNatural(address)
   if (pointer === 0n) {
     return (disposition & OPTIONAL_PTR) === 0n ? EfiStatus.INVALID_PARAMETER : EfiStatus.SUCCESS
   }
@@ -151,7 +137,7 @@ function convertPointer(call: FirmwareCall, disposition: bigint, address: bigint
   }
   const converted = lookUp(call, map, pointer)
   if (converted === undefined) return EfiStatus.NOT_FOUND
-  call.write64(address, converted)
+  call.writeNatural(address, converted)
   return EfiStatus.SUCCESS
 }
 
@@ -169,7 +155,9 @@ function relocateImages(call: FirmwareCall, map: VirtualMap): void {
     for (let fixup = 0; fixup < fixups.byteLength; fixup += FIXUP_BYTES) {
       const slot = base + fixups.getBigUint64(fixup, true)
       const recorded = fixups.getBigUint64(fixup + 8, true)
-      if (call.read64(slot) === recorded) call.write64(slot, BigInt.asUintN(64, recorded + delta))
+      if (call.readNatural(slot) === recorded) {
+        call.writeNatural(slot, BigInt.asUintN(64, recorded + delta))
+      }
     }
   }
 }
@@ -184,9 +172,9 @@ function convertTable(
   const bytes = call.readBytes(address, table.bytes)
   const view = new DataView(bytes.buffer)
   for (const offset of table.pointers) {
-    const pointer = view.getBigUint64(offset, true)
+    const pointer = getNatural(call.architecture, view, offset)
     const converted = pointer === 0n ? undefined : lookUp(call, map, pointer)
-    if (converted !== undefined) view.setBigUint64(offset, converted, true)
+    if (converted !== undefined) setNatural(call.architecture, view, offset, converted)
   }
   replaceTable(call, address, bytes)
 }

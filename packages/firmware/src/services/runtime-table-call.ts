@@ -1,5 +1,5 @@
 import type { Machine } from '@trapdoor/core'
-import { type RuntimeServiceName, RuntimeServicesTable } from '@trapdoor/uefi'
+import { argumentWords, type RuntimeServiceName } from '@trapdoor/uefi'
 import type { RuntimeImage } from '../layout/image.ts'
 import type { FirmwareCall } from '../quirk/firmware-call.ts'
 import { GLOBALS_SLOT } from './at-runtime.ts'
@@ -12,7 +12,10 @@ export function callThroughRuntimeTable(
   ...args: readonly bigint[]
 ): bigint {
   const table = call.pointer('gRT')
-  return call.call(call.read64(table + BigInt(RuntimeServicesTable[service])), ...args)
+  const { architecture } = call
+  const { [service]: offset } = architecture.tables.runtimeServicesTable
+  const address = call.readNatural(table + BigInt(offset))
+  return call.call(address, ...argumentWords(architecture, service, args))
 }
 
 /** Where a driver keeps the one variable that it writes, in its data words. */

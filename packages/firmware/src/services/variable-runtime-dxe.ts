@@ -129,11 +129,11 @@ function getVariable(call: FirmwareCall): bigint {
   if (stores === undefined) return EfiStatus.DEVICE_ERROR
   const found = stores.volatile.find(name, vendor) ?? stores.nonVolatile.find(name, vendor)
   if (found === undefined || !isVisible(found, atRuntime)) return EfiStatus.NOT_FOUND
-  const room = call.read64(sizeAt)
+  const room = call.readNatural(sizeAt)
   const size = BigInt(found.data.length)
   if (room >= size && dataAt === 0n) return EfiStatus.INVALID_PARAMETER
   if (attributesAt !== 0n) call.write32(attributesAt, found.attributes)
-  call.write64(sizeAt, size)
+  call.writeNatural(sizeAt, size)
   if (room < size) return EfiStatus.BUFFER_TOO_SMALL
   call.writeBytes(dataAt, found.data)
   return EfiStatus.SUCCESS
@@ -143,7 +143,7 @@ function getVariable(call: FirmwareCall): bigint {
 function getNextVariableName(call: FirmwareCall): bigint {
   const [sizeAt, nameAt, vendorAt] = [call.arg(0), call.arg(1), call.arg(2)]
   if (sizeAt === 0n || nameAt === 0n || vendorAt === 0n) return EfiStatus.INVALID_PARAMETER
-  const room = call.read64(sizeAt)
+  const room = call.readNatural(sizeAt)
   const name = readName(call, nameAt)
   if (name === undefined || BigInt(name.length) > room) return EfiStatus.INVALID_PARAMETER
   const atRuntime = afterExitBootServices(call)
@@ -161,7 +161,7 @@ function getNextVariableName(call: FirmwareCall): bigint {
   const next = visible[index]
   if (next === undefined) return EfiStatus.NOT_FOUND
   const size = BigInt(next.name.length)
-  call.write64(sizeAt, size)
+  call.writeNatural(sizeAt, size)
   if (room < size) return EfiStatus.BUFFER_TOO_SMALL
   call.writeBytes(nameAt, next.name)
   call.writeBytes(vendorAt, next.vendor)

@@ -1,20 +1,17 @@
 import type { PhysicalMemory } from '@trapdoor/core'
 import {
+  type Architecture,
   BOOT_SERVICES_TABLE_SIGNATURE,
-  BOOT_SERVICES_TABLE_SIZE,
-  BootServicesTable,
+  type BootServiceName,
   encodeConfigTable,
   encodeTableHeader,
   encodeUcs2,
   RUNTIME_SERVICES,
   RUNTIME_SERVICES_TABLE_SIGNATURE,
-  RUNTIME_SERVICES_TABLE_SIZE,
   type RuntimeServiceName,
-  RuntimeServicesTable,
   sealTable,
+  setNatural,
   SYSTEM_TABLE_SIGNATURE,
-  SYSTEM_TABLE_SIZE,
-  SystemTable,
   TABLE_HEADER_SIZE,
 } from '@trapdoor/uefi'
 
@@ -60,10 +57,11 @@ export function placeTables(page: number, bootTable: number): TablePlaces {
   }
 }
 
-/** What the tables point to. */
+/** What the tables are, and what they point to. */
 export interface TableContents {
+  readonly architecture: Architecture
   readonly services: Readonly<Record<RuntimeServiceName, number>>
-  readonly bootServices: Readonly<Record<keyof typeof BootServicesTable, number>>
+  readonly bootServices: Readonly<Record<BootServiceName, number>>
   /** Function of the boot services that are not modelled. */
   readonly otherBootService: number
   /** Stands for the console handles and protocols, which nobody calls. */
@@ -78,50 +76,62 @@ export function writeTables(
   places: TablePlaces,
   contents: TableContents,
 ): void {
+  const { architecture } = contents
+  const { tables, naturalBytes } = architecture
   const config = [...contents.configTables].map(([guid, table]) => ({ guid, table: BigInt(table) }))
-  memory.write(places.configurationTable, encodeConfigTable(config))
+  memory.write(places.configurationTable, encodeConfigTable(config, architecture))
   const { vendor, revision } = contents.identity
   memory.write(places.vendor, encodeUcs2(vendor))
+  const newTable = (signature: bigint, size: number): NewTable =>
+    startTable(architecture, { signature, revision, headerSize: size })
   const runtimeBytes =
-    revision < UEFI_2_0 ? RuntimeServicesTable.UpdateCapsule : RUNTIME_SERVICES_TABLE_SIZE
-  const runtime = newTable(RUNTIME_SERVICES_TABLE_SIGNATURE, runtimeBytes, revision)
+    revision < UEFI_2_0
+      ? tables.runtimeServicesTable.UpdateCapsule
+      : tables.runtimeServicesTableSize
+  const runtime = newTable(RUNTIME_SERVICES_TABLE_SIGNATURE, runtimeBytes)
   for (const name of RUNTIME_SERVICES) {
-    if (RuntimeServicesTable[name] < runtimeBytes)
-      runtime.setPointer(RuntimeServicesTable[name], contents.services[name])
+    const { [name]: offset } = tables.runtimeServicesTable
+    if (offset < runtimeBytes) runtime.setPointer(offset, contents.services[name])
   }
   memory.write(places.runtimeTable, sealTable(runtime.bytes))
-  const boot = newTable(BOOT_SERVICES_TABLE_SIGNATURE, BOOT_SERVICES_TABLE_SIZE, revision)
-  for (let offset = TABLE_HEADER_SIZE; offset < BOOT_SERVICES_TABLE_SIZE; offset += 8) {
-    boot.setPointer(offset, contents.otherBootService)
+  const boot = newTable(BOOT_SERVICES_TABLE_SIGNATURE, tables.bootServicesTableSize)
+  for (let at = TABLE_HEADER_SIZE; at < tables.bootServicesTableSize; at += naturalBytes) {
+    boot.setPointer(at, contents.otherBootService)
   }
   for (const [name, address] of Object.entries(contents.bootServices)) {
-    boot.setPointer(BootServicesTable[name as keyof typeof BootServicesTable], address)
+    boot.setPointer(tables.bootServicesTable[name as BootServiceName], address)
   }
   memory.write(places.bootTable, sealTable(boot.bytes))
-  const system = newTable(SYSTEM_TABLE_SIGNATURE, SYSTEM_TABLE_SIZE, revision)
-  system.setPointer(SystemTable.FirmwareVendor, places.vendor)
-  system.setPointer(SystemTable.FirmwareRevision, 0x1_0000)
-  for (let at: number = SystemTable.ConsoleInHandle; at < SystemTable.RuntimeServices; at += 8) {
+  const fields = tables.systemTable
+  const system = newTable(SYSTEM_TABLE_SIGNATURE, tables.systemTableSize)
+  system.setPointer(fields.FirmwareVendor, places.vendor)
+  system.setPointer(fields.FirmwareRevision, 0x1_0000)
+  for (let at: number = fields.ConsoleInHandle; at < fields.RuntimeServices; at += naturalBytes) {
     system.setPointer(at, contents.console)
   }
-  system.setPointer(SystemTable.RuntimeServices, places.runtimeTable)
-  system.setPointer(SystemTable.BootServices, places.bootTable)
-  system.setPointer(SystemTable.NumberOfTableEntries, config.length)
-  system.setPointer(SystemTable.ConfigurationTable, places.configurationTable)
+  system.setPointer(fields.RuntimeServices, places.runtimeTable)
+  system.setPointer(fields.BootServices, places.bootTable)
+  system.setPointer(fields.NumberOfTableEntries, config.length)
+  system.setPointer(fields.ConfigurationTable, places.configurationTable)
   memory.write(places.systemTable, sealTable(system.bytes))
 }
 
-function newTable(
-  signature: bigint,
-  size: number,
-  revision: number,
-): { bytes: Uint8Array; setPointer: (offset: number, value: number) => void } {
-  const bytes = new Uint8Array(size)
-  bytes.set(encodeTableHeader({ signature, revision, headerSize: size }))
+interface NewTable {
+  readonly bytes: Uint8Array
+  readonly setPointer: (offset: number, value: number) => void
+}
+
+function startTable(
+  architecture: Architecture,
+  header: { readonly signature: bigint; readonly revision: number; readonly headerSize: number },
+): NewTable {
+  const bytes = new Uint8Array(header.headerSize)
+  bytes.set(encodeTableHeader(header))
   const view = new DataView(bytes.buffer)
   return {
     bytes,
-    setPointer: (offset: number, value: number): void =>
-      view.setBigUint64(offset, BigInt(value), true),
+    setPointer: (offset: number, value: number): void => {
+      setNatural(architecture, view, offset, BigInt(value))
+    },
   }
 }

@@ -19,6 +19,10 @@ const quirk = z.strictObject({
   name,
   title: z.string().min(1),
   sources,
+  architectures: z
+    .array(z.enum(['x64', 'ia32']))
+    .min(1)
+    .optional(),
   hooks: z.strictObject(hookShape),
 })
 
