@@ -14,6 +14,8 @@ export type CoreErrorCode =
   | 'CORE_BAD_CONTROL_REGISTER'
   | 'CORE_BAD_MEMORY_TYPE'
   | 'CORE_NO_GATE'
+  | 'CORE_NO_RETURN'
+  | 'CORE_DEVICE_OVERLAP'
 
 /** What an error has to say beside its code. */
 export interface ErrorDetail {

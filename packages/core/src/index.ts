@@ -42,7 +42,17 @@ export {
   StackFault,
   TripleFault,
 } from './cpu/exception.ts'
+export type { CpuExecution, InstructionExecutor, RunEnd, RunLimits } from './cpu/executor.ts'
 export type { CpuFeatures } from './cpu/features.ts'
+export { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './cpu/general-registers.ts'
+export { type ModelSpecificRegisters, MSRS_AT_RESET } from './cpu/model-specific.ts'
+export { Rflags, STATUS_FLAGS } from './cpu/rflags.ts'
+export {
+  Segment,
+  type SegmentNumber,
+  type SegmentRegister,
+  SegmentRights,
+} from './cpu/segment-register.ts'
 export {
   ARROW_LAKE,
   BROADWELL,
@@ -119,6 +129,8 @@ export {
   PAT_AT_RESET,
   PAT_LINUX,
 } from './memory/memory-type.ts'
+export type { FrameObserver } from './memory/frame-observer.ts'
+export type { MemoryDevice, MemoryDeviceHost } from './memory/memory-device.ts'
 export { decodeMtrrs } from './memory/mtrr.ts'
 export { type FrameOwner, OwnerMap } from './memory/owner-map.ts'
 export { type TableChange, TableJournal } from './memory/table-journal.ts'

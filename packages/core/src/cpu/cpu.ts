@@ -15,6 +15,7 @@ import type { Machine } from '../machine/machine.ts'
 import { MachineReset } from '../machine/reset.ts'
 import { GATE_SIZE, type GateFunction } from './call-gate.ts'
 import { CR0_LONG_MODE, Cr0, Cr4, Efer } from './control.ts'
+import { passArguments, receivedArguments } from './calling-convention.ts'
 import {
   type ControlState,
   CR0_BITS,
@@ -36,20 +37,37 @@ import {
   PageFault,
   StackFault,
 } from './exception.ts'
+import type { CpuExecution, InstructionExecutor } from './executor.ts'
+import { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './general-registers.ts'
+import { MachineCode } from './machine-code.ts'
+import { type ModelSpecificRegisters, MSRS_AT_RESET } from './model-specific.ts'
 import { type CurrentTranslation, FAULT, joinHalves, Mmu, type StaleUse } from './mmu.ts'
 import { AccessKind, accessOf } from './permission.ts'
 import {
+  type Delivery,
   deliverInterrupt,
   type DescriptorTable,
   type InterruptEvent,
   returnFromInterrupt,
   type TaskRegister,
 } from './interrupt-delivery.ts'
+import { CONTROL_FLAGS, Rflags, STATUS_FLAGS } from './rflags.ts'
+import {
+  NO_LDT,
+  Segment,
+  type SegmentNumber,
+  type SegmentRegister,
+  SegmentRights,
+  SEGMENTS_AT_RESET,
+  SEGMENTS_IN_LONG_MODE,
+} from './segment-register.ts'
 import type { Tlb } from './tlb.ts'
 
-/** A function that runs on a CPU: a gate that was called and has not returned. */
+/** A function that runs on a CPU: one that was called and has not returned. */
 export interface ActiveCall {
-  readonly gate: GateFunction
+  /** The modelled function of a gate; or for machine code the function that was called, and the image whose code it is in now. */
+  readonly gate: Pick<GateFunction, 'name' | 'image'>
+  /** Where the gate was fetched, or the instruction that machine code has come to. */
   readonly rip: bigint
 }
 
@@ -93,13 +111,16 @@ export class Cpu {
   cr2: bigint
   /** RFLAGS.IF. */
   interruptFlag: boolean
-  /** Current privilege level: 0 supervisor, 3 user. */
-  cpl: 0 | 3
-  /** Top of the stack. Calls push on it. */
-  rsp: bigint
-  /** Selectors of the code and stack segment; {@link cpl} is the privilege of the former. */
-  cs: number
-  ss: number
+  /** The general registers, low half of register n (see {@link Gpr}) at 2n, high half at 2n + 1; behind them come {@link EXECUTOR_WORDS} that are an executor's. */
+  readonly general: Int32Array
+  /** The same memory as 64-bit values. */
+  readonly general64: BigUint64Array
+  /** ES, CS, SS, DS, FS and GS. Loading one of them is {@link loadSegment}. */
+  readonly segments: SegmentRegister[]
+  ldtr: SegmentRegister
+  msrs: ModelSpecificRegisters
+  /** DR0 to DR7; plain storage: nothing breaks. */
+  debugRegisters: readonly bigint[]
   gdtr: DescriptorTable
   idtr: DescriptorTable
   taskRegister: TaskRegister
@@ -107,8 +128,14 @@ export class Cpu {
   pat: PageAttributeTable
   /** MXCSR, which rules SSE's rounding and its exceptions. Instructions that look at it are not modelled: it is kept for whoever was to keep it. */
   mxcsr: number
-  touchRecorder: TouchRecorder | undefined
+  /** What an executor that has run on this CPU keeps of it. */
+  execution: CpuExecution | undefined
 
+  #cpl: 0 | 3
+  #touchRecorder: TouchRecorder | undefined
+  #rip: bigint
+  #statusFlags: number
+  #controlFlags: number
   #control: ControlState
   #mode: PagingMode
   #pdptes: PdpteRegisters | undefined
@@ -132,10 +159,19 @@ export class Cpu {
     this.#pkrs = from?.pkrs ?? 0
     this.cr2 = from?.cr2 ?? 0n
     this.interruptFlag = from?.interruptFlag ?? false
-    this.cpl = from?.cpl ?? 0
-    this.rsp = from?.rsp ?? 0n
-    this.cs = from?.cs ?? 0
-    this.ss = from?.ss ?? 0
+    this.#cpl = from?.cpl ?? 0
+    this.#rip = from?.rip ?? 0n
+    this.#statusFlags = from?.statusFlags ?? 0
+    this.#controlFlags = from?.controlFlags ?? 0
+    this.general = new Int32Array(GENERAL_WORDS + EXECUTOR_WORDS)
+    this.general64 = new BigUint64Array(this.general.buffer, 0, GENERAL_WORDS / 2)
+    if (from !== undefined) this.general64.set(from.general64)
+    this.segments = (
+      from?.segments ?? (machine.start === 'reset' ? SEGMENTS_AT_RESET : SEGMENTS_IN_LONG_MODE)
+    ).slice()
+    this.ldtr = from?.ldtr ?? NO_LDT
+    this.msrs = from?.msrs ?? MSRS_AT_RESET
+    this.debugRegisters = from?.debugRegisters ?? DEBUG_REGISTERS_AT_RESET
     this.gdtr = from?.gdtr ?? NO_TABLE
     this.idtr = from?.idtr ?? NO_TABLE
     this.taskRegister = from?.taskRegister ?? { ...NO_TABLE, selector: 0 }
@@ -146,6 +182,9 @@ export class Cpu {
     this.mmu.onStaleUse = (use) => {
       this.#reportStaleUse(use)
     }
+    this.mmu.onChange = () => {
+      this.execution?.translationsChanged()
+    }
     this.#configureMmu()
   }
 
@@ -155,6 +194,118 @@ export class Cpu {
 
   get counters(): CpuCounters {
     return this.mmu.counters
+  }
+
+  /** Current privilege level: 0 supervisor, 3 user. */
+  get cpl(): 0 | 3 {
+    return this.#cpl
+  }
+
+  set cpl(value: 0 | 3) {
+    this.#cpl = value
+    this.execution?.translationsChanged()
+  }
+
+  /** Top of the stack. Calls push on it. */
+  get rsp(): bigint {
+    return this.general64[4]!
+  }
+
+  set rsp(value: bigint) {
+    this.general64[4] = value
+  }
+
+  /** Address of the instruction that comes next in machine code, or that is being carried out. */
+  get rip(): bigint {
+    return this.execution?.rip ?? this.#rip
+  }
+
+  set rip(value: bigint) {
+    this.#rip = value
+    if (this.execution !== undefined) this.execution.rip = value
+  }
+
+  /** CF, PF, AF, ZF, SF and OF, at their places in RFLAGS. */
+  get statusFlags(): number {
+    return this.execution?.statusFlags ?? this.#statusFlags
+  }
+
+  set statusFlags(value: number) {
+    this.#statusFlags = value & STATUS_FLAGS
+    if (this.execution !== undefined) this.execution.statusFlags = this.#statusFlags
+  }
+
+  /** TF, DF, IOPL, NT, RF, VM, VIF, VIP and ID, at their places in RFLAGS. */
+  get controlFlags(): number {
+    return this.#controlFlags
+  }
+
+  set controlFlags(value: number) {
+    this.#controlFlags = value & CONTROL_FLAGS
+  }
+
+  /** RFLAGS, whole: bits 31 to 0, as those above are 0. */
+  get rflags(): number {
+    return (
+      Rflags.Fixed |
+      this.statusFlags |
+      this.#controlFlags |
+      (this.interruptFlag ? Rflags.IF : 0) |
+      (this.#alignmentCheck ? Rflags.AC : 0)
+    )
+  }
+
+  /** Takes over all flags that there are; who writes them sees to privilege. */
+  set rflags(value: number) {
+    this.statusFlags = value
+    this.controlFlags = value
+    this.interruptFlag = (value & Rflags.IF) !== 0
+    const alignmentCheck = (value & Rflags.AC) !== 0
+    if (alignmentCheck !== this.#alignmentCheck) this.alignmentCheck = alignmentCheck
+  }
+
+  /** Selector of the code segment, whose privilege is {@link cpl}. Setting it leaves the hidden part as it is. */
+  get cs(): number {
+    return this.segments[Segment.CS]!.selector
+  }
+
+  set cs(selector: number) {
+    this.segments[Segment.CS] = { ...this.segments[Segment.CS]!, selector }
+  }
+
+  /** Selector of the stack segment, as {@link cs}. */
+  get ss(): number {
+    return this.segments[Segment.SS]!.selector
+  }
+
+  set ss(selector: number) {
+    this.segments[Segment.SS] = { ...this.segments[Segment.SS]!, selector }
+  }
+
+  /** Puts what a descriptor said into a segment register. A code segment brings its CS.L along. */
+  loadSegment(number: SegmentNumber, segment: SegmentRegister): void {
+    this.segments[number] = segment
+    if (number === Segment.CS) {
+      this.#control = {
+        ...this.#control,
+        codeSegmentLong: (segment.rights & SegmentRights.Long) !== 0,
+      }
+    }
+    this.execution?.translationsChanged()
+  }
+
+  /** Instructions that an executor has carried out on this CPU; each iteration of a repeated string instruction counts. Modelled code counts nothing. */
+  get instructions(): number {
+    return this.execution?.instructions ?? 0
+  }
+
+  get touchRecorder(): TouchRecorder | undefined {
+    return this.#touchRecorder
+  }
+
+  set touchRecorder(value: TouchRecorder | undefined) {
+    this.#touchRecorder = value
+    this.execution?.translationsChanged()
   }
 
   get cr0(): number {
@@ -249,9 +400,11 @@ export class Cpu {
     return this.#control.codeSegmentLong
   }
 
-  /** A far jump into a code segment with or without CS.L. */
+  /** A far jump into a code segment with or without CS.L, and as the last one otherwise. */
   set codeSegmentLong(value: boolean) {
-    this.#control = { ...this.#control, codeSegmentLong: value }
+    const code = this.segments[Segment.CS]!
+    const rights = code.rights & ~SegmentRights.Long
+    this.loadSegment(Segment.CS, { ...code, rights: value ? rights | SegmentRights.Long : rights })
   }
 
   /** The protection-key rights of user pages. */
@@ -353,6 +506,13 @@ export class Cpu {
     return this.#calls
   }
 
+  /** The physical address that an access to `address` would reach, by the TLB where it holds a translation, else by the page tables; undefined where there is none. Nothing is touched. */
+  peekPhysical(address: bigint): number | undefined {
+    if (!isLinear(this.#mode, address)) return undefined
+    const frame = this.mmu.peekFrame(address)
+    return frame === FAULT ? undefined : frame * PHYSICAL_PAGE + Number(address & 0xfffn)
+  }
+
   /**
    * The physical address that an access to `address` reaches. Sets accessed and dirty flags and fills the TLB, as the access would. An address that is not canonical, or that
    * LASS keeps from this privilege level, is #GP(0) or #SS(0), what the page tables refuse #PF.
@@ -382,7 +542,7 @@ export class Cpu {
       Number(address & 0xffff_ffffn) | 0,
       verb + offset,
     )
-    this.touchRecorder?.(frame, access, address)
+    this.#touchRecorder?.(frame, access, address)
     return frame * PHYSICAL_PAGE + Number(address & 0xfffn)
   }
 
@@ -394,7 +554,7 @@ export class Cpu {
   }
 
   read8(address: bigint): number {
-    return this.#memory.read8(this.translate(address, 'read'))
+    return this.#memory.readByCpu(this.translate(address, 'read'), 1)
   }
 
   read16(address: bigint): number {
@@ -408,14 +568,17 @@ export class Cpu {
 
   read64(address: bigint, origin: AccessOrigin = EXPLICIT): bigint {
     if ((address & 7n) === 0n) {
-      return this.#memory.read64(this.translate(address, 'read', origin))
+      const at = this.translate(address, 'read', origin)
+      if (!this.#memory.hasDevices) return this.#memory.read64(at)
+      const low = this.#memory.readByCpu(at, 4)
+      return (BigInt(this.#memory.readByCpu(at + 4, 4)) << 32n) | BigInt(low)
     }
     const bytes = this.#copyIn(address, 8, 'read', origin)
     return new DataView(bytes.buffer).getBigUint64(0, true)
   }
 
   write8(address: bigint, value: number): void {
-    this.#memory.write8(this.translate(address, 'write'), value)
+    this.#memory.writeByCpu(this.translate(address, 'write'), 1, value)
   }
 
   write16(address: bigint, value: number): void {
@@ -428,7 +591,13 @@ export class Cpu {
 
   write64(address: bigint, value: bigint, origin: AccessOrigin = EXPLICIT): void {
     if ((address & 7n) === 0n) {
-      this.#memory.write64(this.translate(address, 'write', origin), value)
+      const at = this.translate(address, 'write', origin)
+      if (this.#memory.hasDevices) {
+        this.#memory.writeByCpu(at, 4, Number(BigInt.asUintN(32, value)))
+        this.#memory.writeByCpu(at + 4, 4, Number(BigInt.asUintN(32, value >> 32n)))
+      } else {
+        this.#memory.write64(at, value)
+      }
       return
     }
     const bytes = new Uint8Array(8)
@@ -446,7 +615,10 @@ export class Cpu {
     for (let done = 0; done < bytes.length;) {
       const at = address + BigInt(done)
       const count = Math.min(bytes.length - done, PHYSICAL_PAGE - Number(at & 0xfffn))
-      this.#memory.write(this.translate(at, 'write', origin), bytes.subarray(done, done + count))
+      this.#memory.writeBytesByCpu(
+        this.translate(at, 'write', origin),
+        bytes.subarray(done, done + count),
+      )
       done += count
     }
   }
@@ -456,10 +628,17 @@ export class Cpu {
 
   /**
    * Calls the code at `address` by an indirect branch: pushes a return address, fetches through the page tables, and runs the gate
-   * that the bytes are, or that follows an ENDBR64. Other bytes are #UD; a gate without ENDBR64 is #CP where branches are tracked (SDM Vol. 1, 18.3). In 64-bit mode arguments are
-   * passed in registers; elsewhere each is a word of 32 bits on the stack, the first at the lowest address, and stack and code are 32-bit segments from 0 on. Returns RAX or EAX.
+   * that the bytes are, or that follows an ENDBR64. Other bytes are machine code for the machine's executor; without one they are #UD. A gate without ENDBR64 is #CP where branches are tracked
+   * (SDM Vol. 1, 18.3). In 64-bit mode arguments are passed in registers, to machine code as UEFI has it; elsewhere each is a word of 32 bits on the stack, the first at the lowest address, and
+   * stack and code are 32-bit segments from 0 on. Returns RAX or EAX.
+   *
+   * What is thrown out of machine code leaves the CPU where the instruction stood that raised it.
    */
   call(address: bigint, ...args: readonly bigint[]): bigint {
+    const { executor } = this.machine
+    if (executor !== undefined && !this.#isGateAt(address)) {
+      return this.#callMachineCode(executor, address, args)
+    }
     const isLong = this.#isLongCode
     const { rsp } = this
     let returnSlot: bigint
@@ -489,11 +668,15 @@ export class Cpu {
   }
 
   /**
-   * Delivers an event and runs its handler, a gate, to the end: {@link deliverInterrupt}, the handler with the address of its frame and its error code as arguments, {@link returnFromInterrupt}.
-   * Returns what the handler left in RAX.
+   * Delivers an event and runs its handler to the end: {@link deliverInterrupt}, a gate with the address of its frame and its error code as arguments, {@link returnFromInterrupt}.
+   * Machine code runs until its own IRET has gone back to what was interrupted. Returns what the handler left in RAX.
    */
   interrupt(event: InterruptEvent): bigint {
     const delivery = deliverInterrupt(this, event)
+    const { executor } = this.machine
+    if (executor !== undefined && !this.#isGateAt(delivery.handler)) {
+      return this.#runHandler(executor, delivery)
+    }
     const gate = this.#fetchGate(delivery.handler)
     const rip = delivery.handler
     const args = [delivery.frame, BigInt(delivery.event.errorCode ?? 0)]
@@ -502,6 +685,26 @@ export class Cpu {
     this.#calls.pop()
     returnFromInterrupt(this, delivery)
     return BigInt.asUintN(64, rax)
+  }
+
+  /** Runs the gate that machine code has come to, with the arguments that it passed, and returns to the code as RET does. RSP points to the return address. */
+  runGate(gate: GateFunction): void {
+    const { log } = this.machine
+    const { rip } = this
+    log.emit({ kind: 'call', cpu: this.id, rip, name: gate.name, image: gate.image })
+    this.#calls.push({ gate, rip })
+    const { rsp } = this
+    const isLong = this.#isLongCode
+    const args = isLong ? receivedArguments(this) : NO_ARGUMENTS
+    const rax = BigInt.asUintN(
+      isLong ? 64 : 32,
+      this.machine.runAs(this, () => gate.run({ cpu: this, rip, args })),
+    )
+    this.general64[Gpr.RAX] = rax
+    this.rip = isLong ? this.read64(rsp, ON_STACK) : BigInt(this.read32(rsp, ON_STACK))
+    this.rsp = BigInt.asUintN(64, rsp + (isLong ? 8n : 4n))
+    this.#calls.pop()
+    log.emit({ kind: 'return', cpu: this.id, name: gate.name, image: gate.image, rax })
   }
 
   /** Raises an exception at what this CPU is doing: it is logged, and returned to be thrown. */
@@ -523,9 +726,13 @@ export class Cpu {
     this.cr2 = 0n
     this.interruptFlag = false
     this.cpl = 0
-    this.rsp = 0n
-    this.cs = 0
-    this.ss = 0
+    this.general64.fill(0n)
+    this.rip = 0n
+    this.rflags = 0
+    for (const [number, segment] of SEGMENTS_AT_RESET.entries()) this.segments[number] = segment
+    this.ldtr = NO_LDT
+    this.msrs = MSRS_AT_RESET
+    this.debugRegisters = DEBUG_REGISTERS_AT_RESET
     this.gdtr = NO_TABLE
     this.idtr = NO_TABLE
     this.taskRegister = { ...NO_TABLE, selector: 0 }
@@ -544,12 +751,39 @@ export class Cpu {
     return this.machine.ports.in8(port)
   }
 
+  /** IN of 16 bits from a port. */
+  in16(port: number): number {
+    return this.machine.ports.in16(port)
+  }
+
+  /** IN of 32 bits from a port; an unsigned value. */
+  in32(port: number): number {
+    return this.machine.ports.in32(port)
+  }
+
   /** OUT to an 8-bit port. A write that resets the machine throws {@link MachineReset}. */
   out8(port: number, value: number): void {
+    this.#out(port, value, 1)
+  }
+
+  /** OUT of 16 bits to a port, as {@link out8}. */
+  out16(port: number, value: number): void {
+    this.#out(port, value, 2)
+  }
+
+  /** OUT of 32 bits to a port, as {@link out8}. */
+  out32(port: number, value: number): void {
+    this.#out(port, value, 4)
+  }
+
+  #out(port: number, value: number, size: 1 | 2 | 4): void {
+    const { ports, log } = this.machine
     try {
-      this.machine.ports.out8(port, value)
+      if (size === 1) ports.out8(port, value)
+      else if (size === 2) ports.out16(port, value)
+      else ports.out32(port, value)
     } catch (error) {
-      if (error instanceof MachineReset) this.machine.log.emit({ kind: 'reset', port, value })
+      if (error instanceof MachineReset) log.emit({ kind: 'reset', port, value })
       throw error
     }
   }
@@ -595,13 +829,90 @@ export class Cpu {
     return { cpu: this.id, rip: this.#calls.at(-1)?.rip, cr3: this.cr3 }
   }
 
+  /** Whether a fetch at an address would find a gate; nothing is touched. */
+  #isGateAt(address: bigint): boolean {
+    const first = this.#peekWord(address)
+    const gate = first === ENDBR64 ? address + BigInt(ENDBR64_SIZE) : address
+    const low = gate === address ? first : this.#peekWord(gate)
+    const high = this.#peekWord(gate + 4n)
+    if (low === undefined || high === undefined) return false
+    return this.machine.gates.decode(low, high) !== undefined
+  }
+
+  /** Four bytes at an address, or undefined where nothing is mapped. */
+  #peekWord(address: bigint): number | undefined {
+    const bytes = new Uint8Array(4)
+    for (let index = 0; index < bytes.length; index++) {
+      const physical = this.peekPhysical(BigInt.asUintN(64, address + BigInt(index)))
+      if (physical === undefined) return undefined
+      bytes[index] = this.#memory.read8(physical)
+    }
+    return new DataView(bytes.buffer).getInt32(0, true)
+  }
+
+  #callMachineCode(
+    executor: InstructionExecutor,
+    address: bigint,
+    args: readonly bigint[],
+  ): bigint {
+    const { log } = this.machine
+    const callerRsp = this.rsp
+    const callerRip = this.rip
+    const returnAddress = this.#calls.at(-1)?.rip ?? 0n
+    const isLong = this.#isLongCode
+    if (isLong) passArguments(this, returnAddress, args)
+    else this.rsp = this.#pushWords([returnAddress, ...args])
+    const until = {
+      rip: BigInt.asUintN(isLong ? 64 : 32, returnAddress),
+      rsp: BigInt.asUintN(64, this.rsp + (isLong ? 8n : 4n)),
+    }
+    this.rip = address
+    const code = new MachineCode(this, address)
+    const { name, image } = code.gate
+    log.emit({ kind: 'call', cpu: this.id, rip: address, name, image })
+    this.#runMachineCode(executor, code, callerRip, until)
+    this.rip = callerRip
+    this.rsp = callerRsp
+    const rax = BigInt.asUintN(isLong ? 64 : 32, this.general64[Gpr.RAX]!)
+    log.emit({ kind: 'return', cpu: this.id, name, image, rax })
+    return rax
+  }
+
+  /** Runs machine code to its end; code that called it stands where it is meanwhile. */
+  #runMachineCode(
+    executor: InstructionExecutor,
+    code: MachineCode,
+    callerRip: bigint,
+    until: { readonly rip: bigint; readonly rsp: bigint },
+  ): void {
+    const caller = this.#calls.findLast((call) => call instanceof MachineCode)
+    if (caller !== undefined) caller.standsAt = callerRip
+    this.#calls.push(code)
+    const end = this.machine.runAs(this, () => executor.run(this, { until }))
+    if (end !== 'returned') {
+      throw new CoreError('CORE_NO_RETURN', {
+        expected: `${code.gate.name} to return`,
+        found: `${end} at ${formatAddress(this.rip)}`,
+      })
+    }
+    this.#calls.pop()
+    if (caller !== undefined) caller.standsAt = undefined
+  }
+
+  #runHandler(executor: InstructionExecutor, { handler, interrupted }: Delivery): bigint {
+    const callerRip = this.rip
+    this.rip = handler
+    this.#runMachineCode(executor, new MachineCode(this, handler), callerRip, interrupted)
+    return this.general64[Gpr.RAX]!
+  }
+
   #readSmall(address: bigint, size: 2 | 4, origin: AccessOrigin): number {
     if (Number(address & 0xfffn) + size > PHYSICAL_PAGE) {
       const view = new DataView(this.readBytes(address, size, origin).buffer)
       return size === 2 ? view.getUint16(0, true) : view.getUint32(0, true)
     }
     const physical = this.translate(address, 'read', origin)
-    return size === 2 ? this.#memory.read16(physical) : this.#memory.read32(physical)
+    return this.#memory.readByCpu(physical, size)
   }
 
   #writeSmall(address: bigint, size: 2 | 4, value: number, origin: AccessOrigin): void {
@@ -612,9 +923,7 @@ export class Cpu {
       this.writeBytes(address, new Uint8Array(view.buffer), origin)
       return
     }
-    const physical = this.translate(address, 'write', origin)
-    if (size === 2) this.#memory.write16(physical, value)
-    else this.#memory.write32(physical, value)
+    this.#memory.writeByCpu(this.translate(address, 'write', origin), size, value)
   }
 
   /** Pushes words of 32 bits, the last first, and returns where the first lies. RSP stays. */
@@ -635,13 +944,13 @@ export class Cpu {
   ): Uint8Array {
     const within = Number(address & 0xfffn)
     if (within + length <= PHYSICAL_PAGE) {
-      return this.#memory.read(this.translate(address, access, origin), length)
+      return this.#memory.readBytesByCpu(this.translate(address, access, origin), length)
     }
     const bytes = new Uint8Array(length)
     for (let done = 0; done < length;) {
       const at = address + BigInt(done)
       const count = Math.min(length - done, PHYSICAL_PAGE - Number(at & 0xfffn))
-      bytes.set(this.#memory.read(this.translate(at, access, origin), count), done)
+      bytes.set(this.#memory.readBytesByCpu(this.translate(at, access, origin), count), done)
       done += count
     }
     return bytes
@@ -774,6 +1083,8 @@ export class Cpu {
   }
 }
 
+/** SDM Vol. 3, table 10-1. */
+const DEBUG_REGISTERS_AT_RESET: readonly bigint[] = [0n, 0n, 0n, 0n, 0n, 0n, 0xffff_0ff0n, 0x400n]
 /** Registers after RESET, as far as they are modelled (SDM Vol. 3, table 10-1). */
 const AT_RESET: ControlState = {
   cr0: Cr0.ET,

@@ -37,6 +37,8 @@ export interface Delivery {
   readonly frame: bigint
   /** Where IRET finds RIP. */
   readonly returnFrame: bigint
+  /** What was interrupted: where the handler returns to. */
+  readonly interrupted: { readonly rip: bigint; readonly rsp: bigint }
 }
 
 export const Vector = { NMI: 2, DF: 8, TS: 10, NP: 11, SS: 12, GP: 13, PF: 14 } as const
@@ -52,9 +54,6 @@ const AVAILABLE_TSS = 0x9
 const BUSY = 0x2
 const TSS_RSP0 = 0x04
 const TSS_IST1 = 0x24
-const RFLAGS_ALWAYS = 0x2n
-const RFLAGS_IF = 0x200n
-const RFLAGS_AC = 0x4_0000n
 
 /**
  * Enters the handler of an event, as the processor does in IA-32e mode (SDM Vol. 3, 6.14): gate, code segment and stack are read, and the frame is written, by implicit
@@ -114,8 +113,7 @@ export function returnFromInterrupt(cpu: Cpu, delivery: Delivery): { readonly ri
   cpu.ss = Number(ss & 0xffffn)
   cpu.cpl = (cpu.cs & 3) === 3 ? 3 : 0
   cpu.rsp = rsp
-  cpu.interruptFlag = (rflags & RFLAGS_IF) !== 0n
-  cpu.alignmentCheck = (rflags & RFLAGS_AC) !== 0n
+  cpu.rflags = Number(BigInt.asUintN(32, rflags))
   return { rip }
 }
 
@@ -155,14 +153,13 @@ function enterHandler(cpu: Cpu, event: InterruptEvent): Delivery {
   if (!isCanonical(gate.offset, cpu.mode.linearBits === 57 ? 57 : 48)) {
     throw descriptorFault(cpu, '#GP', external)
   }
-  const rflags =
-    RFLAGS_ALWAYS | (cpu.interruptFlag ? RFLAGS_IF : 0n) | (cpu.alignmentCheck ? RFLAGS_AC : 0n)
+  const interrupted = { rip: cpu.calls.at(-1)?.rip ?? cpu.rip, rsp: cpu.rsp }
   const words = [
     BigInt(cpu.ss),
-    cpu.rsp,
-    rflags,
+    interrupted.rsp,
+    BigInt(cpu.rflags),
     BigInt(cpu.cs),
-    cpu.calls.at(-1)?.rip ?? 0n,
+    interrupted.rip,
     ...(event.errorCode === undefined ? [] : [BigInt(event.errorCode)]),
   ]
   let rsp = top & ~0xfn
@@ -180,6 +177,7 @@ function enterHandler(cpu: Cpu, event: InterruptEvent): Delivery {
     handler: gate.offset,
     frame: rsp,
     returnFrame: event.errorCode === undefined ? rsp : rsp + 8n,
+    interrupted,
   }
 }
 

@@ -86,6 +86,8 @@ export class Mmu {
   errorCode = 0
   /** Told of each use of a stale translation. */
   onStaleUse: ((use: StaleUse) => void) | undefined
+  /** Told whenever a translation may be another than it was, or is no longer held: a register that counts was written, something was dropped from the caches. */
+  onChange: (() => void) | undefined
 
   readonly #memory: PhysicalMemory
   readonly #journal: TableJournal
@@ -142,6 +144,7 @@ export class Mmu {
 
   /** Loads a root and a context, which is all that most writes to CR3 change. */
   selectRoot(root: number, pcid: number): void {
+    this.onChange?.()
     this.#root = root
     this.#roots.set(pcid, root)
     if (pcid === this.#pcid) return
@@ -188,6 +191,16 @@ export class Mmu {
       : { status, frame: 0, rights: 0 }
   }
 
+  /** The frame that the TLB holds for an address, or that the page tables give; {@link FAULT} where there is none. Changes nothing. */
+  peekFrame(address: bigint): number {
+    const held = this.tlb.peek(address)
+    if (held !== undefined) return held.frame
+    const low = Number(BigInt.asIntN(32, address))
+    if (this.#mode === PAGING_OFF) return low >>> 12
+    const now = this.lookUp(Number(BigInt.asIntN(32, address >> 32n)), low)
+    return now.status === WalkStatus.Mapped ? now.frame : FAULT
+  }
+
   /** The last change, since `epoch`, of the entries that the tables lead through now. */
   lastChange(high: number, low: number, epoch: number, root?: number): TableChange | undefined {
     this.lookUp(high, low, root)
@@ -221,18 +234,21 @@ export class Mmu {
 
   /** INVLPG: one page of the current context and global ones, and the paging-structure caches of the context whatever the address. */
   invalidatePage(address: bigint): void {
+    this.onChange?.()
     this.tlb.invalidatePage(address)
     this.#caches.flushContext(this.#pcid)
   }
 
   /** INVPCID type 0: one page of one context, without global translations. */
   invalidatePageOf(pcid: number, address: bigint): void {
+    this.onChange?.()
     this.tlb.invalidatePageOf(pcid, address)
     this.#caches.flushContext(pcid)
   }
 
   /** MOV to CR3, INVPCID type 1: one context without global translations. */
   flushContext(pcid: number): void {
+    this.onChange?.()
     this.tlb.flushContext(pcid)
     this.#caches.flushContext(pcid)
   }
@@ -245,12 +261,14 @@ export class Mmu {
 
   /** INVPCID type 3: all contexts without global translations. */
   flushNonGlobal(): void {
+    this.onChange?.()
     this.tlb.flushNonGlobal()
     this.#caches.flushAll()
   }
 
   /** CR0.PG cleared, CR4.PGE changed, CR4.PCIDE cleared, INVPCID type 2: everything. */
   flushAll(): void {
+    this.onChange?.()
     this.tlb.flushAll()
     this.#caches.flushAll()
   }
@@ -347,6 +365,7 @@ export class Mmu {
   /** A page fault takes along what the caches hold for its address (SDM Vol. 3, 4.10.4.1). */
   #fault(high: number, low: number, errorCode: number): number {
     this.errorCode = errorCode
+    this.onChange?.()
     this.tlb.invalidatePage(joinHalves(high, low))
     const { levels } = this.#mode
     for (let depth = 0; depth < levels.length - 1; depth++) {

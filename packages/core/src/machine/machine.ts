@@ -1,5 +1,6 @@
 import { GateRegistry } from '../cpu/call-gate.ts'
 import { Cpu } from '../cpu/cpu.ts'
+import type { InstructionExecutor } from '../cpu/executor.ts'
 import type { CpuFeatures } from '../cpu/features.ts'
 import type { MmuPolicy } from '../cpu/mmu.ts'
 import { NEHALEM } from '../cpu/models.ts'
@@ -30,6 +31,10 @@ export class Machine {
   readonly gates: GateRegistry
   readonly log: EventLog
   readonly ports: IoPorts
+  /** Who executes machine code; without one, bytes that are no gate are #UD. Forks share it. */
+  executor: InstructionExecutor | undefined
+  /** Names of functions in machine code, by physical address, for whoever tells what was called. Forks share them. */
+  readonly functionNames: Map<number, string>
   /** The variable and fixed range MTRRs, the same on all CPUs. */
   mtrrs: MtrrRanges
   /** Whose code runs: the innermost gate that was called and has not returned. */
@@ -47,6 +52,8 @@ export class Machine {
     }
     this.start = parent?.start ?? options.start ?? 'long-mode'
     this.memory.tables.author = () => this.#author()
+    this.executor = parent?.executor
+    this.functionNames = parent?.functionNames ?? new Map()
     this.gates = parent?.gates ?? new GateRegistry()
     this.log = parent?.log.fork() ?? new EventLog()
     this.mtrrs = parent?.mtrrs ?? options.mtrrs ?? []

@@ -1,5 +1,7 @@
 import { PAGE_SIZE, PHYSICAL_ADDRESS_LIMIT } from '../address.ts'
 import { CoreError } from '../error.ts'
+import type { FrameObserver } from './frame-observer.ts'
+import type { MemoryDevice } from './memory-device.ts'
 import { OwnerMap } from './owner-map.ts'
 import { TableJournal } from './table-journal.ts'
 
@@ -17,9 +19,12 @@ interface Region {
   /** 1 where the frame belongs to this region alone, 0 where it is shared with a fork. */
   readonly owned: Uint8Array
   readonly holder: symbol
-  /** 1 where writes to the frame are noted in the journal; made when the first is. */
+  /** {@link Watch} of each frame; made when the first is watched. */
   watched: Uint8Array | undefined
 }
+
+/** Why writes to a frame are watched: they are noted in the journal, or observers are told as it holds code. */
+const Watch = { Table: 1, Code: 2 } as const
 
 /** Frames are cut from arrays of so many: one allocation a frame would cost more than the frame's use. */
 const FRAMES_PER_POOL = 32
@@ -49,6 +54,8 @@ export class PhysicalMemory {
   owners: OwnerMap = new OwnerMap()
   /** Who changed the page tables that processors use. A fork starts with an empty one. */
   readonly tables: TableJournal = new TableJournal()
+  /** Who is told when words move; an executor's business. */
+  readonly observers: FrameObserver[] = []
   /** Index in {@link locate}'s array at which the frame begins. Read it right after the call. */
   base = 0
 
@@ -71,8 +78,9 @@ export class PhysicalMemory {
   #flat: Int32Array = NO_WORDS
   #flatFrames = 0
   #flatWatched: Uint8Array | undefined
-  /** Whether the frame of the last {@link locateForWrite} is watched. */
-  #isWatched = false
+  /** {@link Watch} of the frame of the last {@link locateForWrite}. */
+  #watch = 0
+  readonly #devices: MemoryDevice[] = []
   /** What was the flat window before the first fork: shared, never written again. */
   #frozen: Int32Array | undefined
 
@@ -98,7 +106,7 @@ export class PhysicalMemory {
       this.#flat = NO_WORDS
       this.#flatFrames = 0
       this.#flatWatched?.forEach((watched, frame) => {
-        if (watched === 1) this.#watchSparse(frame)
+        if (watched !== 0) this.#watchSparse(frame, watched)
       })
       this.#flatWatched = undefined
     }
@@ -110,8 +118,10 @@ export class PhysicalMemory {
     child.#fills = this.#fills.slice()
     child.#patterns = this.#patterns
     child.owners = this.owners.fork()
+    for (const device of this.#devices) child.#devices.push(device.fork(child))
     // Neither side is the holder of the shared regions any more.
     this.#holder = Symbol('memory')
+    for (const observer of this.observers) observer.framesMoved()
     return child
   }
 
@@ -134,45 +144,153 @@ export class PhysicalMemory {
 
   /**
    * The words that hold a frame, for reading and writing; the frame begins at {@link base}. Who changes page tables through it says
-   * so by {@link noteTableWrite}.
+   * so by {@link noteTableWrite}. Of code any byte counts as written.
    */
   locateForWrite(frame: number): Int32Array {
+    const words = this.#locateForWrite(frame)
+    if ((this.#watch & Watch.Code) !== 0) {
+      const { base } = this
+      this.#noteCode(frame, 0, PAGE_SIZE)
+      this.base = base
+    }
+    return words
+  }
+
+  /** {@link locateForWrite} for who says afterwards what was written. */
+  #locateForWrite(frame: number): Int32Array {
     if (frame < this.#flatFrames) {
       this.base = frame * WORDS_PER_FRAME
-      this.#isWatched = this.#flatWatched !== undefined && this.#flatWatched[frame] === 1
+      this.#watch = this.#flatWatched === undefined ? 0 : this.#flatWatched[frame]!
       return this.#flat
     }
     this.base = 0
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     const index = frame & FRAME_MASK
-    this.#isWatched = region.watched !== undefined && region.watched[index] === 1
+    this.#watch = region.watched === undefined ? 0 : region.watched[index]!
     const present = region.frames[index]
     if (present !== undefined && region.owned[index] === 1) return present
     const copy = this.#newFrame()
     copy.set(present ?? this.#absent(frame))
     region.frames[index] = copy
     region.owned[index] = 1
+    this.#tellMoved(frame)
+    this.base = 0
     return copy
+  }
+
+  /** The words of a frame where they may be written in place and nobody wants to know, or undefined. For executors, which keep them until an observer is told that they moved. */
+  plainWords(frame: number): Int32Array | undefined {
+    const words = this.#locateForWrite(frame)
+    return this.#watch === 0 ? words : undefined
   }
 
   /** Has changes of a frame noted in {@link tables} from now on: a processor has translated through it. */
   watchTable(frame: number): void {
-    if (frame < this.#flatFrames) {
-      this.#flatWatched ??= new Uint8Array(this.#flatFrames)
-      this.#flatWatched[frame] = 1
-    } else {
-      this.#watchSparse(frame)
-    }
+    this.#watchFrame(frame, Watch.Table)
+  }
+
+  /** Has observers told of writes to a frame from now on: its bytes were decoded. */
+  watchCode(frame: number): void {
+    this.#watchFrame(frame, Watch.Code)
   }
 
   /** Tells that the 32-bit words `start` up to `end` (exclusive) of the frame of the last {@link locateForWrite} were changed. */
   noteTableWrite(frame: number, start: number, end: number): void {
-    if (this.#isWatched) this.tables.note(frame, start, end)
+    if ((this.#watch & Watch.Table) !== 0) this.#noteTable(frame, start, end)
+  }
+
+  /** Puts a device into the address space. Pages that have one already are CORE_DEVICE_OVERLAP, a range of other than whole pages is CORE_MISALIGNED. */
+  attachDevice(device: MemoryDevice): void {
+    const { name, start, end } = device
+    checkAddress(start, end - start)
+    if (start % PAGE_SIZE !== 0 || end % PAGE_SIZE !== 0) {
+      throw new CoreError('CORE_MISALIGNED', {
+        expected: `whole pages for ${name}`,
+        found: `0x${start.toString(16)} to 0x${end.toString(16)}`,
+      })
+    }
+    const other = this.#devices.find((each) => each.start < end && start < each.end)
+    if (other !== undefined) {
+      throw new CoreError('CORE_DEVICE_OVERLAP', {
+        expected: `pages for ${name} that no device has`,
+        found: `0x${start.toString(16)} to 0x${end.toString(16)} in ${other.name}`,
+      })
+    }
+    this.#devices.push(device)
+    for (const observer of this.observers) observer.framesMoved()
+  }
+
+  /** Whether any device is attached: who reads memory for a processor asks {@link deviceAt} then. */
+  get hasDevices(): boolean {
+    return this.#devices.length !== 0
+  }
+
+  /** The device that has a frame. */
+  deviceAt(frame: number): MemoryDevice | undefined {
+    const address = frame * PAGE_SIZE
+    return this.#devices.find(({ start, end }) => start <= address && address < end)
+  }
+
+  /** A processor's read of up to 4 bytes that lie within a page, by the device where one has it: an unsigned number. */
+  readByCpu(address: number, size: 1 | 2 | 4): number {
+    const device = this.#devices.length === 0 ? undefined : this.deviceAt(frameOf(address))
+    if (device === undefined || device.readsAsMemory === true) {
+      if (size === 4) return this.read32(address)
+      return size === 1 ? this.read8(address) : this.read16(address)
+    }
+    const value = device.read(address - device.start, size)
+    this.#tellDeviceUsed(device, false)
+    return value
+  }
+
+  /** A processor's read of bytes that lie within a page, by the device where one has it: then in aligned pieces of 4 bytes at the most. */
+  readBytesByCpu(address: number, length: number): Uint8Array {
+    const device = this.#devices.length === 0 ? undefined : this.deviceAt(frameOf(address))
+    if (device === undefined || device.readsAsMemory === true) return this.read(address, length)
+    const bytes = new Uint8Array(length)
+    forEachPiece(address, length, (at, size) => {
+      const value = this.readByCpu(at, size)
+      for (let index = 0; index < size; index++) bytes[at - address + index] = value >>> (index * 8)
+    })
+    return bytes
+  }
+
+  /** A processor's write of bytes that lie within a page, as {@link readBytesByCpu}. */
+  writeBytesByCpu(address: number, bytes: Uint8Array): void {
+    if (this.#devices.length === 0 || this.deviceAt(frameOf(address)) === undefined) {
+      this.write(address, bytes)
+      return
+    }
+    forEachPiece(address, bytes.length, (at, size) => {
+      let value = 0
+      for (let index = size - 1; index >= 0; index--)
+        value = value * 256 + bytes[at - address + index]!
+      this.writeByCpu(at, size, value)
+    })
+  }
+
+  /** A processor's write of up to 4 bytes that lie within a page, to the device where one has it. */
+  writeByCpu(address: number, size: 1 | 2 | 4, value: number): void {
+    const device = this.#devices.length === 0 ? undefined : this.deviceAt(frameOf(address))
+    if (device === undefined) {
+      if (size === 4) this.write32(address, value)
+      else if (size === 1) this.write8(address, value)
+      else this.write16(address, value)
+      return
+    }
+    const readAsMemory = device.readsAsMemory === true
+    device.write(
+      address - device.start,
+      size,
+      size === 4 ? value >>> 0 : value & (2 ** (size * 8) - 1),
+    )
+    this.#tellDeviceUsed(device, readAsMemory)
   }
 
   /** Sets a whole frame to zeros, as a page-table allocator does. */
   clearFrame(frame: number): void {
-    if (this.#watches(frame)) this.tables.note(frame, 0, WORDS_PER_FRAME)
+    this.#watch = this.#watchOf(frame)
+    if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
     if (frame < this.#flatFrames) {
       this.#flat.fill(0, frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
       return
@@ -180,6 +298,7 @@ export class PhysicalMemory {
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     region.frames[frame & FRAME_MASK] = this.#newFrame()
     region.owned[frame & FRAME_MASK] = 1
+    this.#tellMoved(frame)
   }
 
   /** Whether a frame holds bytes of its own, rather than the background that {@link fill} gave it. */
@@ -204,13 +323,15 @@ export class PhysicalMemory {
       const windowEnd = Math.min(last, this.#flatFrames)
       this.#flat.fill(word, first * WORDS_PER_FRAME, windowEnd * WORDS_PER_FRAME)
       this.#flatWatched?.subarray(first, windowEnd).forEach((watched, offset) => {
-        if (watched === 1) this.tables.note(first + offset, 0, WORDS_PER_FRAME)
+        this.#watch = watched
+        if (watched !== 0) this.#note(first + offset, 0, PAGE_SIZE)
       })
     }
     const range = { start: Math.max(first, this.#flatFrames), end: last, word: word | 0 }
     if (range.end <= range.start) return
     this.#fills.push(range)
     for (const number of this.#present) this.#dropFrames(number, range)
+    for (const observer of this.observers) observer.framesMoved()
   }
 
   read8(address: number): number {
@@ -233,11 +354,11 @@ export class PhysicalMemory {
 
   write8(address: number, value: number): void {
     checkAddress(address, 1)
-    const words = this.locateForWrite(Math.floor(address / PAGE_SIZE))
+    const words = this.#locateForWrite(Math.floor(address / PAGE_SIZE))
     const index = this.base + ((address % PAGE_SIZE) >>> 2)
     const shift = (address & 3) * 8
     words[index] = (words[index]! & ~(0xff << shift)) | ((value & 0xff) << shift)
-    if (this.#isWatched) this.#noteWord(address)
+    if (this.#watch !== 0) this.#noteBytes(address, 1)
   }
 
   write16(address: number, value: number): void {
@@ -252,9 +373,9 @@ export class PhysicalMemory {
       return
     }
     checkAddress(address, 4)
-    const words = this.locateForWrite(Math.floor(address / PAGE_SIZE))
+    const words = this.#locateForWrite(Math.floor(address / PAGE_SIZE))
     words[this.base + ((address % PAGE_SIZE) >>> 2)] = value
-    if (this.#isWatched) this.#noteWord(address)
+    if (this.#watch !== 0) this.#noteBytes(address, 4)
   }
 
   write64(address: number, value: bigint): void {
@@ -287,31 +408,66 @@ export class PhysicalMemory {
       const at = address + done
       const offset = at % PAGE_SIZE
       const count = Math.min(bytes.length - done, PAGE_SIZE - offset)
-      const words = this.locateForWrite(Math.floor(at / PAGE_SIZE))
+      const words = this.#locateForWrite(Math.floor(at / PAGE_SIZE))
       new Uint8Array(words.buffer, words.byteOffset + this.base * 4 + offset, count).set(
         bytes.subarray(done, done + count),
       )
-      if (this.#isWatched) {
-        this.tables.note(Math.floor(at / PAGE_SIZE), offset >>> 2, (offset + count + 3) >>> 2)
-      }
+      if (this.#watch !== 0) this.#noteBytes(at, count)
       done += count
     }
   }
 
-  #noteWord(address: number): void {
-    const word = (address % PAGE_SIZE) >>> 2
-    this.tables.note(Math.floor(address / PAGE_SIZE), word, word + 1)
+  /** Notes that bytes within a frame that is watched, the one of the last {@link #locateForWrite}, were written. */
+  #noteBytes(address: number, count: number): void {
+    const offset = address % PAGE_SIZE
+    this.#note(frameOf(address), offset, offset + count)
   }
 
-  #watches(frame: number): boolean {
-    if (frame < this.#flatFrames) return this.#flatWatched?.[frame] === 1
-    return this.#region(frame)?.watched?.[frame & FRAME_MASK] === 1
+  #note(frame: number, start: number, end: number): void {
+    if ((this.#watch & Watch.Code) !== 0) this.#noteCode(frame, start, end)
+    if ((this.#watch & Watch.Table) !== 0) this.#noteTable(frame, start >>> 2, (end + 3) >>> 2)
   }
 
-  #watchSparse(frame: number): void {
+  #noteTable(frame: number, start: number, end: number): void {
+    this.tables.note(frame, start, end)
+    for (const observer of this.observers) observer.tablesChanged()
+  }
+
+  #noteCode(frame: number, start: number, end: number): void {
+    for (const observer of this.observers) observer.codeWritten(frame, start, end)
+  }
+
+  #tellMoved(frame: number): void {
+    for (let index = 0; index < this.observers.length; index++) {
+      this.observers[index]!.frameMoved(frame)
+    }
+  }
+
+  #tellDeviceUsed(device: MemoryDevice, readAsMemory: boolean): void {
+    if ((device.readsAsMemory === true) === readAsMemory) return
+    for (const observer of this.observers) observer.framesMoved()
+  }
+
+  #watchOf(frame: number): number {
+    if (frame < this.#flatFrames) return this.#flatWatched?.[frame] ?? 0
+    return this.#region(frame)?.watched?.[frame & FRAME_MASK] ?? 0
+  }
+
+  #watchFrame(frame: number, reason: number): void {
+    if ((this.#watchOf(frame) & reason) !== 0) return
+    if (frame < this.#flatFrames) {
+      this.#flatWatched ??= new Uint8Array(this.#flatFrames)
+      this.#flatWatched[frame]! |= reason
+    } else {
+      this.#watchSparse(frame, reason)
+    }
+    this.#tellMoved(frame)
+  }
+
+  #watchSparse(frame: number, reasons: number): void {
     const region = this.#region(frame) ?? this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     region.watched ??= new Uint8Array(FRAMES_PER_REGION)
-    region.watched[frame & FRAME_MASK] = 1
+    region.watched[frame & FRAME_MASK]! |= reasons
   }
 
   #word(address: number): number {
@@ -396,8 +552,27 @@ export class PhysicalMemory {
     for (let frame = start; frame < end; frame++) {
       region.frames[frame - first] = undefined
       region.owned[frame - first] = 0
-      if (region.watched?.[frame - first] === 1) this.tables.note(frame, 0, WORDS_PER_FRAME)
+      this.#watch = region.watched?.[frame - first] ?? 0
+      if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
     }
+  }
+}
+
+function frameOf(address: number): number {
+  return Math.floor(address / PAGE_SIZE)
+}
+
+/** Cuts a range into the largest aligned pieces of 4, 2 and 1 bytes. */
+function forEachPiece(
+  address: number,
+  length: number,
+  visit: (at: number, size: 1 | 2 | 4) => void,
+): void {
+  for (let at = address; at < address + length;) {
+    const left = address + length - at
+    const size = at % 4 === 0 && left >= 4 ? 4 : at % 2 === 0 && left >= 2 ? 2 : 1
+    visit(at, size)
+    at += size
   }
 }
 
