@@ -10,6 +10,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   uefi: [],
   assembler: [],
   intake: ['uefi'],
+  snapshot: ['core', 'uefi'],
   firmware: ['core', 'uefi'],
   kernel: ['core', 'uefi'],
   'plugin-kit': ['core', 'uefi', 'firmware'],

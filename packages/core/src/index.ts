@@ -43,7 +43,6 @@ export {
   TripleFault,
 } from './cpu/exception.ts'
 export type { CpuExecution, InstructionExecutor, RunEnd, RunLimits } from './cpu/executor.ts'
-export { FCW_AT_INIT, FloatingPointState } from './cpu/floating-point-state.ts'
 export type { CpuFeatures } from './cpu/features.ts'
 export { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './cpu/general-registers.ts'
 export { type ModelSpecificRegisters, MSRS_AT_RESET } from './cpu/model-specific.ts'
@@ -105,6 +104,14 @@ export {
   type StaleUse,
 } from './cpu/mmu.ts'
 export { type HeldTranslation, Tlb, type TlbEntry } from './cpu/tlb.ts'
+export { type Board, POWER_MANAGEMENT_BASE } from './devices/board.ts'
+export { chipset, type ChipsetOptions } from './devices/chipset.ts'
+export { type ClockTime, CMOS_REGISTERS, CmosClock, cmosRegisters } from './devices/cmos-clock.ts'
+export { DebugPort } from './devices/debug-port.ts'
+export { ParallelFlash, type ParallelFlashOptions } from './devices/parallel-flash.ts'
+export { PciConfiguration } from './devices/pci-configuration.ts'
+export { PM1_CONTROL, PowerManagement, SLEEP_ENABLE } from './devices/power-management.ts'
+export { RESET_CONTROL_PORT, ResetControl } from './devices/reset-control.ts'
 export {
   EventLog,
   type MachineEvent,
@@ -113,8 +120,9 @@ export {
   type TranslationNow,
 } from './machine/event-log.ts'
 export { Machine, type MachineOptions } from './machine/machine.ts'
-export { CmosClock, IoPorts, type PortDevice } from './machine/ports.ts'
-export { MachineReset, POWER_OFF_PORT, RESET_CONTROL_PORT } from './machine/reset.ts'
+export { IoPorts, type PortDevice } from './machine/ports.ts'
+export { MachineReset } from './machine/reset.ts'
+export { SystemManagementInterrupt } from './machine/system-management-interrupt.ts'
 export { type DumpRun, loadDump } from './memory/dump.ts'
 export {
   type CachingControls,

@@ -133,16 +133,9 @@ interface Cell {
   readonly run?: (context: ScenarioContext) => void
   readonly rules?: readonly Rule[]
   readonly commandLine?: string
-  /** As for --memory-map. */
-  readonly map?: string
 }
 
-async function environmentOf({
-  run = askTheTime,
-  rules = [],
-  commandLine,
-  map = MAP,
-}: Cell): Promise<{
+async function environmentOf({ run = askTheTime, rules = [], commandLine }: Cell): Promise<{
   environment: CaseEnvironment
   config: CaseEnvironment['config']
 }> {
@@ -157,7 +150,7 @@ async function environmentOf({
   const config = await loadConfig({
     directory: import.meta.dirname,
     builtIn: [plugin],
-    overrides: { memoryMaps: [map], ...(commandLine === undefined ? {} : { commandLine }) },
+    overrides: { memoryMaps: [MAP], ...(commandLine === undefined ? {} : { commandLine }) },
   })
   return { environment: createEnvironment(config), config }
 }
@@ -230,15 +223,6 @@ describe('the outcome', () => {
     const { result } = await play({ commandLine: 'noefi' })
     expect(result.outcome).toBe('refused')
     expect(result.kernel.commandLine).toBe('noefi')
-  })
-
-  test('is refused where the firmware has 32 bits and the kernel 64', async () => {
-    const { result, events } = await play({ map: `ia32:${MAP}` })
-    expect(result.outcome).toBe('refused')
-    expect(result.reason).toContain('32/64-bit mismatch')
-    expect(result.services).toEqual([])
-    const switches = events.flatMap((event) => (event.kind === 'cr4-write' ? [event.to] : []))
-    expect(switches.length).toBeGreaterThan(0)
   })
 
   test('is a hang where firmware goes round in circles', async () => {

@@ -8,10 +8,8 @@ import {
   type PhysicalAddress,
   type VirtualAddress,
 } from '@trapdoor/core'
-import { type Architecture, IA32, X64 } from '@trapdoor/uefi'
 import type { BootParams } from './boot/boot-params.ts'
 import type { CommandLine } from './boot/command-line.ts'
-import { switchPagingMode } from './boot/paging-mode-switch.ts'
 import type { EfiState } from './efi/efi-init.ts'
 import type { PageTableStrategy, StrategyChoice, StrategyDefinition } from './efi/strategy.ts'
 import { KernelError, OutOfMemory } from './error.ts'
@@ -139,11 +137,6 @@ export class Kernel {
     this.#descriptorTables = new DescriptorTables(this)
   }
 
-  /** What the kernel is built for. */
-  get architecture(): Architecture {
-    return this.tables.layout.mode.linearBits === 32 ? IA32 : X64
-  }
-
   /** How far the boot has come. */
   get phase(): BootPhase {
     return this.#phase
@@ -175,14 +168,12 @@ export class Kernel {
 
   /** start_secondary(): a CPU comes up on `swapper_pg_dir` with the boot CPU's control registers. */
   bringUp(cpu: Cpu): void {
-    const { layout, swapper } = this.tables
-    if (cpu.mode !== layout.mode) switchPagingMode(cpu, layout.mode, swapper.root)
     cpu.writeEfer(this.bootCpu.efer)
     cpu.writeCr4(this.bootCpu.cr4)
     cpu.writeCr0(this.bootCpu.cr0)
     cpu.pat = this.bootCpu.pat
     cpu.endbranchTracking = this.bootCpu.endbranchTracking
-    cpu.writeCr3(swapper.root)
+    cpu.writeCr3(this.tables.swapper.root)
     this.loadDescriptorTables(cpu)
     this.#onlineCpus.push(cpu)
   }

@@ -11,7 +11,6 @@ import {
   virt,
 } from '@trapdoor/core'
 import {
-  type Architecture,
   BOOT_SERVICES_TABLE_SIGNATURE,
   BOOT_SERVICES_TABLE_SIZE,
   BootServicesTable,
@@ -34,7 +33,6 @@ import {
   SYSTEM_TABLE_SIGNATURE,
   SYSTEM_TABLE_SIZE,
   SystemTable,
-  X64,
 } from '@trapdoor/uefi'
 
 /** What this firmware's maps are apart: edk2's stride, not the structure's size. */
@@ -126,7 +124,6 @@ export interface SmallMachine {
   readonly machine: Machine
   readonly systemTable: number
   readonly imageHandle: bigint
-  readonly architecture: Architecture
   /** Every call of a runtime service so far. */
   readonly calls: readonly ArrivedCall[]
   /** MapKey of every ExitBootServices so far. */
@@ -154,14 +151,7 @@ export function smallMachine(options: SmallMachineOptions = {}): SmallMachine {
   }
   bindBootServices(machine, options, exits)
   mapOneToOne(machine)
-  return {
-    machine,
-    systemTable: SYSTEM_TABLE,
-    imageHandle: IMAGE_HANDLE,
-    architecture: X64,
-    calls,
-    exits,
-  }
+  return { machine, systemTable: SYSTEM_TABLE, imageHandle: IMAGE_HANDLE, calls, exits }
 }
 
 const CONVERTING = 'SetVirtualAddressMap'

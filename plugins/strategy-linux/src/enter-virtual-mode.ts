@@ -155,7 +155,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     )
     if (service === 'ResetSystem') {
       kernel.print('efi_reset_system() buggy! Reboot through BIOS')
-      throw new MachineReset('warm')
+      throw new MachineReset('warm', 'the kernel, through the BIOS')
     }
     kernel.disableRuntimeServices(
       `firmware faulted in ${service}: froze efi_rts_wq and disabled EFI Runtime Services`,

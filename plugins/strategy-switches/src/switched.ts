@@ -131,7 +131,9 @@ export class Switched implements PageTableStrategy {
   recover({ kernel, service }: RuntimeCall, fault: PageFault): bigint | undefined {
     if (this.#is.faultRecovery === 'none' || kernel.phase !== 'running') return undefined
     if (fault.address <= 0xfffn) return undefined
-    if (service === 'ResetSystem') throw new MachineReset('warm')
+    if (service === 'ResetSystem') {
+      throw new MachineReset('warm', 'the kernel, through the BIOS')
+    }
     if (this.#is.faultRecovery === 'abort-call') return EfiStatus.DEVICE_ERROR
     kernel.disableRuntimeServices(`firmware faulted in ${service}`)
     return EfiStatus.ABORTED

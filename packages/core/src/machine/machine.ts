@@ -4,11 +4,11 @@ import type { InstructionExecutor } from '../cpu/executor.ts'
 import type { CpuFeatures } from '../cpu/features.ts'
 import type { MmuPolicy } from '../cpu/mmu.ts'
 import { NEHALEM } from '../cpu/models.ts'
+import { chipset, type ChipsetOptions } from '../devices/chipset.ts'
 import type { MtrrRanges } from '../memory/memory-type.ts'
 import { PhysicalMemory } from '../memory/physical-memory.ts'
 import { EventLog, type StaleTranslation } from './event-log.ts'
-import { CmosClock, IoPorts } from './ports.ts'
-import { ResetControl } from './reset.ts'
+import type { IoPorts } from './ports.ts'
 
 export interface MachineOptions extends Partial<MmuPolicy> {
   /** Number of CPUs, default 1. */
@@ -19,6 +19,8 @@ export interface MachineOptions extends Partial<MmuPolicy> {
   readonly flatWindow?: number
   /** How CPUs start: in 64-bit mode with 4-level paging, as firmware hands over (the default), or as RESET leaves them, with paging off. */
   readonly start?: 'long-mode' | 'reset'
+  /** What is behind the ports; by default a board of type `pc`. */
+  readonly chipset?: ChipsetOptions
 }
 
 /** An x86-64 machine: memory, CPUs, ports, and the log of what happened to them. */
@@ -57,7 +59,7 @@ export class Machine {
     this.gates = parent?.gates ?? new GateRegistry()
     this.log = parent?.log.fork() ?? new EventLog()
     this.mtrrs = parent?.mtrrs ?? options.mtrrs ?? []
-    this.ports = parent?.ports.fork() ?? defaultPorts()
+    this.ports = parent?.ports.fork() ?? chipset(options.chipset ?? { board: 'pc' })
     const cpus = parent?.cpus.length ?? options.cpus ?? 1
     this.cpus = Array.from({ length: cpus }, (_, id) => new Cpu(this, id, parent?.cpus[id]))
   }
@@ -108,11 +110,4 @@ export class Machine {
     if (call === undefined) return this.log.era
     return `${call.gate.image}: ${call.gate.name} on CPU ${this.#running?.id}`
   }
-}
-
-function defaultPorts(): IoPorts {
-  const ports = new IoPorts()
-  ports.attach(new CmosClock())
-  ports.attach(new ResetControl())
-  return ports
 }

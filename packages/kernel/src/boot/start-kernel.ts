@@ -1,4 +1,15 @@
-import { CpuException, Cr0, Cr4, Efer, PAGE_SIZE, PAT_LINUX, phys } from '@trapdoor/core'
+import {
+  type Cpu,
+  CpuException,
+  Cr0,
+  Cr4,
+  Efer,
+  FIVE_LEVEL,
+  PAGE_SIZE,
+  PAT_LINUX,
+  phys,
+  type PhysicalAddress,
+} from '@trapdoor/core'
 import { dmiScanMachine, efiInit } from '../efi/efi-init.ts'
 import { createStrategy, type StrategyChoice, StrategyRefusal } from '../efi/strategy.ts'
 import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-mode.ts'
@@ -16,7 +27,6 @@ import { BOOT_PARAMS_BYTES, decodeBootParams } from './boot-params.ts'
 import { parseCommandLine } from './command-line.ts'
 import type { Injections } from './injections.ts'
 import type { ByteRange, HandOff } from './loader.ts'
-import { switchPagingMode } from './paging-mode-switch.ts'
 
 export interface BootOptions {
   /** Such as "first kernel": it appears in events, owners and findings. */
@@ -77,14 +87,26 @@ function head64(kernel: Kernel): void {
   cpu.abandonCalls()
   cpu.writeEfer(cpu.efer | (kernel.machine.features.nx ? Efer.NXE : 0))
   cpu.writeCr0(cpu.cr0 | Cr0.WP)
-  cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.PSE | Cr4.LA57))
+  cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.LA57))
   cpu.pat = PAT_LINUX
-  switchPagingMode(cpu, kernel.tables.layout.mode, kernel.tables.swapper.root)
+  const levels = kernel.tables.layout.mode === FIVE_LEVEL ? Cr4.LA57 : 0
+  if ((cpu.cr4 & Cr4.LA57) === levels) cpu.writeCr3(kernel.tables.swapper.root)
+  else changeLevels(cpu, levels, kernel.tables.swapper.root)
   cpu.writeCr4(cpu.cr4 | Cr4.PGE)
   const stackPages = 4
   const stack = kernel.image.staticPages(stackPages)
   cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(stackPages * PAGE_SIZE) - 256n
   kernel.loadDescriptorTables(cpu)
+}
+
+/** trampoline_32bit_src: CR4.LA57 changes only while paging is off, which takes a segment with CS.L clear. */
+function changeLevels(cpu: Cpu, levels: number, root: PhysicalAddress): void {
+  cpu.codeSegmentLong = false
+  cpu.writeCr0(cpu.cr0 & ~Cr0.PG)
+  cpu.writeCr4((cpu.cr4 & ~Cr4.LA57) | levels)
+  cpu.writeCr3(root)
+  cpu.writeCr0(cpu.cr0 | Cr0.PG)
+  cpu.codeSegmentLong = true
 }
 
 /** configure_5level_paging() and kernel_randomize_memory(), by a command line that is read on the identity map that the boot code was given. */
@@ -246,18 +268,10 @@ function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
   return { definition: choice.definition, instance: createStrategy(choice) }
 }
 
-function whyWithoutRuntimeServices({
-  commandLine,
-  bootParams,
-  architecture,
-}: Kernel): string | undefined {
+function whyWithoutRuntimeServices({ commandLine, bootParams }: Kernel): string | undefined {
   if (bootParams.efi === undefined) return 'not booted by EFI'
   if (commandLine.noefi) return 'noefi on the command line'
   if (commandLine.efi.has('noruntime')) return 'efi=noruntime on the command line'
-  // setup_arch() of 2.6.35 compares the signature with the one of its own width; efi_runtime_supported() and "No EFI runtime due to 32/64-bit mismatch with kernel" from 3.2 on.
-  if (bootParams.efi.architecture !== architecture) {
-    return `32/64-bit mismatch: firmware for ${bootParams.efi.architecture.name}, kernel for ${architecture.name}`
-  }
   return undefined
 }
 

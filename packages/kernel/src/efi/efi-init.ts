@@ -6,18 +6,21 @@ import {
   decodeUcs2,
   Guid,
   type MemoryDescriptor,
-  getNatural,
+  RUNTIME_SERVICES_TABLE_SIZE,
   type RuntimeServiceName,
+  RuntimeServicesTable,
   SYSTEM_TABLE_SIGNATURE,
+  SYSTEM_TABLE_SIZE,
+  SystemTable,
 } from '@trapdoor/uefi'
 import type { EfiInfo } from '../boot/boot-params.ts'
 import type { Kernel } from '../kernel.ts'
 import { e820FromEfi, sanitizeE820 } from '../memory/e820.ts'
-import { readNatural } from './natural.ts'
 import type { EfiHandOver } from './strategy.ts'
 import { fakeMemmap, softReserve } from './regions/fake-mem.ts'
 import { reachesLinux } from './strategy.ts'
 
+const CONFIGURATION_ENTRY_SIZE = 24
 /** The vendor string's characters that efi_init() prints at most. */
 const VENDOR_LENGTH = 99
 
@@ -63,28 +66,26 @@ export function efiInit(
   const physical = (pointer: bigint): bigint =>
     kernel.strategy?.instance.physicalAddress?.(kernel, pointer) ?? pointer
 
-  const { architecture } = info
-  const { tables: layout } = architecture
-  const systab = read(BigInt(info.systab), layout.systemTableSize)
-  const field = (name: keyof typeof layout.systemTable): bigint =>
-    getNatural(architecture, systab, layout.systemTable[name])
+  const systab = read(BigInt(info.systab), SYSTEM_TABLE_SIZE)
   if (systab.getBigUint64(0, true) !== SYSTEM_TABLE_SIGNATURE) {
     kernel.print('EFI: system table signature incorrect!')
   }
   const vendorAddress =
-    handOver === undefined ? physical(field('FirmwareVendor')) : BigInt(handOver.vendor)
+    handOver === undefined
+      ? physical(systab.getBigUint64(SystemTable.FirmwareVendor, true))
+      : BigInt(handOver.vendor)
   const vendor = readVendor(kernel, cpu, vendorAddress)
   const revision = systab.getUint32(8, true)
   kernel.print(`EFI v${revision >>> 16}.${String(revision & 0xffff).padStart(2, '0')} by ${vendor}`)
 
   const configurationTableAddress =
     handOver === undefined
-      ? physical(field('ConfigurationTable'))
+      ? physical(systab.getBigUint64(SystemTable.ConfigurationTable, true))
       : BigInt(handOver.configurationTable)
-  const entries = Number(field('NumberOfTableEntries'))
-  const configuration = read(configurationTableAddress, entries * layout.configTableEntrySize)
+  const entries = Number(systab.getBigUint64(SystemTable.NumberOfTableEntries, true))
+  const configuration = read(configurationTableAddress, entries * CONFIGURATION_ENTRY_SIZE)
   const configurationTable = reuseConfig(
-    decodeConfigTable(bytesOf(configuration), architecture).map(({ guid, table }) => ({
+    decodeConfigTable(bytesOf(configuration)).map(({ guid, table }) => ({
       guid,
       table: physical(table),
     })),
@@ -93,8 +94,10 @@ export function efiInit(
   kernel.print(describeTables(configurationTable))
 
   const runtimeAddress =
-    handOver === undefined ? physical(field('RuntimeServices')) : BigInt(handOver.runtime)
-  const runtime = read(runtimeAddress, layout.runtimeServicesTableSize)
+    handOver === undefined
+      ? physical(systab.getBigUint64(SystemTable.RuntimeServices, true))
+      : BigInt(handOver.runtime)
+  const runtime = read(runtimeAddress, RUNTIME_SERVICES_TABLE_SIZE)
   const copy = kernel.image.virtualAddress(kernel.image.staticPages(1))
   cpu.writeBytes(copy, bytesOf(runtime))
 
@@ -120,11 +123,7 @@ export function efiInit(
     vendorAddress,
     runtimeAddress,
     configurationTableAddress,
-    setVirtualAddressMap: getNatural(
-      architecture,
-      runtime,
-      layout.runtimeServicesTable.SetVirtualAddressMap,
-    ),
+    setVirtualAddressMap: runtime.getBigUint64(RuntimeServicesTable.SetVirtualAddressMap, true),
     physicalRuntimeCopy: copy,
     systab: undefined,
     virtualMode: handOver !== undefined,
@@ -161,22 +160,13 @@ const SMBIOS_ANCHOR = 0x5f4d_535f
 
 /** The address of a service in the copy of the runtime table that efi_init() made, read through the page tables of `cpu`. */
 export function physicalFunction(efi: EfiState, cpu: Cpu, service: RuntimeServiceName): bigint {
-  const { architecture } = efi.info
-  const { [service]: offset } = architecture.tables.runtimeServicesTable
-  return readNatural(architecture, cpu, efi.physicalRuntimeCopy + BigInt(offset))
+  return cpu.read64(efi.physicalRuntimeCopy + BigInt(RuntimeServicesTable[service]))
 }
 
 /** The address of a service by `efi.systab->runtime->service`, read anew through the page tables of `cpu`, as efi_call_virtN() does. */
-export function virtualFunction(
-  { architecture }: EfiInfo,
-  systab: bigint,
-  cpu: Cpu,
-  service: RuntimeServiceName,
-): bigint {
-  const { systemTable, runtimeServicesTable } = architecture.tables
-  const read = (address: bigint): bigint => readNatural(architecture, cpu, address)
-  const runtime = read(systab + BigInt(systemTable.RuntimeServices))
-  return read(runtime + BigInt(runtimeServicesTable[service]))
+export function virtualFunction(systab: bigint, cpu: Cpu, service: RuntimeServiceName): bigint {
+  const runtime = cpu.read64(systab + BigInt(SystemTable.RuntimeServices))
+  return cpu.read64(runtime + BigInt(RuntimeServicesTable[service]))
 }
 
 /** Maps two bytes and reads on until a NUL, as efi_init() does: a string that leaves its page is its bad luck. */

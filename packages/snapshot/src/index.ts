@@ -1,0 +1,21 @@
+export { SnapshotError, type SnapshotErrorCode } from './error.ts'
+export { readObservedSnapshot } from './observed/read-snapshot.ts'
+export {
+  type DeviceAccess,
+  type PageTouches,
+  readRecordedCalls,
+  type RecordedCall,
+  type RecordedCalls,
+  type WordChange,
+} from './observed/recorded-calls.ts'
+export {
+  type CpuState,
+  type FirmwareImage,
+  type FirmwareSnapshot,
+  type FlashImage,
+  GENERAL_REGISTERS,
+  type GeneralRegister,
+  type PageRun,
+  SEGMENT_REGISTERS,
+  type SegmentName,
+} from './snapshot.ts'
