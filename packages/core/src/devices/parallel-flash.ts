@@ -50,7 +50,7 @@ interface Write {
 
 /** Offset of the first byte of the query table, and of the first behind it. */
 const QUERY_TABLE = 0x10
-const QUERY_TABLE_END = 0x35
+const QUERY_TABLE_END = 0x36
 const LARGEST_BUFFER_SHIFT = 8
 const DEFAULT_BLOCK = 4096
 
