@@ -16,6 +16,7 @@ export type CoreErrorCode =
   | 'CORE_NO_GATE'
   | 'CORE_NO_RETURN'
   | 'CORE_DEVICE_OVERLAP'
+  | 'CORE_NOT_MODELLED'
 
 /** What an error has to say beside its code. */
 export interface ErrorDetail {

@@ -25,6 +25,7 @@ export {
   type AccessOrigin,
   type ActiveCall,
   Cpu,
+  type PrivilegeLevel,
   MXCSR_AT_RESET,
   type TouchRecorder,
 } from './cpu/cpu.ts'
@@ -82,17 +83,26 @@ export {
   ZEN4,
   ZEN5,
 } from './cpu/models.ts'
+export { deliverInterrupt, exceptionEvent, returnFromInterrupt } from './interrupt/delivery.ts'
+export { type Delivery, type InterruptEvent, Vector } from './interrupt/event.ts'
+export { interruptReturn } from './interrupt/return.ts'
+export { type Descriptor, is64BitMode, isIa32e, readDescriptor } from './segmentation/descriptor.ts'
+export { farCall, farJump, type FarPointer, farReturn } from './segmentation/far-transfer.ts'
+export { ioPrivilegeLevel, loadFlags } from './segmentation/flags.ts'
+export { isRealMode, loadSegmentRegister } from './segmentation/segment-load.ts'
+export type { OperandBytes } from './segmentation/stack.ts'
 export {
-  deliverInterrupt,
-  type Delivery,
+  systemCall,
+  systemEnter,
+  systemExit,
+  systemReturn,
+} from './segmentation/system-call.ts'
+export {
   type DescriptorTable,
-  exceptionEvent,
-  type InterruptEvent,
+  loadLocalDescriptorTable,
   loadTaskRegister,
-  returnFromInterrupt,
   type TaskRegister,
-  Vector,
-} from './cpu/interrupt-delivery.ts'
+} from './segmentation/task-register.ts'
 export { AccessKind } from './cpu/permission.ts'
 export {
   type CurrentTranslation,

@@ -151,7 +151,8 @@ describe('an interrupt', () => {
       0x18n,
       0n,
       BigInt(KERNEL_CS),
-      0x2n,
+      // RF, as a fault is to be tried again.
+      0x1_0002n,
       STACK_TOP - 24n,
       0x10n,
     ])
@@ -294,9 +295,15 @@ describe('LTR', () => {
   })
 })
 
-test('outside of IA-32e mode interrupts are not modelled, and say so', () => {
-  const { bootCpu } = new Machine({ start: 'reset' })
-  expect(() => deliverInterrupt(bootCpu, { vector: 2, source: 'nmi' })).toThrow(
-    expect.objectContaining({ code: 'CORE_BAD_CONTROL_REGISTER' }),
-  )
+test('in real-address mode comes from a table of far pointers at the IDTR', () => {
+  const { bootCpu: cpu, memory } = new Machine({ start: 'reset' })
+  cpu.rsp = 0x1000n
+  cpu.rip = 0x1234n
+  cpu.cs = 0x40
+  cpu.interruptFlag = true
+  memory.write32(0x21 * 4, 0x0070_0005)
+  const delivery = deliverInterrupt(cpu, { vector: 0x21, source: 'software', returnRip: 0x1236n })
+  expect(delivery).toMatchObject({ handler: 0x705n, rip: 5n, frame: 0xffan })
+  expect([cpu.cs, cpu.rsp, cpu.interruptFlag]).toEqual([0x70, 0xffan, false])
+  expect([0, 2, 4].map((at) => memory.read16(0xffa + at))).toEqual([0x1236, 0x40, 0x202])
 })

@@ -43,14 +43,8 @@ import { MachineCode } from './machine-code.ts'
 import { type ModelSpecificRegisters, MSRS_AT_RESET } from './model-specific.ts'
 import { type CurrentTranslation, FAULT, joinHalves, Mmu, type StaleUse } from './mmu.ts'
 import { AccessKind, accessOf } from './permission.ts'
-import {
-  type Delivery,
-  deliverInterrupt,
-  type DescriptorTable,
-  type InterruptEvent,
-  returnFromInterrupt,
-  type TaskRegister,
-} from './interrupt-delivery.ts'
+import { deliverInterrupt, returnFromInterrupt } from '../interrupt/delivery.ts'
+import type { Delivery, InterruptEvent } from '../interrupt/event.ts'
 import { CONTROL_FLAGS, Rflags, STATUS_FLAGS } from './rflags.ts'
 import {
   NO_LDT,
@@ -61,7 +55,11 @@ import {
   SEGMENTS_AT_RESET,
   SEGMENTS_IN_LONG_MODE,
 } from './segment-register.ts'
+import type { DescriptorTable, TaskRegister } from '../segmentation/task-register.ts'
 import type { Tlb } from './tlb.ts'
+
+/** Privilege levels, of which 0 may do everything. */
+export type PrivilegeLevel = 0 | 1 | 2 | 3
 
 /** A function that runs on a CPU: one that was called and has not returned. */
 export interface ActiveCall {
@@ -131,7 +129,7 @@ export class Cpu {
   /** What an executor that has run on this CPU keeps of it. */
   execution: CpuExecution | undefined
 
-  #cpl: 0 | 3
+  #cpl: PrivilegeLevel
   #touchRecorder: TouchRecorder | undefined
   #rip: bigint
   #statusFlags: number
@@ -196,12 +194,12 @@ export class Cpu {
     return this.mmu.counters
   }
 
-  /** Current privilege level: 0 supervisor, 3 user. */
-  get cpl(): 0 | 3 {
+  /** Current privilege level: 3 is a user, the others are supervisors. */
+  get cpl(): PrivilegeLevel {
     return this.#cpl
   }
 
-  set cpl(value: 0 | 3) {
+  set cpl(value: PrivilegeLevel) {
     this.#cpl = value
     this.execution?.translationsChanged()
   }

@@ -132,9 +132,9 @@ export class ControlProtection extends CpuException {
   }
 }
 
-const DESCRIPTOR_FAULT_VECTORS = { '#TS': 10, '#NP': 11, '#GP': 13 } as const
+const DESCRIPTOR_FAULT_VECTORS = { '#TS': 10, '#NP': 11, '#SS': 12, '#GP': 13 } as const
 
-/** #TS, #NP or #GP for a descriptor that an event or a segment register cannot use. */
+/** #TS, #NP, #SS or #GP for a descriptor that an event or a segment register cannot use. */
 export class DescriptorFault extends CpuException {
   override readonly name = 'DescriptorFault'
   readonly mnemonic: keyof typeof DESCRIPTOR_FAULT_VECTORS

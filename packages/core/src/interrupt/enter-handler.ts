@@ -1,6 +1,6 @@
 import { isCanonical } from '../address.ts'
 import { joinHalves } from '../cpu/mmu.ts'
-import type { Cpu } from '../cpu/cpu.ts'
+import type { Cpu, PrivilegeLevel } from '../cpu/cpu.ts'
 import { Rflags } from '../cpu/rflags.ts'
 import { Segment, type SegmentRegister, SegmentRights } from '../cpu/segment-register.ts'
 import { CoreError } from '../error.ts'
@@ -30,14 +30,15 @@ import {
   setStackPointer,
   type Stack,
 } from '../segmentation/stack.ts'
+import { highHalf, lowHalf } from '../segmentation/system-memory.ts'
 import { readTaskWord } from '../segmentation/task-register.ts'
-import { type Delivery, type InterruptEvent, Vector } from './delivery.ts'
+import { type Delivery, type InterruptEvent, Vector } from './event.ts'
 import { type Gate, readGate } from './gate.ts'
 
 /** Where the processor goes and on what stack; nothing has changed yet. */
 interface Entry {
   readonly code: SegmentRegister
-  readonly level: 0 | 1 | 2 | 3
+  readonly level: PrivilegeLevel
   readonly stack: Stack
   /** What SS becomes; undefined where it stays. */
   readonly stackSegment: SegmentRegister | undefined
@@ -79,6 +80,7 @@ export function enterHandler(cpu: Cpu, event: InterruptEvent): Delivery {
   return {
     event,
     handler: entry.offset + (gate.operandBytes === 8 ? 0n : entry.code.base),
+    rip: entry.offset,
     frame,
     returnFrame: event.errorCode === undefined ? frame : frame + BigInt(gate.operandBytes),
     interrupted,
@@ -104,10 +106,8 @@ function frameWords(
 ): number[] {
   const isFault = event.source === 'exception' && !WITHOUT_RESUME_FLAG.has(event.vector)
   const { rsp } = cpu
-  // The offset of the instruction: in 64-bit code the address itself.
-  const offset = isIa32e(cpu) && cpu.codeSegmentLong ? rip : rip - cpu.segments[Segment.CS]!.base
   const words = withStack ? [cpu.ss, 0, lowHalf(rsp), highHalf(rsp)] : []
-  words.push(cpu.rflags | (isFault ? Rflags.RF : 0), 0, cpu.cs, 0, lowHalf(offset), highHalf(offset))
+  words.push(cpu.rflags | (isFault ? Rflags.RF : 0), 0, cpu.cs, 0, lowHalf(rip), highHalf(rip))
   if (event.errorCode !== undefined) words.push(event.errorCode, 0)
   return words
 }
@@ -183,8 +183,8 @@ function readHandlerCode(cpu: Cpu, selector: number, external: number): Descript
   return descriptor
 }
 
-function levelOf(cpu: Cpu, descriptor: Descriptor): 0 | 1 | 2 | 3 {
-  return isConforming(descriptor) ? cpu.cpl : (privilegeOf(descriptor) as 0 | 1 | 2 | 3)
+function levelOf(cpu: Cpu, descriptor: Descriptor): PrivilegeLevel {
+  return isConforming(descriptor) ? cpu.cpl : (privilegeOf(descriptor) as PrivilegeLevel)
 }
 
 /** SDM Vol. 3, 20.1.4: the IDT holds far pointers, and FLAGS, CS and IP are pushed. */
@@ -195,8 +195,7 @@ function enterRealModeHandler(cpu: Cpu, event: InterruptEvent): Delivery {
   if (at + 3 > limit) throw selectorFault(cpu, '#GP', event.vector * 8 + 2)
   const pointer = cpu.read32(base + BigInt(at))
   const interrupted = { rip: event.returnRip ?? cpu.rip, rsp: cpu.rsp }
-  const ip = interrupted.rip - cpu.segments[Segment.CS]!.base
-  const words = [cpu.rflags & 0xffff, 0, cpu.cs, 0, lowHalf(ip) & 0xffff, 0]
+  const words = [cpu.rflags & 0xffff, 0, cpu.cs, 0, lowHalf(interrupted.rip), 0]
   const bytes: OperandBytes = 2
   const stack = currentStack(cpu)
   const top = pushOn(cpu, stack, words, bytes, { implicit: true })
@@ -210,6 +209,7 @@ function enterRealModeHandler(cpu: Cpu, event: InterruptEvent): Delivery {
   return {
     event,
     handler: code.base + BigInt(pointer & 0xffff),
+    rip: BigInt(pointer & 0xffff),
     frame,
     returnFrame: frame,
     interrupted,

@@ -1,7 +1,7 @@
 import type { Cpu } from '../cpu/cpu.ts'
 import { isIa32e, selectorFault, SystemType } from '../segmentation/descriptor.ts'
 import { highHalf, highWithCarry, lowHalf, readSystemWord } from '../segmentation/system-memory.ts'
-import type { InterruptEvent } from './delivery.ts'
+import type { InterruptEvent } from './event.ts'
 
 /** A descriptor of the IDT (SDM Vol. 3, figures 6-2 and 6-8). */
 export interface Gate {

@@ -75,8 +75,9 @@ export function pushOn(
   for (let index = 0; index < words.length; index += 2) {
     offset -= bytes
     if (bytes === 8) {
-      write(cpu, stack, offset + 4, 4, words[index + 1]!, implicit)
+      // The low half first: where both are refused, the fault is at the address of the operand.
       write(cpu, stack, offset, 4, words[index]!, implicit)
+      write(cpu, stack, offset + 4, 4, words[index + 1]!, implicit)
     } else {
       write(cpu, stack, offset, bytes, words[index]!, implicit)
     }

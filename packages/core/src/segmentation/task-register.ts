@@ -18,13 +18,17 @@ import {
 import { NO_LDT } from '../cpu/segment-register.ts'
 import { highHalf, highWithCarry, lowHalf, readSystemWord } from './system-memory.ts'
 
-/** TR: the selector of the task-state segment, and what LTR read from its descriptor. */
-export interface TaskRegister {
-  readonly selector: number
+/** GDTR and IDTR. */
+export interface DescriptorTable {
   /** Linear address of the first byte. */
   readonly base: bigint
-  /** Offset of the last byte. */
+  /** Offset of the last byte, as the SDM counts limits. */
   readonly limit: number
+}
+
+/** TR: the selector of the task-state segment, and what LTR read from its descriptor. */
+export interface TaskRegister extends DescriptorTable {
+  readonly selector: number
 }
 
 /** Bit 41 of a TSS descriptor, in its second word. */
