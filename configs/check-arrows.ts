@@ -11,6 +11,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   assembler: [],
   intake: ['uefi'],
   snapshot: ['core', 'uefi'],
+  guest: ['core'],
   firmware: ['core', 'uefi'],
   kernel: ['core', 'uefi'],
   'plugin-kit': ['core', 'uefi', 'firmware'],

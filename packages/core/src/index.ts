@@ -91,12 +91,7 @@ export { farCall, farJump, type FarPointer, farReturn } from './segmentation/far
 export { ioPrivilegeLevel, loadFlags } from './segmentation/flags.ts'
 export { isRealMode, loadSegmentRegister } from './segmentation/segment-load.ts'
 export type { OperandBytes } from './segmentation/stack.ts'
-export {
-  systemCall,
-  systemEnter,
-  systemExit,
-  systemReturn,
-} from './segmentation/system-call.ts'
+export { systemCall, systemEnter, systemExit, systemReturn } from './segmentation/system-call.ts'
 export {
   type DescriptorTable,
   loadLocalDescriptorTable,
@@ -118,10 +113,18 @@ export { type Board, POWER_MANAGEMENT_BASE } from './devices/board.ts'
 export { chipset, type ChipsetOptions } from './devices/chipset.ts'
 export { type ClockTime, CMOS_REGISTERS, CmosClock, cmosRegisters } from './devices/cmos-clock.ts'
 export { DebugPort } from './devices/debug-port.ts'
+export {
+  ApicBase,
+  LOCAL_APIC_ADDRESS,
+  LocalApic,
+  type LocalApicOptions,
+  X2APIC_MSRS,
+} from './devices/local-apic.ts'
 export { ParallelFlash, type ParallelFlashOptions } from './devices/parallel-flash.ts'
 export { PciConfiguration } from './devices/pci-configuration.ts'
 export { PM1_CONTROL, PowerManagement, SLEEP_ENABLE } from './devices/power-management.ts'
 export { RESET_CONTROL_PORT, ResetControl } from './devices/reset-control.ts'
+export { COM1, SerialPort } from './devices/serial-port.ts'
 export {
   EventLog,
   type MachineEvent,

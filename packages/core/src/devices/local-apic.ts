@@ -190,7 +190,8 @@ export class LocalApic implements MemoryDevice {
     const register = offset >>> 4
     if (register === Register.CommandHigh) this.#commandHigh = value & 0xff00_0000
     else if (register === Register.Id) this.#id = value >>> 24
-    else if (register === Register.LogicalDestination) this.#logicalDestination = value & 0xff00_0000
+    else if (register === Register.LogicalDestination)
+      this.#logicalDestination = value & 0xff00_0000
     else if (register === Register.DestinationFormat) this.#destinationFormat = value | 0x0fff_ffff
     else if (register === Register.SelfIpi || !this.#writeRegister(register, value)) this.#illegal()
   }
@@ -223,7 +224,7 @@ export class LocalApic implements MemoryDevice {
     return this.#writeRegister(register, low)
   }
 
-  /** The same APIC for a fork, with the options of its processor. */
+  /** The same APIC for a fork; clock and listeners are those of the original. */
   fork(): LocalApic {
     const copy = new LocalApic(this.#options)
     copy.#request.copyFrom(this.#request)

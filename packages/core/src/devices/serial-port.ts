@@ -56,9 +56,7 @@ export class SerialPort implements PortDevice {
       case Register.InterruptEnable:
         return this.#isDivisor ? this.#divisor >>> 8 : this.#interruptEnable
       case Register.InterruptIdentification:
-        return (
-          NO_INTERRUPT_PENDING | ((this.#fifoControl & FIFO_ENABLE) === 0 ? 0 : FIFOS_ENABLED)
-        )
+        return NO_INTERRUPT_PENDING | ((this.#fifoControl & FIFO_ENABLE) === 0 ? 0 : FIFOS_ENABLED)
       case Register.LineControl:
         return this.#lineControl
       case Register.ModemControl:

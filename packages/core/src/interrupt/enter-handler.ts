@@ -120,11 +120,7 @@ function enterIa32e(cpu: Cpu, gate: Gate, external: number): Entry {
   const level = levelOf(cpu, descriptor)
   const isInner = level < cpu.cpl
   const slot =
-    gate.ist !== 0
-      ? TSS_IST1 + (gate.ist - 1) * 8
-      : isInner
-        ? TSS_RSP0 + level * 8
-        : undefined
+    gate.ist !== 0 ? TSS_IST1 + (gate.ist - 1) * 8 : isInner ? TSS_RSP0 + level * 8 : undefined
   const now = currentStack(cpu)
   const low = slot === undefined ? now.low : readTaskWord(cpu, slot, external)
   const high = slot === undefined ? now.high : readTaskWord(cpu, slot + 4, external)
@@ -166,7 +162,11 @@ function enterProtected(cpu: Cpu, gate: Gate, external: number): Entry {
     const stack = { segment, high: 0, low: pointer, pointerBytes, user: false, limitCode }
     result = { ...entry, stack, stackSegment: segment }
   } else {
-    result = { ...entry, stack: { ...currentStack(cpu), limitCode: external }, stackSegment: undefined }
+    result = {
+      ...entry,
+      stack: { ...currentStack(cpu), limitCode: external },
+      stackSegment: undefined,
+    }
   }
   if (offset > BigInt(code.limit)) throw selectorFault(cpu, '#GP', external)
   return result

@@ -4,7 +4,12 @@ import { Rflags } from '../cpu/rflags.ts'
 import { Segment } from '../cpu/segment-register.ts'
 import { CoreError } from '../error.ts'
 import { is64BitMode, isIa32e, selectorFault } from '../segmentation/descriptor.ts'
-import { enterCode, jumpInRealMode, returnStack, returnTarget } from '../segmentation/far-transfer.ts'
+import {
+  enterCode,
+  jumpInRealMode,
+  returnStack,
+  returnTarget,
+} from '../segmentation/far-transfer.ts'
 import { loadFlags } from '../segmentation/flags.ts'
 import { dropInnerSegments, isRealMode } from '../segmentation/segment-load.ts'
 import {

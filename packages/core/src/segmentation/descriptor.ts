@@ -42,11 +42,7 @@ const RIGHTS = 0x00f0_ff00
 const TABLE_INDICATOR = 4
 
 /** The exception for a selector that cannot be used; `errorCode` is the selector without RPL, plus EXT. */
-export function selectorFault(
-  cpu: Cpu,
-  mnemonic: SelectorFault,
-  errorCode: number,
-): CpuException {
+export function selectorFault(cpu: Cpu, mnemonic: SelectorFault, errorCode: number): CpuException {
   return cpu.raise((site) => new DescriptorFault(mnemonic, errorCode, site))
 }
 

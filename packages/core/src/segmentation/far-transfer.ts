@@ -212,12 +212,7 @@ function callTarget(cpu: Cpu, pointer: FarPointer, operandBytes: OperandBytes): 
 }
 
 /** A code segment of the current level, or a conforming one that is no less privileged. */
-function directTarget(
-  cpu: Cpu,
-  selector: number,
-  descriptor: Descriptor,
-  offset: bigint,
-): Target {
+function directTarget(cpu: Cpu, selector: number, descriptor: Descriptor, offset: bigint): Target {
   const { cpl } = cpu
   const code = selector & 0xfffc
   const privilege = privilegeOf(descriptor)
@@ -283,11 +278,11 @@ function callInnerLevel(cpu: Cpu, target: GateTarget, returnWords: readonly numb
   const slot = TSS_RSP0 + level * 8
   const now = currentStack(cpu)
   const copied = peekStack(cpu, parameters, operandBytes)
-  const arguments_: number[] = []
+  const parameterWords: number[] = []
   for (let index = copied.length - 2; index >= 0; index -= 2) {
-    arguments_.push(copied[index]!, copied[index + 1]!)
+    parameterWords.push(copied[index]!, copied[index + 1]!)
   }
-  const words = [cpu.ss, 0, now.low, now.high, ...arguments_, ...returnWords]
+  const words = [cpu.ss, 0, now.low, now.high, ...parameterWords, ...returnWords]
   let stack: Stack
   let segment: SegmentRegister
   if (isIa32e(cpu)) {

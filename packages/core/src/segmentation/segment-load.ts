@@ -26,13 +26,6 @@ import {
 } from './descriptor.ts'
 
 const FLAT_LIMIT = 0xffff_ffff
-/** What real-address and virtual-8086 mode make of a segment: 64 KiB at the selector times 16. */
-const REAL_MODE_RIGHTS =
-  SegmentRights.Present |
-  SegmentRights.CodeOrData |
-  SegmentRights.ReadableOrWritable |
-  SegmentRights.Accessed
-
 /** Whether selectors are paragraphs: in real-address mode and in virtual-8086 mode. */
 export function isRealMode(cpu: Cpu): boolean {
   return (cpu.cr0 & Cr0.PE) === 0 || (cpu.controlFlags & Rflags.VM) !== 0
@@ -41,16 +34,6 @@ export function isRealMode(cpu: Cpu): boolean {
 /** A segment register in real-address mode: base and selector change, limit and rights stay (SDM Vol. 3, 20.1.1). */
 export function realModeSegment(selector: number, before: SegmentRegister): SegmentRegister {
   return { ...before, selector, base: BigInt(selector) << 4n }
-}
-
-/** A segment register of virtual-8086 mode. */
-export function virtual8086Segment(selector: number): SegmentRegister {
-  return {
-    selector,
-    base: BigInt(selector) << 4n,
-    limit: 0xffff,
-    rights: REAL_MODE_RIGHTS | (3 << SegmentRights.PrivilegeShift),
-  }
 }
 
 /** A segment register that holds a null selector and cannot be used. */
@@ -133,7 +116,7 @@ function dataSegment(cpu: Cpu, selector: number): SegmentRegister {
 }
 
 /** Data, or code that can be read. */
-export function isReadable(descriptor: Descriptor): boolean {
+function isReadable(descriptor: Descriptor): boolean {
   if (systemType(descriptor) !== undefined) return false
   return !isCode(descriptor) || (descriptor.high & SegmentRights.ReadableOrWritable) !== 0
 }

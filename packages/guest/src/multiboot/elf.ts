@@ -49,7 +49,9 @@ interface ProgramHeader {
 
 /** Whether a file starts as ELF files do. */
 export function isElf(bytes: Uint8Array): boolean {
-  return bytes.length >= 4 && new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) === ELF_MAGIC
+  return (
+    bytes.length >= 4 && new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) === ELF_MAGIC
+  )
 }
 
 /**
@@ -86,16 +88,14 @@ export function readElf(bytes: Uint8Array, file: string): ElfImage {
   }
   const loads = Array.from({ length: count }, (_, index) => first + index * size)
     .filter((at) => view.getUint32(at, true) === PT_LOAD)
-    .map(
-      (at): ProgramHeader => ({
-        at,
-        offset: word(at + form.fields.offset),
-        virtual: word(at + form.fields.virtual),
-        physical: word(at + form.fields.physical),
-        fileSize: word(at + form.fields.fileSize),
-        memorySize: word(at + form.fields.memorySize),
-      }),
-    )
+    .map((at): ProgramHeader => ({
+      at,
+      offset: word(at + form.fields.offset),
+      virtual: word(at + form.fields.virtual),
+      physical: word(at + form.fields.physical),
+      fileSize: word(at + form.fields.fileSize),
+      memorySize: word(at + form.fields.memorySize),
+    }))
     .filter(({ memorySize }) => memorySize > 0)
   for (const { at, offset, fileSize, memorySize } of loads) {
     if (fileSize > memorySize || offset + fileSize > view.byteLength) {

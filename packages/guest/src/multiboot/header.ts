@@ -40,7 +40,8 @@ export function readHeader(bytes: Uint8Array, file: string): MultibootHeader {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const offset = findHeader(view, file)
   const flags = view.getUint32(offset + 4, true)
-  const unknown = flags & REQUIREMENTS & ~(Flag.AlignModules | Flag.MemoryInformation | Flag.VideoMode)
+  const unknown =
+    flags & REQUIREMENTS & ~(Flag.AlignModules | Flag.MemoryInformation | Flag.VideoMode)
   if (unknown !== 0) {
     throw new GuestError('GUEST_BAD_HEADER', {
       file,
@@ -73,7 +74,10 @@ function findHeader(view: DataView, file: string): number {
       file,
       offset: magicAt + 8,
       expected: 'a checksum that makes the sum of magic, flags and checksum 0',
-      found: `0x${view.getUint32(magicAt + 8, true).toString(16).padStart(8, '0')}`,
+      found: `0x${view
+        .getUint32(magicAt + 8, true)
+        .toString(16)
+        .padStart(8, '0')}`,
     })
   }
   throw new GuestError('GUEST_NOT_MULTIBOOT', {

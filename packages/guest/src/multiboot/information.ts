@@ -76,10 +76,7 @@ export function encodeBootInformation(information: BootInformation, at: number):
   const bytes = new Uint8Array(end - at)
   const view = new DataView(bytes.buffer)
   const set = (field: number, value: number): void => view.setUint32(field, value, true)
-  set(
-    Field.Flags,
-    Flag.Memory | Flag.CommandLine | Flag.Modules | Flag.MemoryMap | Flag.LoaderName,
-  )
+  set(Field.Flags, Flag.Memory | Flag.CommandLine | Flag.Modules | Flag.MemoryMap | Flag.LoaderName)
   set(Field.MemoryLower, Math.floor(memoryFrom(memoryMap, 0, LOWER_LIMIT) / KIB))
   set(Field.MemoryUpper, Math.floor(memoryFrom(memoryMap, MIB, 2 ** 32) / KIB))
   set(Field.CommandLine, commandLineAt)

@@ -1,0 +1,10 @@
+export { GuestError, type GuestErrorCode, type GuestErrorDetail } from './error.ts'
+export { MULTIBOOT_MAGIC } from './multiboot/header.ts'
+export { type LoadSegment, type MultibootImage, readMultibootImage } from './multiboot/image.ts'
+export {
+  type BootInformation,
+  encodeBootInformation,
+  type LoadedModule,
+  type MemoryRange,
+  MULTIBOOT_BOOTLOADER_MAGIC,
+} from './multiboot/information.ts'
