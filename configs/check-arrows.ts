@@ -9,6 +9,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   core: [],
   uefi: [],
   assembler: [],
+  cpu: ['core'],
   intake: ['uefi'],
   snapshot: ['core', 'uefi'],
   guest: ['core'],
@@ -27,7 +28,13 @@ const PLUGIN_MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** On top: these may import everything but what is on top with them. */
 const TOP: ReadonlySet<string> = new Set(['cli'])
 /** What tests may import beside what the sources may. */
-const TESTS_MAY_IMPORT: ReadonlySet<string> = new Set(['core', 'uefi', 'intake', 'plugin-kit'])
+const TESTS_MAY_IMPORT: ReadonlySet<string> = new Set([
+  'core',
+  'cpu',
+  'uefi',
+  'intake',
+  'plugin-kit',
+])
 
 interface Workspace {
   readonly name: string

@@ -24,7 +24,7 @@ function examples(name: string): { name: string; number: number; code: string; o
   }))
 }
 
-test.each(['core', 'uefi', 'assembler', 'intake'].flatMap(examples))(
+test.each(['core', 'cpu', 'uefi', 'assembler', 'intake'].flatMap(examples))(
   'example $number in the README of $name prints what the README says',
   async ({ name, code, output }) => {
     // From the package's folder, its own name resolves to its sources.

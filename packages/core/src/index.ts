@@ -35,6 +35,7 @@ export {
   CpuException,
   describePageFault,
   DescriptorFault,
+  DivideError,
   type FaultSite,
   GeneralProtection,
   InvalidOpcode,

@@ -97,6 +97,18 @@ export class StackFault extends CpuException {
   }
 }
 
+/** #DE: a division by zero, or one whose quotient does not fit. */
+export class DivideError extends CpuException {
+  override readonly name = 'DivideError'
+  readonly vector = 0
+  readonly mnemonic = '#DE'
+  readonly pushedCode = undefined
+
+  constructor(site: FaultSite) {
+    super('the quotient does not fit, or the divisor is 0', site)
+  }
+}
+
 /** #UD: the bytes at an address that was called are no code of this machine, or an instruction that the CPU model lacks. */
 export class InvalidOpcode extends CpuException {
   override readonly name = 'InvalidOpcode'

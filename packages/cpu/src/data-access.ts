@@ -1,0 +1,361 @@
+import type { AccessOrigin, Cpu, PhysicalMemory } from '@trapdoor/core'
+import { join } from './halves.ts'
+import { StatusFlags } from './status-flags.ts'
+
+/** A page that accesses may go to at once, until somebody says otherwise. */
+interface Window {
+  /** Halves of the linear address of the page. */
+  high: number
+  low: number
+  frame: number
+  words: Int32Array
+  /** Index in `words` at which the page begins. */
+  base: number
+}
+
+const WINDOWS = 256
+/** The high half of an address that no access has: it is canonical nowhere. */
+export const NOWHERE = 0x5aa5_5aa5
+const NO_WORDS: Int32Array = new Int32Array(0)
+const DATA: AccessOrigin = {}
+const ON_STACK: AccessOrigin = { stack: true }
+
+/**
+ * Loads and stores of machine code: what an access costs is decided here. Each kind of access has windows, which say where the words of a page are. They are filled by core's MMU and dropped
+ * whenever core says that something may have changed, so that an access through a window is one that the TLB would have answered, by an entry that is neither stale nor lacks its accessed
+ * and dirty flags. Such accesses are not in core's counters: for machine code, `tlbHits` counts the pages that had to be looked up again. Pages of devices, of page tables (for writes), of code that was decoded (for writes), and all pages while a
+ * touch recorder is set have no windows.
+ *
+ * Addresses are signed halves. A 64-bit load returns the low half and leaves the high one in `high`.
+ */
+export abstract class DataAccess extends StatusFlags {
+  readonly cpu: Cpu
+  protected readonly memory: PhysicalMemory
+  readonly #reads: Window[] = newWindows()
+  readonly #writes: Window[] = newWindows()
+  readonly #filled: Window[] = []
+
+  constructor(cpu: Cpu) {
+    super()
+    this.cpu = cpu
+    this.memory = cpu.machine.memory
+  }
+
+  /** Whether the instruction that is carried out addresses its memory operand by SS. */
+  protected abstract get usesStackSegment(): boolean
+
+  load8(high: number, low: number): number {
+    const window = this.#reads[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high) {
+      return (window.words[window.base + ((low & 4095) >>> 2)]! >>> ((low & 3) << 3)) & 0xff
+    }
+    return this.#load(high, low, 1, this.#reads) & 0xff
+  }
+
+  load16(high: number, low: number): number {
+    const window = this.#reads[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 1) === 0) {
+      return (window.words[window.base + ((low & 4095) >>> 2)]! >>> ((low & 3) << 3)) & 0xffff
+    }
+    return this.#load(high, low, 2, this.#reads) & 0xffff
+  }
+
+  /** A signed value. */
+  load32(high: number, low: number): number {
+    const window = this.#reads[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 3) === 0) {
+      return window.words[window.base + ((low & 4095) >>> 2)]!
+    }
+    return this.#load(high, low, 4, this.#reads)
+  }
+
+  load64(high: number, low: number): number {
+    const window = this.#reads[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 7) === 0) {
+      const at = window.base + ((low & 4095) >>> 2)
+      this.high = window.words[at + 1]!
+      return window.words[at]!
+    }
+    return this.#load(high, low, 8, this.#reads)
+  }
+
+  /** A load by an instruction that will store to the same place: it needs the right to write, and a fault says so. */
+  loadToModify8(high: number, low: number): number {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high) {
+      return (window.words[window.base + ((low & 4095) >>> 2)]! >>> ((low & 3) << 3)) & 0xff
+    }
+    return this.#load(high, low, 1, this.#writes) & 0xff
+  }
+
+  loadToModify16(high: number, low: number): number {
+    return this.#load(high, low, 2, this.#writes) & 0xffff
+  }
+
+  loadToModify32(high: number, low: number): number {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 3) === 0) {
+      return window.words[window.base + ((low & 4095) >>> 2)]!
+    }
+    return this.#load(high, low, 4, this.#writes)
+  }
+
+  loadToModify64(high: number, low: number): number {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 7) === 0) {
+      const at = window.base + ((low & 4095) >>> 2)
+      this.high = window.words[at + 1]!
+      return window.words[at]!
+    }
+    return this.#load(high, low, 8, this.#writes)
+  }
+
+  store8(high: number, low: number, value: number): void {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high) {
+      const { words } = window
+      const at = window.base + ((low & 4095) >>> 2)
+      const shift = (low & 3) << 3
+      words[at] = (words[at]! & ~(0xff << shift)) | ((value & 0xff) << shift)
+      return
+    }
+    this.#store(high, low, 1, value, 0)
+  }
+
+  store16(high: number, low: number, value: number): void {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 1) === 0) {
+      const { words } = window
+      const at = window.base + ((low & 4095) >>> 2)
+      const shift = (low & 3) << 3
+      words[at] = (words[at]! & ~(0xffff << shift)) | ((value & 0xffff) << shift)
+      return
+    }
+    this.#store(high, low, 2, value, 0)
+  }
+
+  store32(high: number, low: number, value: number): void {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 3) === 0) {
+      window.words[window.base + ((low & 4095) >>> 2)] = value
+      return
+    }
+    this.#store(high, low, 4, value, 0)
+  }
+
+  store64(high: number, low: number, value: number, valueHigh: number): void {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 7) === 0) {
+      const { words } = window
+      const at = window.base + ((low & 4095) >>> 2)
+      words[at] = value
+      words[at + 1] = valueHigh
+      return
+    }
+    this.#store(high, low, 8, value, valueHigh)
+  }
+
+  /** {@link load64} from the stack: an address that is not canonical is #SS. */
+  loadStack64(high: number, low: number): number {
+    const window = this.#reads[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 7) === 0) {
+      const at = window.base + ((low & 4095) >>> 2)
+      this.high = window.words[at + 1]!
+      return window.words[at]!
+    }
+    return this.#load(high, low, 8, this.#reads, ON_STACK)
+  }
+
+  storeStack64(high: number, low: number, value: number, valueHigh: number): void {
+    const window = this.#writes[(low >>> 12) & 255]!
+    if (window.low === (low & -4096) && window.high === high && (low & 7) === 0) {
+      const { words } = window
+      const at = window.base + ((low & 4095) >>> 2)
+      words[at] = value
+      words[at + 1] = valueHigh
+      return
+    }
+    this.#store(high, low, 8, value, valueHigh, ON_STACK)
+  }
+
+  /** {@link load32} or {@link load16} from the stack. */
+  loadStack(high: number, low: number, size: 2 | 4): number {
+    const value = this.#load(high, low, size, this.#reads, ON_STACK)
+    return size === 2 ? value & 0xffff : value
+  }
+
+  storeStack(high: number, low: number, size: 2 | 4, value: number): void {
+    this.#store(high, low, size, value, 0, ON_STACK)
+  }
+
+  /** Where an address lies in the words of its page, or undefined where accesses have to go one by one: for bulk work within a page. The access is checked and marked as any other. */
+  protected dropWindows(): void {
+    for (const window of this.#filled) window.high = NOWHERE
+    this.#filled.length = 0
+  }
+
+  protected dropFrame(frame: number): void {
+    for (const window of this.#filled) {
+      if (window.frame === frame) window.high = NOWHERE
+    }
+  }
+
+  #load(
+    high: number,
+    low: number,
+    size: 1 | 2 | 4 | 8,
+    windows: Window[],
+    origin?: AccessOrigin,
+  ): number {
+    const offset = low & 4095
+    if (offset + size > 4096) return this.#loadAcross(high, low, size, windows, origin)
+    const window = this.#open(high, low, windows, origin)
+    if (window !== undefined) {
+      const { words, base } = window
+      const at = base + (offset >>> 2)
+      const shift = (low & 3) << 3
+      if (shift === 0) {
+        if (size === 8) this.high = words[at + 1]!
+        return words[at]!
+      }
+      // Bits that lie in the next word; there is none where the bytes end before it.
+      const carried = offset + size > (offset & ~3) + 4 ? words[at + 1]! << (32 - shift) : 0
+      if (size === 8) this.high = (words[at + 1]! >>> shift) | (words[at + 2]! << (32 - shift))
+      return (words[at]! >>> shift) | carried
+    }
+    const { cpu, memory } = this
+    const physical = cpu.translate(
+      join(high, low),
+      windows === this.#writes ? 'write' : 'read',
+      origin ?? this.#dataOrigin,
+    )
+    if (windows === this.#writes && cpu.touchRecorder !== undefined) {
+      cpu.translate(join(high, low), 'read', origin ?? this.#dataOrigin)
+    }
+    if (size === 8) {
+      const value = memory.readByCpu(physical, 4) | 0
+      this.high = memory.readByCpu(physical + 4, 4) | 0
+      return value
+    }
+    return memory.readByCpu(physical, size) | 0
+  }
+
+  #store(
+    high: number,
+    low: number,
+    size: 1 | 2 | 4 | 8,
+    value: number,
+    valueHigh: number,
+    origin?: AccessOrigin,
+  ): void {
+    const offset = low & 4095
+    const address = join(high, low)
+    if (offset + size > 4096) {
+      this.#storeAcross(address, size, value, valueHigh, origin ?? this.#dataOrigin)
+      return
+    }
+    const { cpu, memory } = this
+    const window = this.#open(high, low, this.#writes, origin)
+    const physical =
+      window === undefined
+        ? cpu.translate(address, 'write', origin ?? this.#dataOrigin)
+        : window.frame * 4096 + offset
+    if (size === 8) {
+      memory.writeByCpu(physical, 4, value)
+      memory.writeByCpu(physical + 4, 4, valueHigh)
+    } else {
+      memory.writeByCpu(physical, size, value)
+    }
+  }
+
+  /** The window of a page, filled if it was not; undefined where the page has none. Raises what the access raises. */
+  #open(high: number, low: number, windows: Window[], origin?: AccessOrigin): Window | undefined {
+    const window = windows[(low >>> 12) & 255]!
+    const pageLow = low & -4096
+    if (window.low === pageLow && window.high === high) return window
+    const { cpu, memory } = this
+    if (cpu.touchRecorder !== undefined) return undefined
+    const isWrite = windows === this.#writes
+    const physical = cpu.translate(
+      join(high, low),
+      isWrite ? 'write' : 'read',
+      origin ?? this.#dataOrigin,
+    )
+    const frame = Math.floor(physical / 4096)
+    const device = memory.hasDevices ? memory.deviceAt(frame) : undefined
+    if (device !== undefined && (isWrite || device.readsAsMemory !== true)) return undefined
+    const words = isWrite ? memory.plainWords(frame) : memory.locate(frame)
+    if (words === undefined) return undefined
+    if (isWrite) this.#dropOther(high, pageLow, frame)
+    if (window.high === NOWHERE) this.#filled.push(window)
+    window.high = high
+    window.low = pageLow
+    window.frame = frame
+    window.words = words
+    window.base = memory.base
+    return window
+  }
+
+  /** A write may have walked the tables again, and found another frame than reads had. */
+  #dropOther(high: number, pageLow: number, frame: number): void {
+    const window = this.#reads[(pageLow >>> 12) & 255]!
+    if (window.high === high && window.low === pageLow && window.frame !== frame) {
+      window.high = NOWHERE
+    }
+  }
+
+  get #dataOrigin(): AccessOrigin {
+    return this.usesStackSegment ? ON_STACK : DATA
+  }
+
+  /** Loads bytes of two pages; both are translated before either is read, as a fault leaves no trace. */
+  #loadAcross(
+    high: number,
+    low: number,
+    size: 1 | 2 | 4 | 8,
+    windows: Window[],
+    origin: AccessOrigin = this.#dataOrigin,
+  ): number {
+    const { cpu, memory } = this
+    const access = windows === this.#writes ? 'write' : 'read'
+    const address = join(high, low)
+    const inFirst = 4096 - (low & 4095)
+    const first = cpu.translate(address, access, origin)
+    const second = cpu.translate(BigInt.asUintN(64, address + BigInt(inFirst)), access, origin)
+    const bytes = new Uint8Array(8)
+    bytes.set(memory.readBytesByCpu(first, inFirst))
+    bytes.set(memory.readBytesByCpu(second, size - inFirst), inFirst)
+    const view = new DataView(bytes.buffer)
+    if (size === 8) this.high = view.getInt32(4, true)
+    return view.getInt32(0, true)
+  }
+
+  #storeAcross(
+    address: bigint,
+    size: 1 | 2 | 4 | 8,
+    value: number,
+    valueHigh: number,
+    origin: AccessOrigin,
+  ): void {
+    const { cpu, memory } = this
+    const inFirst = 4096 - Number(address & 0xfffn)
+    const first = cpu.translate(address, 'write', origin)
+    const second = cpu.translate(BigInt.asUintN(64, address + BigInt(inFirst)), 'write', origin)
+    const view = new DataView(new ArrayBuffer(8))
+    view.setInt32(0, value, true)
+    view.setInt32(4, valueHigh, true)
+    const bytes = new Uint8Array(view.buffer, 0, size)
+    memory.writeBytesByCpu(first, bytes.subarray(0, inFirst))
+    memory.writeBytesByCpu(second, bytes.subarray(inFirst))
+  }
+}
+
+function newWindows(): Window[] {
+  return Array.from({ length: WINDOWS }, () => ({
+    high: NOWHERE,
+    low: 0,
+    frame: -1,
+    words: NO_WORDS,
+    base: 0,
+  }))
+}

@@ -1,0 +1,7 @@
+export { CpuError, type CpuErrorCode, MissingInstruction } from './error.ts'
+export type { Operation } from './decode/block.ts'
+export { type CodeBits, DecodedInstruction } from './decode/decoded-instruction.ts'
+export { Execution } from './execution.ts'
+export { INSTRUCTION_FAMILIES } from './instructions/families.ts'
+export type { InstructionFamily, Translator } from './instructions/table.ts'
+export { Interpreter, type InterpreterOptions } from './interpreter.ts'

@@ -1,0 +1,174 @@
+import { Mnemonic } from 'iced-x86'
+import { binaryTranslator, comparisonTranslator, type HotForms, unaryTranslator } from './binary.ts'
+import type { InstructionFamily, Translator } from './table.ts'
+
+const ADD: HotForms = {
+  registers32: (word, other) => (general, execution) => {
+    general[word] = execution.add32(general[word]!, general[other]!)
+    general[word + 1] = 0
+  },
+  immediate32: (word, value) => (general, execution) => {
+    general[word] = execution.add32(general[word]!, value)
+    general[word + 1] = 0
+  },
+  registers64: (word, other) => (general, execution) => {
+    general[word] = execution.add64(
+      general[word]!,
+      general[word + 1]!,
+      general[other]!,
+      general[other + 1]!,
+    )
+    general[word + 1] = execution.high
+  },
+  immediate64: (word, low, high) => (general, execution) => {
+    general[word] = execution.add64(general[word]!, general[word + 1]!, low, high)
+    general[word + 1] = execution.high
+  },
+  flagless: {
+    registers32: (word, other) => (general) => {
+      general[word] = general[word]! + general[other]!
+      general[word + 1] = 0
+    },
+    immediate32: (word, value) => (general) => {
+      general[word] = general[word]! + value
+      general[word + 1] = 0
+    },
+    registers64: (word, other) => (general) => {
+      const first = general[word]!
+      const result = (first + general[other]!) | 0
+      general[word + 1] =
+        general[word + 1]! + general[other + 1]! + (result >>> 0 < first >>> 0 ? 1 : 0)
+      general[word] = result
+    },
+    immediate64: (word, low, high) => (general) => {
+      const first = general[word]!
+      const result = (first + low) | 0
+      general[word] = result
+      general[word + 1] = general[word + 1]! + high + (result >>> 0 < first >>> 0 ? 1 : 0)
+    },
+  },
+}
+
+const SUB: HotForms = {
+  registers32: (word, other) => (general, execution) => {
+    general[word] = execution.sub32(general[word]!, general[other]!)
+    general[word + 1] = 0
+  },
+  immediate32: (word, value) => (general, execution) => {
+    general[word] = execution.sub32(general[word]!, value)
+    general[word + 1] = 0
+  },
+  registers64: (word, other) => (general, execution) => {
+    general[word] = execution.sub64(
+      general[word]!,
+      general[word + 1]!,
+      general[other]!,
+      general[other + 1]!,
+    )
+    general[word + 1] = execution.high
+  },
+  immediate64: (word, low, high) => (general, execution) => {
+    general[word] = execution.sub64(general[word]!, general[word + 1]!, low, high)
+    general[word + 1] = execution.high
+  },
+  flagless: {
+    registers32: (word, other) => (general) => {
+      general[word] = general[word]! - general[other]!
+      general[word + 1] = 0
+    },
+    immediate32: (word, value) => (general) => {
+      general[word] = general[word]! - value
+      general[word + 1] = 0
+    },
+    registers64: (word, other) => (general) => {
+      const first = general[word]!
+      const second = general[other]!
+      general[word + 1] =
+        general[word + 1]! - general[other + 1]! - (first >>> 0 < second >>> 0 ? 1 : 0)
+      general[word] = first - second
+    },
+    immediate64: (word, low, high) => (general) => {
+      const first = general[word]!
+      general[word] = first - low
+      general[word + 1] = general[word + 1]! - high - (first >>> 0 < low >>> 0 ? 1 : 0)
+    },
+  },
+}
+
+const CMP: HotForms = {
+  registers32: (word, other) => (general, execution) => {
+    execution.sub32(general[word]!, general[other]!)
+  },
+  immediate32: (word, value) => (general, execution) => {
+    execution.sub32(general[word]!, value)
+  },
+  registers64: (word, other) => (general, execution) => {
+    execution.sub64(general[word]!, general[word + 1]!, general[other]!, general[other + 1]!)
+  },
+  immediate64: (word, low, high) => (general, execution) => {
+    execution.sub64(general[word]!, general[word + 1]!, low, high)
+  },
+}
+
+const add: Translator = binaryTranslator(
+  {
+    of32: (execution, first, second) => execution.add32(first, second),
+    ofSmall: (execution, first, second, shift) => execution.addSmall(first, second, shift),
+    of64: (execution, low, high, secondLow, secondHigh) =>
+      execution.add64(low, high, secondLow, secondHigh),
+  },
+  ADD,
+)
+
+const SUBTRACTION = {
+  of32: (execution, first, second) => execution.sub32(first, second),
+  ofSmall: (execution, first, second, shift) => execution.subSmall(first, second, shift),
+  of64: (execution, low, high, secondLow, secondHigh) =>
+    execution.sub64(low, high, secondLow, secondHigh),
+} satisfies Parameters<typeof binaryTranslator>[0]
+
+const adc: Translator = binaryTranslator({
+  of32: (execution, first, second) => execution.adc32(first, second),
+  ofSmall: (execution, first, second, shift) => execution.adcSmall(first, second, shift),
+  of64: (execution, low, high, secondLow, secondHigh) =>
+    execution.adc64(low, high, secondLow, secondHigh),
+})
+
+const sbb: Translator = binaryTranslator({
+  of32: (execution, first, second) => execution.sbb32(first, second),
+  ofSmall: (execution, first, second, shift) => execution.sbbSmall(first, second, shift),
+  of64: (execution, low, high, secondLow, secondHigh) =>
+    execution.sbb64(low, high, secondLow, secondHigh),
+})
+
+const neg: Translator = unaryTranslator({
+  of32: (execution, value) => execution.sub32(0, value),
+  ofSmall: (execution, value, shift) => execution.subSmall(0, value, shift),
+  of64: (execution, low, high) => execution.sub64(0, 0, low, high),
+})
+
+const inc: Translator = unaryTranslator({
+  of32: (execution, value) => execution.inc32(value),
+  ofSmall: (execution, value, shift) => execution.incSmall(value, shift),
+  of64: (execution, low, high) => execution.inc64(low, high),
+})
+
+const dec: Translator = unaryTranslator({
+  of32: (execution, value) => execution.dec32(value),
+  ofSmall: (execution, value, shift) => execution.decSmall(value, shift),
+  of64: (execution, low, high) => execution.dec64(low, high),
+})
+
+export const ARITHMETIC: InstructionFamily = {
+  name: 'arithmetic',
+  translators: new Map([
+    [Mnemonic.Add, add],
+    [Mnemonic.Sub, binaryTranslator(SUBTRACTION, SUB)],
+    [Mnemonic.Cmp, comparisonTranslator(SUBTRACTION, CMP)],
+    [Mnemonic.Adc, adc],
+    [Mnemonic.Sbb, sbb],
+    [Mnemonic.Neg, neg],
+    [Mnemonic.Inc, inc],
+    [Mnemonic.Dec, dec],
+  ]),
+}
