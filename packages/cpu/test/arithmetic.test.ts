@@ -13,7 +13,7 @@ const FLAGS = { CF: 0x1, PF: 0x4, AF: 0x10, ZF: 0x40, SF: 0x80, OF: 0x800 }
 
 /** ZF, SF and PF of a result of `bits` bits (SDM Vol. 1, 3.4.3.1). */
 function flagsOf(result: bigint, bits: number): number {
-  const ones = [...(result & 0xffn).toString(2)].filter((digit) => digit === '1').length
+  const ones = (result & 0xffn).toString(2).replaceAll('0', '').length
   return (
     (result === 0n ? FLAGS.ZF : 0) |
     (result >> BigInt(bits - 1) === 0n ? 0 : FLAGS.SF) |
