@@ -16,6 +16,7 @@ export {
   virt,
   type VirtualAddress,
 } from './address.ts'
+export type { Rewind } from './rewind.ts'
 export { CoreError, type CoreErrorCode, type ErrorDetail } from './error.ts'
 export { GATE_SIZE, type GateCall, type GateFunction, GateRegistry } from './cpu/call-gate.ts'
 export { CR0_LONG_MODE, Cr0, Cr4, Efer } from './cpu/control.ts'

@@ -52,6 +52,7 @@ export { parseResults, resultsJsonSchema, resultsSchema } from './results/schema
 export { serializeResults, writeFileAtomically } from './results/write.ts'
 export { type CaseEnvironment, createEnvironment } from './case/environment.ts'
 export { type CaseTrace, runCase, traceCase } from './case/run-case.ts'
+export { runCases } from './case/run-cases.ts'
 export type { TableSurvey } from './case/table-survey.ts'
 export type {
   Death,

@@ -8,7 +8,12 @@ export {
 } from './boot/boot-params.ts'
 export { type ByteRange, type HandOff, type LoaderHabits, loadKernel } from './boot/loader.ts'
 export { type Injections } from './boot/injections.ts'
-export { bootKernel, type BootOptions } from './boot/start-kernel.ts'
+export {
+  bootKernel,
+  type BootOptions,
+  bootToRuntimeServices,
+  finishBoot,
+} from './boot/start-kernel.ts'
 export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'
 export { efivarInit, type VariableName } from './efi/efivars.ts'
 export { isServiceOfRevision } from './efi/runtime-version.ts'

@@ -6,6 +6,7 @@ import {
   PageTableBuilder,
   phys,
   type PhysicalAddress,
+  type Rewind,
   type VirtualAddress,
 } from '@trapdoor/core'
 import type { BootParams } from './boot/boot-params.ts'
@@ -63,11 +64,11 @@ export class Kernel {
   /** Physical address of boot_params. */
   readonly bootParamsAddress: PhysicalAddress
   /** Every root of page tables that the kernel made, `swapper_pg_dir` first. */
-  readonly roots: TableRoot[] = []
+  roots: readonly TableRoot[] = []
   /** Tasks by CPU number; empty before phase `running`. */
   tasks: readonly Task[] = []
   /** A second process of each CPU, by its number, once the scheduler has run one. */
-  readonly otherTasks: Map<number, Task> = new Map()
+  otherTasks: ReadonlyMap<number, Task> = new Map()
   /** Argument memory by CPU number. */
   argumentAreas: readonly ArgumentArea[] = []
   /** The physical bytes that `crashkernel=` reserved; `end` is exclusive. */
@@ -99,9 +100,11 @@ export class Kernel {
   #tablePages = 0
   #allocations = 0
   #failedAllocation: number | undefined
-  readonly #onlineCpus: Cpu[]
+  #onlineCpus: readonly Cpu[]
   readonly #owners: Map<string, FrameOwner> = new Map()
   #staticArea: { next: number; end: number } | undefined
+  /** The builders of {@link roots}. */
+  #builders: readonly PageTableBuilder[]
   readonly #perCpuArea: PhysicalAddress
   readonly #descriptorTables: DescriptorTables
   #perCpuNext = 0
@@ -132,7 +135,8 @@ export class Kernel {
       allocateTable: () => this.allocateTable(),
       onlineCpus: () => this.#onlineCpus,
     })
-    this.roots.push({ name: 'swapper_pg_dir', root: this.tables.swapper.root })
+    this.roots = [{ name: 'swapper_pg_dir', root: this.tables.swapper.root }]
+    this.#builders = [this.tables.swapper]
     this.#perCpuArea = this.image.staticPages(this.machine.cpus.length)
     this.#descriptorTables = new DescriptorTables(this)
   }
@@ -175,12 +179,12 @@ export class Kernel {
     cpu.endbranchTracking = this.bootCpu.endbranchTracking
     cpu.writeCr3(this.tables.swapper.root)
     this.loadDescriptorTables(cpu)
-    this.#onlineCpus.push(cpu)
+    this.#onlineCpus = [...this.#onlineCpus, cpu]
   }
 
   /** A CPU stops. */
   takeDown(cpu: Cpu): void {
-    this.#onlineCpus.splice(this.#onlineCpus.indexOf(cpu), 1)
+    this.#onlineCpus = this.#onlineCpus.filter((each) => each !== cpu)
   }
 
   /** cpu_init(): GDT, IDT, TSS and segment registers. */
@@ -323,6 +327,62 @@ export class Kernel {
     }
   }
 
+  /**
+   * Remembers what the kernel knows beside what is in its memory, for a rewind together with its machine's. Between two calls, and not while it boots, but for before the
+   * runtime services are set up. What the strategy knows is not in it: see `StrategyDefinition.rewindable`.
+   */
+  checkpoint(): Rewind {
+    const { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap } = this
+    const { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap } = this
+    const { efiRuntimeLock, efiRefusal } = this
+    const known = { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap }
+    const set = { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap }
+    const phase = this.#phase
+    const bootParams = this.#bootParams
+    const commandLine = this.#commandLine
+    const e820 = this.#e820
+    const allocator = this.#allocator
+    const efi = this.#efi
+    const efiState = { ...efi }
+    const strategy = this.#strategy
+    const tablePages = this.#tablePages
+    const allocations = this.#allocations
+    const failedAllocation = this.#failedAllocation
+    const onlineCpus = this.#onlineCpus
+    const staticArea = this.#staticArea && { ...this.#staticArea }
+    const perCpuNext = this.#perCpuNext
+    const builders = this.#builders
+    const parts = [
+      this.image,
+      this.tables,
+      ...argumentAreas,
+      ...builders,
+      ...(allocator ? [allocator] : []),
+    ]
+    const rewinds = parts.map((part) => part.checkpoint())
+    return () => {
+      Object.assign(this, known, set)
+      this.efiRuntimeLock = efiRuntimeLock
+      this.efiRefusal = efiRefusal
+      this.#phase = phase
+      this.#bootParams = bootParams
+      this.#commandLine = commandLine
+      this.#e820 = e820
+      this.#allocator = allocator
+      this.#efi = efi
+      if (efi !== undefined) Object.assign(efi, efiState)
+      this.#strategy = strategy
+      this.#tablePages = tablePages
+      this.#allocations = allocations
+      this.#failedAllocation = failedAllocation
+      this.#onlineCpus = onlineCpus
+      this.#staticArea = staticArea && { ...staticArea }
+      this.#perCpuNext = perCpuNext
+      this.#builders = builders
+      for (const rewind of rewinds) rewind()
+    }
+  }
+
   #countAllocation(use: string, count = 1): void {
     this.#allocations++
     if (this.#allocations === this.#failedAllocation)
@@ -334,7 +394,8 @@ export class Kernel {
       mode: this.tables.swapper.mode,
     })
     this.machine.memory.clearFrame(root / PAGE_SIZE)
-    this.roots.push({ name, root })
+    this.roots = [...this.roots, { name, root }]
+    this.#builders = [...this.#builders, tables]
     return tables
   }
 

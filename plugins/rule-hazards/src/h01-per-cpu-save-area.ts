@@ -8,6 +8,7 @@ export const h01PerCpuSaveArea: Rule = {
   severity: 'error',
   advice: 'keep CR3 and flags per CPU, or on the stack',
   sources: ['Huang Ying, reply to "EFI: run EFI in physical mode", LKML, August 2010'],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.callLeft.tap('H1', (call) => {
       const { cpu, before, kernel } = call

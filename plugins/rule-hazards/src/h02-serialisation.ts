@@ -1,5 +1,5 @@
 import type { Rule } from '@trapdoor/harness'
-import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
+import type { RuntimeCall } from '@trapdoor/kernel'
 import type { RuntimeServiceName } from '@trapdoor/uefi'
 
 /** Services of which no two may run at a time, whoever calls them (UEFI 2.10, 8.1, table 8.1). */
@@ -31,11 +31,14 @@ export const h02Serialisation: Rule = {
   severity: 'warning',
   advice: 'take a lock around runtime calls, as efi_runtime_lock does since Linux 3.16',
   sources: ['UEFI 2.10, 8.1 "Runtime Services Rules and Restrictions", table 8.1'],
-  watch: ({ hooks, report }) => {
-    const inside = new WeakMap<Kernel, Set<RuntimeCall>>()
+  rewindable: true,
+  watch: ({ hooks, report, perKernel }) => {
+    const inside = perKernel({
+      initial: () => new Set<RuntimeCall>(),
+      copy: (calls) => new Set(calls),
+    })
     hooks.callEntered.tap('H2', (call) => {
-      const calls = inside.get(call.kernel) ?? new Set()
-      inside.set(call.kernel, calls)
+      const calls = inside(call.kernel)
       const other = [...calls].find((each) => !mayOverlap(each.service, call.service))
       calls.add(call)
       if (other === undefined) return
@@ -47,7 +50,7 @@ export const h02Serialisation: Rule = {
       })
     })
     hooks.callLeft.tap('H2', (call) => {
-      inside.get(call.kernel)?.delete(call)
+      inside(call.kernel).delete(call)
     })
   },
 }

@@ -12,6 +12,7 @@ export const h03TableMemory: Rule = {
     'Huang Ying, reply to "EFI: run EFI in physical mode", LKML, August 2010',
     'RHEL 6 kernel, arch/x86/kernel/efi_64.c: fill_pud(), fill_pmd(), fill_pte() handle no failure',
   ],
+  rewindable: true,
   watch: ({ diagnose }) => {
     diagnose(({ error, kernel }) => {
       if (!(error instanceof OutOfMemory) || kernel?.phase !== 'efi') return undefined

@@ -12,6 +12,7 @@ export const h04AllocatorPhase: Rule = {
     'Linux 2.6.35 arch/x86/mm/pageattr.c: split_large_page() calls alloc_pages()',
     'Linux 2.6.35 init/main.c: mm_init() before efi_enter_virtual_mode()',
   ],
+  rewindable: true,
   watch: ({ diagnose }) => {
     diagnose(({ error, kernel }) => {
       if (!(error instanceof KernelPanic) || kernel === undefined) return undefined

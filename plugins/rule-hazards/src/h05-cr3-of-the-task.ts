@@ -13,6 +13,7 @@ export const h05Cr3OfTheTask: Rule = {
     'H. Peter Anvin, reply to "EFI: run EFI in physical mode", LKML, August 2010: "Restore cr3 from the local task structure"',
     'Linux 4.17 arch/x86/platform/efi/efi_64.c: efi_switch_mm()',
   ],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     // A call that began on the wrong tables is another matter, H1.
     const beganRight = new WeakSet<RuntimeCall>()

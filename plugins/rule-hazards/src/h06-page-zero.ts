@@ -12,6 +12,7 @@ export const h06PageZero: Rule = {
     'Eric W. Biederman, reply to "EFI: run EFI in physical mode", LKML, August 2010',
     'Linux 4.10 arch/x86/platform/efi/efi_64.c: efi_setup_page_tables() maps page 0 1:1',
   ],
+  rewindable: true,
   watch: ({ hooks, report, diagnose }) => {
     hooks.nullRead.tap('H6', (call, caught) => {
       if (caught) return

@@ -20,6 +20,7 @@ export const h07MemoryTypeAliasing: Rule = {
     'Eric W. Biederman, reply to "EFI: run EFI in physical mode", LKML, August 2010',
     'Intel SDM Vol. 3, 12.12.4 "Programming the PAT": multiple mappings of a page',
   ],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.tablesInspected.tap('H7', ({ kernel, surveys }) => {
       for (const descriptor of kernel.efi?.memoryMap.filter(isRuntime) ?? []) {

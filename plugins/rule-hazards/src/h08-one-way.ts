@@ -25,6 +25,7 @@ export const h08OneWay: Rule = {
     'edk2 MdeModulePkg/Core/RuntimeDxe/Runtime.c: RuntimeDriverSetVirtualAddressMap()',
     '"kdump does not work on EFI", kexec list and LKML, July and August 2010',
   ],
+  rewindable: true,
   watch: ({ diagnose }) => {
     diagnose((death) => {
       const { error, call, kernel, convertedBefore } = death

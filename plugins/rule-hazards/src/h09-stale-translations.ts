@@ -11,6 +11,7 @@ export const h09StaleTranslations: Rule = {
     'Intel SDM Vol. 3, 4.10.4.1: MOV to CR3 does not invalidate global translations',
     'RHEL 6 kernel, arch/x86/kernel/efi_64.c: efi_call_phys_epilog_in_physmode()',
   ],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.callLeft.tap('H9', (call) => {
       const { cpu } = call

@@ -13,6 +13,7 @@ export const h10WritableExecutable: Rule = {
     'H. Peter Anvin, reply to "EFI: run EFI in physical mode", LKML, August 2010',
     'UEFI 2.10, 4.6.4 EFI_MEMORY_ATTRIBUTES_TABLE',
   ],
+  rewindable: true,
   watch: ({ hooks, report, diagnose }) => {
     hooks.tablesInspected.tap('H10', ({ kernel, surveys }) => {
       for (const survey of surveys) {

@@ -12,6 +12,7 @@ export const h11UserPages: Rule = {
     'Intel SDM Vol. 3, 4.6 (SMEP, SMAP) and 4.4 "Linear-Address-Space Separation"',
     'Linux 6.19 arch/x86: LASS is switched off around EFI calls',
   ],
+  rewindable: true,
   watch: ({ hooks, report, diagnose }) => {
     hooks.tablesInspected.tap('H11', ({ kernel, surveys }) => {
       const regions = kernel.efi?.firmwareMap.filter(isRuntime) ?? []

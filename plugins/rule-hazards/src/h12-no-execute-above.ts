@@ -15,6 +15,7 @@ export const h12NoExecuteAbove: Rule = {
     'Linux 4.19 arch/x86/platform/efi/efi_64.c: efi_call_phys_prolog() clears _PAGE_NX',
     'Linux 4.15 arch/x86/mm/pti.c: __pti_set_user_pgtbl() poisons the kernel’s low entries with NX',
   ],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.tablesInspected.tap('H12', ({ kernel, surveys }) => {
       const code = kernel.efi?.firmwareMap.filter(

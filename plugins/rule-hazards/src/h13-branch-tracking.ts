@@ -14,6 +14,7 @@ export const h13BranchTracking: Rule = {
     'UEFI 2.10, 4.6.4: EFI_MEMORY_ATTRIBUTES_FLAGS_RT_FORWARD_CONTROL_FLOW_GUARD',
     'Intel SDM Vol. 1, 18.3',
   ],
+  rewindable: true,
   watch: ({ diagnose }) => {
     diagnose(({ error, call, kernel, image = 'the kernel' }) => {
       if (!(error instanceof ControlProtection) || call === undefined) return undefined

@@ -15,6 +15,7 @@ export const h14CallingConvention: Rule = {
   advice:
     'align RSP to 16 bytes, leave 4 KiB of stack, clear CR0.EM and CR0.TS, and keep the floating-point state of the process (kernel_fpu_begin())',
   sources: ['UEFI 2.10, 2.3.4.1 "Handoff State" and 2.3.4.2 "Detailed Calling Conventions"'],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.callEntered.tap('H14', (call) => {
       const wrong = wrongAtEntry(call)

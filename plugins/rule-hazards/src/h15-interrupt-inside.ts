@@ -7,6 +7,7 @@ export const h15InterruptInside: Rule = {
   severity: 'warning',
   advice: 'compare RFLAGS.IF after the call and complain, as efi_call_virt_check_flags() does',
   sources: ['Linux 4.7 drivers/firmware/efi/runtime-wrappers.c: efi_call_virt_check_flags()'],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.interruptedInside.tap('H15', (call) => {
       report(call.kernel, {

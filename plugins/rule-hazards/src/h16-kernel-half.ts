@@ -13,6 +13,7 @@ export const h16KernelHalf: Rule = {
     'RHEL 6 changelog 670850, 664364: "Fix EFI pagetable to map whole memory"',
     'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_sync_low_kernel_mappings()',
   ],
+  rewindable: true,
   watch: ({ diagnose }) => {
     diagnose(({ error, call, kernel, cpu, image }) => {
       if (!(error instanceof PageFault) || call === undefined || kernel === undefined)

@@ -12,6 +12,7 @@ export const h17SharedTables: Rule = {
     'Linux 3.14 arch/x86/realmode/init.c: trampoline_pgd[0] = init_level4_pgt[pgd_index(__PAGE_OFFSET)]',
     'Linux commit 67a9108ed431 "x86/efi: Build our own page table structures"',
   ],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.tablesInspected.tap('H17', ({ kernel, surveys }) => {
       const { swapper } = kernel.tables

@@ -41,6 +41,7 @@ export const h18MemoryOwnership: Rule = {
     'Linux 3.0 arch/x86/platform/efi/efi.c: efi_reserve_boot_services()',
     'UEFI 2.10, 7.2.1: boot services memory is free after ExitBootServices',
   ],
+  rewindable: true,
   watch: ({ hooks, report, diagnose }) => {
     hooks.callReturned.tap('H18', (call) => {
       const { memory } = call.kernel.machine

@@ -14,6 +14,7 @@ export const h19Unmapped: Rule = {
     'Xen xen/common/efi/boot.c: efi_init_memory() forces RUNTIME on types 5 and 6 (2022)',
     'OpenCore Configuration.pdf, ProtectMemoryRegions',
   ],
+  rewindable: true,
   watch: ({ diagnose }) => {
     diagnose(({ error, call, kernel, image, descriptorAt }) => {
       if (error instanceof KernelPanic && kernel?.phase === 'efi' && kernel.efi !== undefined) {

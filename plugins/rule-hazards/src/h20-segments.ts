@@ -12,6 +12,7 @@ export const h20Segments: Rule = {
     'UEFI 2.10, 2.3.4 "x64 Platforms": long mode, flat selectors',
     'Linux 3.15 arch/x86/platform/efi/efi_thunk_64.S',
   ],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.callEntered.tap('H20', (call) => {
       const { cpu, kernel, service } = call

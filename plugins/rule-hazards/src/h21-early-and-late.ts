@@ -1,5 +1,4 @@
 import type { Rule } from '@trapdoor/harness'
-import type { Kernel } from '@trapdoor/kernel'
 import { efiStatusName, type RuntimeServiceName } from '@trapdoor/uefi'
 
 /** Services that change nothing, so that a later call of theirs has to end as an earlier one did. */
@@ -19,13 +18,16 @@ export const h21EarlyAndLate: Rule = {
   sources: [
     'Eric W. Biederman, replies to "EFI: run EFI in physical mode", LKML, August 2010: one path for early and late calls',
   ],
-  watch: ({ hooks, report }) => {
-    const early = new WeakMap<Kernel, Map<RuntimeServiceName, bigint>>()
+  rewindable: true,
+  watch: ({ hooks, report, perKernel }) => {
+    const early = perKernel({
+      initial: () => new Map<RuntimeServiceName, bigint>(),
+      copy: (answers) => new Map(answers),
+    })
     hooks.callLeft.tap('H21', (call) => {
       const { kernel, service, status } = call
       if (!READ_ONLY.has(service)) return
-      const answers = early.get(kernel) ?? new Map<RuntimeServiceName, bigint>()
-      early.set(kernel, answers)
+      const answers = early(kernel)
       if (kernel.phase !== 'running') {
         answers.set(service, status)
         return

@@ -10,6 +10,7 @@ export const h22AddressWidth: Rule = {
   advice:
     'leave the descriptor out; count linear address bits by CR4.LA57, not by what the CPU could do',
   sources: ['Intel SDM Vol. 3, 4.1.4 and Vol. 1, 3.3.7.1 "Canonical Addressing"'],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.phase.tap('H22', (kernel) => {
       if (kernel.phase !== 'running' || kernel.efi === undefined) return

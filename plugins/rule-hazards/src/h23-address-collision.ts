@@ -12,6 +12,7 @@ export const h23AddressCollision: Rule = {
   sources: [
     'Takao Indoh and H. Peter Anvin, "EFI: run EFI in physical mode", LKML, August 2010: i386 left for later',
   ],
+  rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.phase.tap('H23', (kernel) => {
       if (kernel.phase !== 'running' || kernel.efi === undefined) return

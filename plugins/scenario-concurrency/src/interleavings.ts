@@ -1,13 +1,13 @@
-import type { CpuProgram, Scenario } from '@trapdoor/harness'
+import type { CpuProgram, Scenario, ScenarioStep } from '@trapdoor/harness'
+import { bootStep } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
 
 const NAME = 'TrapdoorProbe'
 /** NON_VOLATILE, BOOTSERVICE_ACCESS, RUNTIME_ACCESS. */
 const KEPT = 0x7
-const bootStep: Scenario['steps'][number] = {
-  name: 'boot',
+const writeStep: ScenarioStep = {
+  name: 'write the variable',
   run: (context) => {
-    context.boot()
     const data = new Uint8Array([1, 2, 3, 4])
     context.call(context.services().setVariable(NAME, Guid.GLOBAL_VARIABLE, KEPT, data))
   },
@@ -28,7 +28,7 @@ export const interleavings: Scenario = {
   name: 'interleavings',
   title: 'two CPUs with two calls each, in every order of their steps that can make a difference',
   cpus: 2,
-  steps: [bootStep],
+  steps: [bootStep, writeStep],
   programs: [reader, writer],
 }
 
@@ -39,6 +39,6 @@ export const interleavingsOfFour: Scenario = {
   name: 'interleavings-4',
   title: 'four CPUs with a call each, in every order of their steps that can make a difference',
   cpus: 4,
-  steps: [bootStep],
+  steps: [bootStep, writeStep],
   programs: [[(services) => services.getVariable(NAME, Guid.GLOBAL_VARIABLE)], clock, clock, clock],
 }

@@ -1,6 +1,6 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { type PreparedCall, takeInterrupt } from '@trapdoor/kernel'
-import { KEPT } from '@trapdoor/scenario-lifecycle'
+import { bootStep, KEPT } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
 
 /** Makes a call, with an NMI, a machine check and, where they are on, a timer interrupt before the first instruction, after every access to memory, and after the last. */
@@ -27,12 +27,7 @@ export const interrupts: Scenario = {
   title:
     'NMI, machine check and timer interrupt at every memory access of GetTime, SetVariable and GetVariable',
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
+    bootStep,
     {
       name: 'interrupts inside calls',
       run: (context) => {

@@ -1,6 +1,6 @@
 import type { Scenario } from '@trapdoor/harness'
 import { preempt } from '@trapdoor/kernel'
-import { KEPT } from '@trapdoor/scenario-lifecycle'
+import { bootStep, KEPT } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
 
 /** A timer interrupt in the middle of a call gives the CPU to another process, where the kernel lets it. */
@@ -8,12 +8,7 @@ export const preemption: Scenario = {
   name: 'preemption',
   title: 'the scheduler takes the CPU away at every memory access of SetVariable, where it may',
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
+    bootStep,
     {
       name: 'preempted calls',
       run: (context) => {

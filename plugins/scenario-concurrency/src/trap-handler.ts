@@ -1,4 +1,5 @@
 import type { Scenario } from '@trapdoor/harness'
+import { bootStep } from '@trapdoor/scenario-lifecycle'
 
 /** Floating-point traps of a numerical program: the calls that made ia64's maintainers refuse physical mode. */
 const TRAPS = 1_000_000
@@ -11,12 +12,7 @@ export const trapHandler: Scenario = {
   name: 'trap-handler',
   title: 'a million calls from a trap handler, interrupts off, priced and not run',
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
+    bootStep,
     {
       name: 'traps',
       run: (context) => {

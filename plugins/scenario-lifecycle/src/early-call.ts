@@ -1,5 +1,5 @@
 import type { Scenario } from '@trapdoor/harness'
-import { everydayCalls } from './everyday-calls.ts'
+import { everydayStep } from './steps.ts'
 
 /** A call before the runtime services are set up, as kernels made it for the time of day, and the same call afterwards. */
 export const earlyCall: Scenario = {
@@ -16,6 +16,6 @@ export const earlyCall: Scenario = {
         })
       },
     },
-    { name: 'calls', run: everydayCalls },
+    everydayStep,
   ],
 }

@@ -1,5 +1,5 @@
 import type { Scenario } from '@trapdoor/harness'
-import { everydayCalls } from './everyday-calls.ts'
+import { everydayStep } from './steps.ts'
 
 /** A memory map that changes at the last moment. */
 export const exitBootServices: Scenario = {
@@ -13,6 +13,6 @@ export const exitBootServices: Scenario = {
         context.boot({ allocatesLate: true })
       },
     },
-    { name: 'calls', run: everydayCalls },
+    everydayStep,
   ],
 }

@@ -10,6 +10,7 @@ import { services } from './services.ts'
 import { variables } from './variables.ts'
 
 export { everydayCalls, KEPT, sameBytes } from './everyday-calls.ts'
+export { bootStep, everydayStep } from './steps.ts'
 
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/scenario-lifecycle',

@@ -2,6 +2,7 @@ import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { KernelPanic } from '@trapdoor/kernel'
 import { Guid } from '@trapdoor/uefi'
 import { everydayCalls, KEPT } from './everyday-calls.ts'
+import { bootWithCrashKernelStep, everydayStep } from './steps.ts'
 
 /** Crashes before every write of SetVariable, and after the last: between two writes the crash kernel finds the same memory wherever it was. */
 function crashEverywhere(context: ScenarioContext): void {
@@ -37,13 +38,8 @@ export const kdumpEverywhere: Scenario = {
   title:
     'crashes at every point of SetVariable that makes a difference, and calls from each crash kernel',
   steps: [
-    {
-      name: 'boot with memory for a crash kernel',
-      run: (context) => {
-        context.boot({ commandLine: 'crashkernel=64M' })
-      },
-    },
-    { name: 'calls in the first kernel', run: everydayCalls },
+    bootWithCrashKernelStep,
+    everydayStep,
     { name: 'crashes inside SetVariable', run: crashEverywhere },
   ],
 }

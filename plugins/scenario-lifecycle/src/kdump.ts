@@ -2,6 +2,7 @@ import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { KernelPanic, takeInterrupt } from '@trapdoor/kernel'
 import { Guid } from '@trapdoor/uefi'
 import { everydayCalls, KEPT } from './everyday-calls.ts'
+import { bootWithCrashKernelStep, everydayStep } from './steps.ts'
 
 /** Accesses of the firmware after which the NMI comes: SetVariable is under way then, and has not written its record. */
 const ACCESSES_BEFORE_NMI = 12
@@ -36,13 +37,8 @@ export const kdump: Scenario = {
   name: 'kdump',
   title: 'boots, crashes inside SetVariable, boots the crash kernel, calls from there',
   steps: [
-    {
-      name: 'boot with memory for a crash kernel',
-      run: (context) => {
-        context.boot({ commandLine: 'crashkernel=64M' })
-      },
-    },
-    { name: 'calls in the first kernel', run: everydayCalls },
+    bootWithCrashKernelStep,
+    everydayStep,
     { name: 'crash inside SetVariable', run: crashInsideCall },
     {
       name: 'boot the crash kernel',

@@ -1,5 +1,6 @@
 import type { KernelChoice, Scenario } from '@trapdoor/harness'
 import { everydayCalls } from './everyday-calls.ts'
+import { bootStep, everydayStep } from './steps.ts'
 
 /** Four kernels, one after the other: the case's own, two of other versions, and the case's own again. */
 function chain(title: string, name: string, between: readonly [string, string]): Scenario {
@@ -8,13 +9,8 @@ function chain(title: string, name: string, between: readonly [string, string]):
     name,
     title,
     steps: [
-      {
-        name: 'boot the first kernel',
-        run: (context) => {
-          context.boot()
-        },
-      },
-      { name: 'calls in the first kernel', run: everydayCalls },
+      bootStep,
+      everydayStep,
       ...kernels.flatMap(
         (choice) =>
           [

@@ -1,16 +1,9 @@
 import type { Scenario } from '@trapdoor/harness'
 import { LAYOUT_2_6_26 } from '@trapdoor/kernel'
 import { everydayCalls } from './everyday-calls.ts'
+import { bootStep, everydayStep } from './steps.ts'
 
-const firstKernel = [
-  {
-    name: 'boot the first kernel',
-    run: (context) => {
-      context.boot()
-    },
-  },
-  { name: 'calls in the first kernel', run: everydayCalls },
-] satisfies Scenario['steps']
+const firstKernel = [bootStep, everydayStep] satisfies Scenario['steps']
 
 const secondCalls = { name: 'calls in the second kernel', run: everydayCalls }
 

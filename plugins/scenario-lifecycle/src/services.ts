@@ -1,6 +1,7 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { type EfiTime, Guid, ResetType } from '@trapdoor/uefi'
-import { everydayCalls, KEPT, sameBytes } from './everyday-calls.ts'
+import { KEPT, sameBytes } from './everyday-calls.ts'
+import { bootStep, everydayStep } from './steps.ts'
 
 /** A moment of the summer of 2010. */
 const SUMMER: EfiTime = {
@@ -88,13 +89,8 @@ export const services: Scenario = {
   title: 'every runtime service, two CPUs inside at once, a NULL dereference inside, a reset',
   cpus: 2,
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
-    { name: 'everyday calls', run: everydayCalls },
+    bootStep,
+    everydayStep,
     { name: 'time services', run: timeServices },
     { name: 'variables, arguments everywhere', run: variableServices },
     { name: 'monotonic count and capsules', run: otherServices },

@@ -1,7 +1,7 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { efivarInit } from '@trapdoor/kernel'
 import { Guid } from '@trapdoor/uefi'
-import { everydayCalls } from './everyday-calls.ts'
+import { bootStep, everydayStep } from './steps.ts'
 
 /** Mounting efivarfs, and reading the first variable that it shows. */
 function listVariables(context: ScenarioContext): void {
@@ -16,14 +16,9 @@ export const variables: Scenario = {
   name: 'variables',
   title: 'boots, lists all variables as efivarfs does, writes one, lists them again',
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
+    bootStep,
     { name: 'list all variables', run: listVariables },
-    { name: 'everyday calls', run: everydayCalls },
+    everydayStep,
     {
       name: 'list them again',
       run: (context) => {

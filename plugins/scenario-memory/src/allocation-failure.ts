@@ -1,6 +1,6 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import type { PreparedCall } from '@trapdoor/kernel'
-import { everydayCalls } from '@trapdoor/scenario-lifecycle'
+import { everydayStep } from '@trapdoor/scenario-lifecycle'
 import { EfiStatus } from '@trapdoor/uefi'
 
 /** Makes a call, and tells of it where it fails. */
@@ -22,7 +22,7 @@ export const allocationFailure: Scenario = {
         context.boot()
       },
     },
-    { name: 'calls', run: everydayCalls },
+    everydayStep,
     {
       name: 'a boot for every allocation',
       run: (context) => {

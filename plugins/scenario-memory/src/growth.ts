@@ -1,6 +1,6 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { growVmalloc, loadModules } from '@trapdoor/kernel'
-import { everydayCalls } from '@trapdoor/scenario-lifecycle'
+import { bootStep, everydayStep } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
 
 function callFrom(context: ScenarioContext, place: 'vmalloc' | 'module'): void {
@@ -12,13 +12,8 @@ export const growth: Scenario = {
   name: 'growth',
   title: 'vmalloc and module space grow after setup, arguments lie in what is new',
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
-    { name: 'calls', run: everydayCalls },
+    bootStep,
+    everydayStep,
     {
       name: 'modules far from the first ones',
       run: (context) => {

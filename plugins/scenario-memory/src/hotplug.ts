@@ -1,6 +1,6 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { addMemory, cpuUp } from '@trapdoor/kernel'
-import { everydayCalls } from '@trapdoor/scenario-lifecycle'
+import { everydayStep } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
 
 function callsFromBoth(context: ScenarioContext): void {
@@ -22,7 +22,7 @@ export const hotplug: Scenario = {
         context.boot({ commandLine: 'maxcpus=1' })
       },
     },
-    { name: 'calls', run: everydayCalls },
+    everydayStep,
     {
       name: 'a CPU comes up',
       run: ({ kernel, machine }) => {

@@ -1,5 +1,6 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { ResetType } from '@trapdoor/uefi'
+import { bootStep } from '@trapdoor/scenario-lifecycle'
 
 /** CAPSULE_FLAGS_PERSIST_ACROSS_RESET. */
 const PERSIST_ACROSS_RESET = 0x1_0000
@@ -22,12 +23,7 @@ export const capsule: Scenario = {
   name: 'capsule',
   title: 'a capsule through UpdateCapsule and a warm reset, and what firmware reports of it',
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
+    bootStep,
     { name: 'capsule and warm reset', run: update },
     {
       name: 'report',

@@ -1,15 +1,7 @@
 import type { Scenario } from '@trapdoor/harness'
-import { everydayCalls } from '@trapdoor/scenario-lifecycle'
+import { bootStep, everydayCalls, everydayStep } from '@trapdoor/scenario-lifecycle'
 
-const before: Scenario['steps'] = [
-  {
-    name: 'boot',
-    run: (context) => {
-      context.boot()
-    },
-  },
-  { name: 'calls', run: everydayCalls },
-]
+const before: Scenario['steps'] = [bootStep, everydayStep]
 const after = { name: 'calls after resume', run: everydayCalls }
 
 /** Suspend to disk on a machine whose firmware does at every boot what it did at the last. */

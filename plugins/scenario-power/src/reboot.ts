@@ -1,5 +1,5 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
-import { everydayCalls, KEPT, sameBytes } from '@trapdoor/scenario-lifecycle'
+import { bootStep, everydayStep, KEPT, sameBytes } from '@trapdoor/scenario-lifecycle'
 import { Guid, ResetType } from '@trapdoor/uefi'
 
 const NAME = 'TrapdoorKept'
@@ -22,13 +22,8 @@ export const reboot: Scenario = {
   name: 'reboot',
   title: 'cold and warm reset with a boot after each, a variable that stays, a shutdown',
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
-    { name: 'calls', run: everydayCalls },
+    bootStep,
+    everydayStep,
     {
       name: 'cold reset',
       run: (context) => {

@@ -1,6 +1,6 @@
 import type { Scenario } from '@trapdoor/harness'
 import { suspendToRam } from '@trapdoor/kernel'
-import { everydayCalls } from '@trapdoor/scenario-lifecycle'
+import { bootStep, everydayCalls, everydayStep } from '@trapdoor/scenario-lifecycle'
 
 /** Sleep and wakeup: firmware keeps its memory and hears nothing of it, the kernel comes back through its trampoline. */
 export const suspend: Scenario = {
@@ -8,13 +8,8 @@ export const suspend: Scenario = {
   title: 'two CPUs, suspend to RAM, wakeup through the trampoline below 1 MiB, calls from both',
   cpus: 2,
   steps: [
-    {
-      name: 'boot',
-      run: (context) => {
-        context.boot()
-      },
-    },
-    { name: 'calls', run: everydayCalls },
+    bootStep,
+    everydayStep,
     {
       name: 'suspend and resume',
       run: ({ kernel }) => {

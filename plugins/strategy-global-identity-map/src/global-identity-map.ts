@@ -75,32 +75,40 @@ function alignDirectMap({ tables, requireEfi: efi }: Kernel): void {
   }
 }
 
+/** What calls need: the root, and where RFLAGS.IF is kept. */
+interface Switching {
+  readonly identity: PageTableBuilder
+  readonly savedFlag: KernelVariable
+}
+
 /** What both shapes have around a call. */
-function switching(identity: () => PageTableBuilder): PageTableStrategy {
-  let savedFlag: KernelVariable | undefined
+function switching(by: () => Switching): PageTableStrategy {
   return {
-    enter: ({ cpu, kernel }) => {
-      savedFlag ??= kernel.variable({ perCpu: true })
+    enter: ({ cpu }) => {
+      const { identity, savedFlag } = by()
       savedFlag.write(cpu, cpu.interruptFlag ? 1n : 0n)
       cpu.interruptFlag = false
-      cpu.writeCr3(identity().root)
+      cpu.writeCr3(identity.root)
     },
     // "Restore cr3 from the local task structure as soon as is reasonable": nothing has to be saved.
     leave: ({ cpu, kernel }) => {
       cpu.writeCr3(kernel.tasks[cpu.id]?.tables.root ?? kernel.tables.swapper.root)
-      cpu.interruptFlag = savedFlag!.read(cpu) !== 0n
+      cpu.interruptFlag = by().savedFlag.read(cpu) !== 0n
     },
   }
 }
 
 /** The root is a page of the image, and is filled when the page allocator is up. */
 function staticShape(): PageTableStrategy {
-  let identity: PageTableBuilder | undefined
+  let by: Switching | undefined
   return {
-    ...switching(() => identity!),
+    ...switching(() => by!),
     setup: (kernel) => {
-      identity = kernel.staticPageTable('identity_pgd')
-      buildIdentityMap(kernel, identity)
+      by = {
+        identity: kernel.staticPageTable('identity_pgd'),
+        savedFlag: kernel.variable({ perCpu: true }),
+      }
+      buildIdentityMap(kernel, by.identity)
       alignDirectMap(kernel)
     },
   }
@@ -108,16 +116,19 @@ function staticShape(): PageTableStrategy {
 
 /** All of it comes from the early allocator, so that calls before the page allocator is up go the same way as all later ones. */
 function earlyShape(): PageTableStrategy {
-  let identity: PageTableBuilder | undefined
+  let by: Switching | undefined
   return {
-    ...switching(() => identity!),
+    ...switching(() => by!),
     setupEarly: (kernel) => {
-      identity = kernel.newPageTable('identity_pgd')
-      buildIdentityMap(kernel, identity)
+      by = {
+        identity: kernel.newPageTable('identity_pgd'),
+        savedFlag: kernel.variable({ perCpu: true }),
+      }
+      buildIdentityMap(kernel, by.identity)
     },
     setup: (kernel) => {
       // What vmalloc space and modules have got since then.
-      kernel.tables.copyRootEntries(identity!, 256, 512)
+      kernel.tables.copyRootEntries(by!.identity, 256, 512)
       alignDirectMap(kernel)
     },
   }
@@ -127,6 +138,7 @@ export const globalIdentityMap: StrategyDefinition = {
   name: 'global-identity-map',
   title: 'firmware stays physical; one shared 1:1 table of all memory, entered only around calls',
   mode: 'physical',
+  rewindable: true,
   sources: [
     'H. Peter Anvin, Eric W. Biederman, replies to "EFI: run EFI in physical mode", LKML, August 2010',
     'Linux 2.6.37 arch/x86/kernel/head_32.S: initial_page_table',

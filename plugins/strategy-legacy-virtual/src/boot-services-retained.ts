@@ -40,6 +40,7 @@ export const bootServicesRetained: StrategyDefinition = {
   title:
     'L2: as legacy-virtual, with boot services kept and mapped until SetVirtualAddressMap is over, and a minimal map (Linux 3.0 to 3.13)',
   mode: 'virtual',
+  rewindable: true,
   linux: { from: '3.0', before: '3.14' },
   chosenByEfi: 'old_map',
   sources: [
@@ -56,6 +57,7 @@ export const identityBesideDirectMap: StrategyDefinition = {
   title:
     'S38: as linux-3.4, and calls run on trampoline_pgd with the whole map 1:1 (3.8-rc, reverted)',
   mode: 'virtual',
+  rewindable: true,
   sources: ['Linux commit 185034e72d59 "x86, efi: 1:1 pagetable mapping for virtual EFI calls"'],
   create: () => {
     let pgd: EfiPgd | undefined

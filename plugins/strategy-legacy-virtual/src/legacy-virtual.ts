@@ -26,6 +26,7 @@ export const legacyVirtual: StrategyDefinition = {
   title:
     'SetVirtualAddressMap into the direct map, calls on the current page tables (Linux up to 2.6.39)',
   mode: 'virtual',
+  rewindable: true,
   linux: { from: '2.6', before: '3.0' },
   sources: [
     'Linux 2.6.35 arch/x86/kernel/efi.c: efi_enter_virtual_mode()',

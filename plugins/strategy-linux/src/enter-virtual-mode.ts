@@ -85,6 +85,7 @@ export class EfiVirtualMode implements PageTableStrategy {
   #enterVirtualMode(kernel: Kernel): void {
     const version = this.#version
     const efi = kernel.requireEfi
+    this.#queued = false
     const pgd = this.#allocatePageTables(kernel)
     const map = this.#mapRegions(kernel, mergeRegions(efi.memoryMap))
     const pages = newMemmapPages(map.length, efi.info.memdescSize)

@@ -29,6 +29,7 @@ export const topDownForward: StrategyDefinition = {
   name: 'linux-3.14',
   title: 'T1: addresses from −4 GiB downwards in map order, on trampoline_pgd (Linux 3.14 to 4.2)',
   mode: 'virtual',
+  rewindable: true,
   linux: { from: '3.14', before: '4.3' },
   efiOnlyWithRuntimeMap: true,
   alternatives: ['linux-3.4'],

@@ -12,6 +12,7 @@ export const topDownReverse: StrategyDefinition = {
   title:
     'T2: as linux-3.14, in reverse map order, so that neighbours stay neighbours (Linux 4.3 to 4.5)',
   mode: 'virtual',
+  rewindable: true,
   linux: { from: '4.3', before: '4.6' },
   efiOnlyWithRuntimeMap: true,
   alternatives: ['linux-3.4'],

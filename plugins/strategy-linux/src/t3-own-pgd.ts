@@ -23,6 +23,7 @@ export const ownPgd: StrategyDefinition = {
   title:
     'T3: an efi_pgd of its own, page 0 in it, interrupts on, memory attributes table (Linux 4.6 to 4.19)',
   mode: 'virtual',
+  rewindable: true,
   linux: { from: '4.6', before: '4.20' },
   efiOnlyWithRuntimeMap: true,
   alternatives: ['linux-3.4'],

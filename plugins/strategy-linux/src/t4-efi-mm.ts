@@ -18,6 +18,7 @@ export const efiMm: StrategyDefinition = {
   title:
     'T4: efi_mm, boot services unmapped once freed, page faults in firmware survived (Linux 4.20 to 5.5)',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_4_20,
   linux: { from: '4.20', before: '5.6' },
   efiOnlyWithRuntimeMap: true,

@@ -17,6 +17,7 @@ export const modern: StrategyDefinition = {
   name: 'linux-6.1',
   title: 'T5: as linux-5.4, and only code is executable (Linux 5.6 to 6.19)',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_4_20,
   linux: { from: '5.6', before: '7.0' },
   efiOnlyWithRuntimeMap: true,
@@ -36,6 +37,7 @@ export const hardened: StrategyDefinition = {
   title:
     'T5: as linux-6.1, on kernels with IBT and LASS, which are off in calls (Linux 7.0 and later)',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_4_20,
   linux: { from: '7.0' },
   efiOnlyWithRuntimeMap: true,

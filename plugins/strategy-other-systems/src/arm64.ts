@@ -60,6 +60,7 @@ export const arm64: StrategyDefinition = {
   title:
     'arm64’s way on x86-64: runtime regions alone, flat and without SetVirtualAddressMap, or upwards from 512 MiB',
   mode: 'physical',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Linux 6.1 drivers/firmware/efi/libstub/fdt.c, arm64.c: efi=novamap, efi_get_virtmap()',

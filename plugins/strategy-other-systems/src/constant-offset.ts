@@ -11,6 +11,7 @@ export const constantOffset: StrategyDefinition = {
   title:
     'LoongArch: VA = PA + a constant for runtime regions alone, which every kernel can compute again',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Linux 6.1 arch/loongarch/kernel/efi.c; drivers/firmware/efi/libstub/loongarch-stub.c: efi_get_virtmap()',

@@ -108,6 +108,7 @@ export const esxi: StrategyDefinition = {
   title:
     'ESXi: SetVirtualAddressMap in the boot loader, runtime regions in a window of 512 GiB by the first policy that fits',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'VMware esx-boot: efi runtime_simple.c, runtime_sparse.c, runtime_compact.c, runtime_contig.c, quirks.c',

@@ -54,6 +54,7 @@ export const freebsd: StrategyDefinition = {
   title:
     'FreeBSD: SetVirtualAddressMap with VA = PA by the loader, a private 1:1 map, page 0 in it, faults caught',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'FreeBSD stand/efi/loader/bootinfo.c: efi_do_vmap(), efi_disable_vmap',

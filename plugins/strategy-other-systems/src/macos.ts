@@ -22,6 +22,7 @@ export const macos: StrategyDefinition = {
   title:
     'macOS: boot.efi copies runtime memory into one piece after SetVirtualAddressMap, and VA = new PA | a constant',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'OpenCore manual, Booter quirks: AvoidRuntimeDefrag (secondary: boot.efi’s source is not public)',

@@ -11,6 +11,7 @@ export const netbsd: StrategyDefinition = {
   title:
     'NetBSD: no SetVirtualAddressMap, runtime regions 1:1, code writable and executable, a mutex',
   mode: 'physical',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: ['NetBSD sys/arch/x86/x86/efi_machdep.c: efi_runtime_init(), efi_runtime_enter()'],
   create: () => {

@@ -8,6 +8,7 @@ export const openbsd: StrategyDefinition = {
   title:
     'OpenBSD: no SetVirtualAddressMap, runtime regions 1:1, only code executable, RO and XP honoured, interrupts off',
   mode: 'physical',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: ['OpenBSD sys/arch/amd64/amd64/efi_machdep.c: efi_map_runtime(), efi_enter()'],
   create: () => {

@@ -78,6 +78,7 @@ export const windows: StrategyDefinition = {
   title:
     'Windows: regions in the kernel’s half, mapped before SetVirtualAddressMap; calls on the kernel’s tables, nothing 1:1',
   mode: 'virtual',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Ard Biesheuvel, linux-efi, 12 November 2025: what firmware is tested with',

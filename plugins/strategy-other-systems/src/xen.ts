@@ -87,6 +87,7 @@ export const xen: StrategyDefinition = {
   title:
     'Xen: all RAM and every runtime region 1:1 in a private root; SetVirtualAddressMap only on request',
   mode: 'physical',
+  rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'Xen 4.17 xen/common/efi/boot.c: efi_init_memory(); runtime.c: efi_rs_enter(), efi_rs_leave()',

@@ -80,6 +80,7 @@ export const privateEfiPgd: StrategyDefinition = {
   name: 'private-efi-pgd',
   title: 'firmware stays physical; a 1:1 page table of its own, CR3 switched around calls',
   mode: 'physical',
+  rewindable: true,
   sources: [
     'Takao Indoh, "EFI: run EFI in physical mode", LKML, 13 August 2010',
     'RHEL 6 kernel, arch/x86/kernel/efi_64.c: efi_pagetable_init(), efi_call_phys_prelog_in_physmode()',

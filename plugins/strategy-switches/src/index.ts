@@ -8,6 +8,7 @@ const switches: StrategyDefinition = {
   name: 'switches',
   title: 'built from switches: every choice in which strategies differ is an option',
   mode: 'virtual',
+  rewindable: true,
   sources: ['what Linux, Xen, ESXi and the BSDs do differently, one option each'],
   options: { ...SWITCHES },
   // The harness has checked that every option has one of its values.

@@ -67,6 +67,7 @@ export const regionAddresses: StrategyDefinition = {
   title:
     'as on ia64: fixed region addresses, and kexec’s purgatory replaces SetVirtualAddressMap by a function that does nothing',
   mode: 'virtual',
+  rewindable: true,
   sources: [
     'Linux arch/ia64/kernel/efi.c: efi_enter_virtual_mode()',
     'kexec-tools purgatory/arch/ia64/purgatory-ia64.c',

@@ -61,6 +61,7 @@ export const virtualAddressPassing: StrategyDefinition = {
   name: 'virtual-address-passing',
   title: 'as legacy-virtual, and the virtual addresses are handed to the next kernel (as on ia64)',
   mode: 'virtual',
+  rewindable: true,
   sources: [
     'Tony Luck, Eric W. Biederman, Simon Horman, replies to "EFI: run EFI in physical mode", LKML, August 2010',
     'kexec-tools purgatory/arch/ia64/purgatory-ia64.c',

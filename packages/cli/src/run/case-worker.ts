@@ -4,7 +4,7 @@ import {
   createEnvironment,
   findCase,
   type ResolvedConfig,
-  runCase,
+  runCases,
 } from '@trapdoor/harness'
 import { type ConfigOptions, configOf } from '../options.ts'
 
@@ -25,18 +25,15 @@ async function prepare({ options, cwd }: Batch): Promise<Awaited<NonNullable<typ
   return { config, environment: createEnvironment(config) }
 }
 
-/** Runs cases in a thread, up to the first that throws. */
+/** Runs cases in a thread; no results where one throws. */
 export default async function runBatch(batch: Batch): Promise<CaseResult[]> {
   ready ??= prepare(batch)
   const { config, environment } = await ready
-  const results: CaseResult[] = []
-  for (const id of batch.ids) {
-    try {
-      results.push(runCase(environment, findCase(config, id)))
-    } catch {
-      // An error loses its class between threads: whoever waits runs this case again.
-      break
-    }
+  const specs = batch.ids.map((id) => findCase(config, id))
+  try {
+    return runCases(environment, specs)
+  } catch {
+    // An error loses its class between threads: whoever waits runs these cases again.
+    return []
   }
-  return results
 }

@@ -1,15 +1,22 @@
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { type CaseEnvironment, type CaseResult, type CaseSpec, runCase } from '@trapdoor/harness'
+import {
+  type CaseEnvironment,
+  type CaseResult,
+  type CaseSpec,
+  firmwareLabel,
+  runCases as runTogether,
+  strategyLabel,
+} from '@trapdoor/harness'
 import { Tinypool } from 'tinypool'
 import type { CliIo } from '../io.ts'
 import type { ConfigOptions } from '../options.ts'
 import { Progress } from '../progress.ts'
 import type { Batch } from './case-worker.ts'
 
-/** Cases of a batch: neighbours, which share their firmware. */
-const BATCH = 64
+/** Cases of a batch: neighbours, which share their firmware. One has all cases of a strategy on it, or a few more than this. */
+const BATCH = 48
 /** Cases that are worth the start of a thread. */
 const WORTH_A_THREAD = 384
 const WORKER: string = new URL(`./case-worker${extname(import.meta.url)}`, import.meta.url).href
@@ -33,9 +40,7 @@ export async function runCases(
   { io, config, jobs }: RunCasesOptions,
 ): Promise<CaseResult[] | undefined> {
   const threads = jobs ?? Math.min(availableParallelism(), Math.ceil(specs.length / WORTH_A_THREAD))
-  const batches = Array.from({ length: Math.ceil(specs.length / BATCH) }, (_, index) =>
-    specs.slice(index * BATCH, (index + 1) * BATCH),
-  )
+  const batches = batchesOf(specs)
   const pool = threads > 1 ? poolOf(threads) : undefined
   const progress = new Progress(io, specs.length)
   const cases: CaseResult[] = []
@@ -43,17 +48,15 @@ export async function runCases(
     const elsewhere = pool && batches.map((specsOfBatch) => ask(pool, specsOfBatch, config, io.cwd))
     for (const [index, batch] of batches.entries()) {
       const done = (await elsewhere?.[index]) ?? []
-      for (const [position, spec] of batch.entries()) {
-        // A pending interrupt is delivered only when this gives way.
-        if (position % 16 === 0) await setImmediate()
-        if (io.signal?.aborted === true) {
-          progress.finish()
-          io.stderr.write(`interrupted after ${cases.length} of ${specs.length} cases\n`)
-          return undefined
-        }
-        cases.push(done[position] ?? runCase(environment, spec))
-        progress.step(spec.memoryMapId)
+      // A pending interrupt is delivered only when this gives way.
+      await setImmediate()
+      if (io.signal?.aborted === true) {
+        progress.finish()
+        io.stderr.write(`interrupted after ${cases.length} of ${specs.length} cases\n`)
+        return undefined
       }
+      cases.push(...(done.length > 0 ? done : runTogether(environment, batch)))
+      for (const { memoryMapId } of batch) progress.step(memoryMapId)
     }
   } finally {
     await pool?.destroy()
@@ -62,11 +65,26 @@ export async function runCases(
   return cases
 }
 
+/** Cases in their order, in batches that do not part what can share its boots. */
+function batchesOf(specs: readonly CaseSpec[]): CaseSpec[][] {
+  const batches: CaseSpec[][] = []
+  for (const own of Map.groupBy(specs, machineOf).values()) {
+    const last = batches.at(-1)
+    if (last !== undefined && last.length < BATCH) last.push(...own)
+    else batches.push([...own])
+  }
+  return batches
+}
+
+function machineOf({ memoryMapId, quirks, strategy }: CaseSpec): string {
+  return [memoryMapId, firmwareLabel(quirks), strategyLabel(strategy)].join('/')
+}
+
 function poolOf(threads: number): Tinypool {
   return new Tinypool({ filename: WORKER, minThreads: threads, maxThreads: threads })
 }
 
-/** A batch's results; fewer than there are cases where one throws, none where the pool ended before. */
+/** A batch's results; none where a case throws, or where the pool ended before. */
 async function ask(
   pool: Tinypool,
   specs: readonly CaseSpec[],

@@ -13,6 +13,7 @@ import { Rights, ROOT_IN_REGISTERS, WalkStatus } from '../paging/walk.ts'
 import type { StaleTranslation, TranslationNow } from '../machine/event-log.ts'
 import type { Machine } from '../machine/machine.ts'
 import { MachineReset } from '../machine/reset.ts'
+import type { Rewind } from '../rewind.ts'
 import { GATE_SIZE, type GateFunction } from './call-gate.ts'
 import { CR0_LONG_MODE, Cr0, Cr4, Efer } from './control.ts'
 import { passArguments, receivedArguments } from './calling-convention.ts'
@@ -737,6 +738,45 @@ export class Cpu {
     this.mxcsr = MXCSR_AT_RESET
     this.pat = PAT_AT_RESET
     this.endbranchTracking = false
+  }
+
+  /** Remembers the registers and what the caches hold at this moment. What an executor counts goes on. */
+  checkpoint(): Rewind {
+    const { cr2, interruptFlag, ldtr, msrs, debugRegisters, gdtr, idtr, taskRegister } = this
+    const { pat, mxcsr, endbranchTracking, rip, statusFlags, touchRecorder } = this
+    const tables = { ldtr, gdtr, idtr, taskRegister, msrs, debugRegisters }
+    const plain = { ...tables, cr2, interruptFlag, pat, mxcsr, endbranchTracking }
+    const general = this.general.slice()
+    const segments = this.segments.slice()
+    const cpl = this.#cpl
+    const controlFlags = this.#controlFlags
+    const control = this.#control
+    const mode = this.#mode
+    const pdptes = this.#pdptes
+    const alignmentCheck = this.#alignmentCheck
+    const pkru = this.#pkru
+    const pkrs = this.#pkrs
+    const calls = this.#calls.slice()
+    const rewindMmu = this.mmu.checkpoint()
+    return () => {
+      Object.assign(this, plain)
+      this.rip = rip
+      this.statusFlags = statusFlags
+      this.touchRecorder = touchRecorder
+      this.general.set(general)
+      this.segments.splice(0, Infinity, ...segments)
+      this.#cpl = cpl
+      this.#controlFlags = controlFlags
+      this.#control = control
+      this.#mode = mode
+      this.#pdptes = pdptes
+      this.#alignmentCheck = alignmentCheck
+      this.#pkru = pkru
+      this.#pkrs = pkrs
+      this.#calls.splice(0, Infinity, ...calls)
+      rewindMmu()
+      this.execution?.translationsChanged()
+    }
   }
 
   /** Forgets the calls that are under way, as a kernel does that will not return to them. */

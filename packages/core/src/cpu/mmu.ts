@@ -5,6 +5,7 @@ import { type WalkStep, walkSteps } from '../paging/inspect.ts'
 import { PAGING_OFF, type PagingMode } from '../paging/mode.ts'
 import type { PdpteRegisters } from '../paging/pdpte-registers.ts'
 import { PageWalker, WalkStatus } from '../paging/walk.ts'
+import type { Rewind } from '../rewind.ts'
 import { type CpuCounters, zeroCounters } from './counters.ts'
 import type { CpuFeatures } from './features.ts'
 import {
@@ -104,7 +105,7 @@ export class Mmu {
   #permissions: Int32Array = new Int32Array(0)
   #root = 0
   /** The last root of each context. */
-  readonly #roots: Map<number, number> = new Map()
+  #roots: Map<number, number> = new Map()
   #pcid = 0
   #globalPages = false
   /** Whether the last fault was decided by the TLB alone. */
@@ -119,6 +120,40 @@ export class Mmu {
     this.#features = features
     this.#policy = policy
     this.#walker = this.#newWalker()
+  }
+
+  /** Remembers what is configured, counted and cached at this moment. */
+  checkpoint(): Rewind {
+    const mode = this.#mode
+    const noExecute = this.#noExecute
+    const pdptes = this.#pdptes
+    const walker = this.#walker
+    const auditor = this.#auditor
+    const controls = this.#controls
+    const permissions = this.#permissions
+    const root = this.#root
+    const roots = new Map(this.#roots)
+    const pcid = this.#pcid
+    const globalPages = this.#globalPages
+    const counters = { ...this.counters }
+    const rewindTlb = this.tlb.checkpoint()
+    const rewindCaches = this.#caches.checkpoint()
+    return () => {
+      this.#mode = mode
+      this.#noExecute = noExecute
+      this.#pdptes = pdptes
+      this.#walker = walker
+      this.#auditor = auditor
+      this.#controls = controls
+      this.#permissions = permissions
+      this.#root = root
+      this.#roots = new Map(roots)
+      this.#pcid = pcid
+      this.#globalPages = globalPages
+      Object.assign(this.counters, counters)
+      rewindTlb()
+      rewindCaches()
+    }
   }
 
   /** Takes over what the registers say. What they drop from the caches is dropped by the flushes below. */

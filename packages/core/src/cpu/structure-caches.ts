@@ -1,3 +1,5 @@
+import type { Rewind } from '../rewind.ts'
+
 /** What the entries that lead to a table grant, as a paging-structure cache holds it. */
 export interface CachedStructure {
   /** Frame of the table that the entry points to. */
@@ -10,6 +12,9 @@ export interface CachedStructure {
   epoch: number
 }
 
+/** By context, then by level, then by address bits. */
+type Contexts = Map<number, (Map<number, CachedStructure> | undefined)[]>
+
 /** How many entries of one level a context keeps; the oldest go first. */
 const CAPACITY = 4096
 
@@ -18,8 +23,7 @@ const CAPACITY = 4096
  * the address that selected them. Like the TLB they keep everything until something that the SDM names takes it away.
  */
 export class StructureCaches {
-  /** By context, then by level, then by address bits. */
-  readonly #contexts: Map<number, (Map<number, CachedStructure> | undefined)[]> = new Map()
+  #contexts: Contexts = new Map()
 
   /** What is held for the address with these halves at `depth`, whose entries are selected by the bits from `shift` up. */
   find(
@@ -55,6 +59,14 @@ export class StructureCaches {
     entries.set(prefix(high, low, shift), structure)
   }
 
+  /** Remembers what is held at this moment. */
+  checkpoint(): Rewind {
+    const saved = copyOf(this.#contexts)
+    return () => {
+      this.#contexts = copyOf(saved)
+    }
+  }
+
   /** Drops what is held for one address: a page fault takes it along (SDM Vol. 3, 4.10.4.1). */
   drop(pcid: number, depth: number, shift: number, high: number, low: number): void {
     this.#contexts.get(pcid)?.[depth]?.delete(prefix(high, low, shift))
@@ -68,6 +80,22 @@ export class StructureCaches {
   flushAll(): void {
     this.#contexts.clear()
   }
+}
+
+function copyOf(contexts: Contexts): Contexts {
+  const copy: Contexts = new Map()
+  for (const [pcid, levels] of contexts) {
+    copy.set(
+      pcid,
+      levels.map((entries) => {
+        if (entries === undefined) return undefined
+        const own = new Map<number, CachedStructure>()
+        for (const [bits, structure] of entries) own.set(bits, { ...structure })
+        return own
+      }),
+    )
+  }
+  return copy
 }
 
 /** The bits of an address from `shift` up, exact as a number. */

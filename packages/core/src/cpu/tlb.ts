@@ -1,3 +1,5 @@
+import type { Rewind } from '../rewind.ts'
+
 /** A translation that a processor holds: what the walk gave, at the time of the walk. */
 export interface TlbEntry {
   /** Frame of 4 KiB that the page number translates to. */
@@ -52,7 +54,7 @@ export class Tlb {
   readonly #flags: Int32Array = new Int32Array(this.#columns, SLOTS * 20, SLOTS)
   readonly #epoch: Int32Array = new Int32Array(this.#columns, SLOTS * 24, SLOTS)
   /** By generation, then by page. */
-  readonly #evicted: Map<number, Map<number, TlbEntry>> = new Map()
+  #evicted: Map<number, Map<number, TlbEntry>> = new Map()
   /** Whether fragments of a large page may be held. */
   #holdsFragments = false
   #pcid = 0
@@ -60,7 +62,29 @@ export class Tlb {
   #lastGeneration = 2
   #globalGeneration = 1
   #current = 2
-  readonly #generations: Map<number, number> = new Map([[0, 2]])
+  #generations: Map<number, number> = new Map([[0, 2]])
+
+  /** Remembers what is held at this moment. */
+  checkpoint(): Rewind {
+    const columns = new Uint8Array(this.#columns.slice())
+    const evicted = copyOf(this.#evicted)
+    const holdsFragments = this.#holdsFragments
+    const pcid = this.#pcid
+    const lastGeneration = this.#lastGeneration
+    const globalGeneration = this.#globalGeneration
+    const current = this.#current
+    const generations = new Map(this.#generations)
+    return () => {
+      new Uint8Array(this.#columns).set(columns)
+      this.#evicted = copyOf(evicted)
+      this.#holdsFragments = holdsFragments
+      this.#pcid = pcid
+      this.#lastGeneration = lastGeneration
+      this.#globalGeneration = globalGeneration
+      this.#current = current
+      this.#generations = new Map(generations)
+    }
+  }
 
   /** Whether a translation is held for the page of the address with these halves, in the current context; its fields are then in this object. */
   find(high: number, low: number): boolean {
@@ -296,6 +320,12 @@ export class Tlb {
       epoch: this.#epoch[slot]!,
     }
   }
+}
+
+function copyOf(evicted: Map<number, Map<number, TlbEntry>>): Map<number, Map<number, TlbEntry>> {
+  const copy = new Map<number, Map<number, TlbEntry>>()
+  for (const [generation, entries] of evicted) copy.set(generation, new Map(entries))
+  return copy
 }
 
 /** The page number (bits 63 to 12) of an address, exact as a number. */

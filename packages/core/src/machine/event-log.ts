@@ -1,4 +1,5 @@
 import type { Access } from '../cpu/exception.ts'
+import type { Rewind } from '../rewind.ts'
 
 /** What page tables, or a cache of them, give for an address. */
 export type TranslationNow =
@@ -109,6 +110,17 @@ export class EventLog {
   /** Goes on from the events of another log, in place of its own: a machine that was switched off and on is the same one. */
   continueFrom(other: EventLog): void {
     this.#events = other.#events.slice()
+  }
+
+  /** Remembers which events there are at this moment. */
+  checkpoint(): Rewind {
+    const { era } = this
+    const events = this.#events
+    const { length } = events
+    return () => {
+      this.era = era
+      this.#events = events.slice(0, length)
+    }
   }
 
   /** A copy that goes its own way. */

@@ -7,6 +7,7 @@ import { NEHALEM } from '../cpu/models.ts'
 import { chipset, type ChipsetOptions } from '../devices/chipset.ts'
 import type { MtrrRanges } from '../memory/memory-type.ts'
 import { PhysicalMemory } from '../memory/physical-memory.ts'
+import type { Rewind } from '../rewind.ts'
 import { EventLog, type StaleTranslation } from './event-log.ts'
 import type { IoPorts } from './ports.ts'
 
@@ -103,6 +104,18 @@ export class Machine {
   /** A machine in the same state that goes its own way: memory is copied on write, TLBs start empty. */
   fork(): Machine {
     return new Machine({}, this)
+  }
+
+  /** Remembers the machine as it is: memory, caches of translations and events included. What is called by nobody can be rewound, so no code of the machine may be under way. */
+  checkpoint(): Rewind {
+    const { mtrrs } = this
+    const rewinds = [this.memory, this.log, this.ports, ...this.cpus].map((part) =>
+      part.checkpoint(),
+    )
+    return () => {
+      this.mtrrs = mtrrs
+      for (const rewind of rewinds) rewind()
+    }
   }
 
   #author(): string {

@@ -1,3 +1,5 @@
+import type { Rewind } from '../rewind.ts'
+
 /** A device behind I/O ports. Its state is copied when a machine forks. */
 export interface PortDevice {
   readonly name: string
@@ -15,8 +17,8 @@ export interface PortDevice {
 
 /** The I/O address space. A port that nobody answers reads as 0xff and swallows what is written. */
 export class IoPorts {
-  readonly #devices: PortDevice[] = []
-  readonly #byPort: Map<number, PortDevice> = new Map()
+  #devices: PortDevice[] = []
+  #byPort: Map<number, PortDevice> = new Map()
 
   attach(device: PortDevice): void {
     this.#devices.push(device)
@@ -68,5 +70,15 @@ export class IoPorts {
     const copy = new IoPorts()
     for (const device of this.#devices) copy.attach(device.fork())
     return copy
+  }
+
+  /** Remembers what the devices are like at this moment. */
+  checkpoint(): Rewind {
+    const saved = this.fork()
+    return () => {
+      const copy = saved.fork()
+      this.#devices = copy.#devices
+      this.#byPort = copy.#byPort
+    }
   }
 }

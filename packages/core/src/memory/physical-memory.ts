@@ -2,6 +2,7 @@ import { PAGE_SIZE, PHYSICAL_ADDRESS_LIMIT } from '../address.ts'
 import { CoreError } from '../error.ts'
 import type { FrameObserver } from './frame-observer.ts'
 import type { MemoryDevice } from './memory-device.ts'
+import type { Rewind } from '../rewind.ts'
 import { OwnerMap } from './owner-map.ts'
 import { TableJournal } from './table-journal.ts'
 
@@ -101,6 +102,24 @@ export class PhysicalMemory {
   /** A copy-on-write copy: what either side writes from now on does not show in the other. */
   fork(): PhysicalMemory {
     const child = new PhysicalMemory()
+    this.#share()
+    child.#adopt(this)
+    return child
+  }
+
+  /** Remembers what every byte is at this moment, whom frames belong to, and who changed which tables. Costs what a {@link fork} does. */
+  checkpoint(): Rewind {
+    const saved = this.fork()
+    const rewindTables = this.tables.checkpoint()
+    return () => {
+      this.#adopt(saved)
+      rewindTables()
+      for (const observer of this.observers) observer.rewound()
+    }
+  }
+
+  /** Gives up the right to write to what there is in place. */
+  #share(): void {
     if (this.#flatFrames > 0) {
       this.#frozen = this.#flat
       this.#flat = NO_WORDS
@@ -110,19 +129,23 @@ export class PhysicalMemory {
       })
       this.#flatWatched = undefined
     }
-    child.#frozen = this.#frozen
-    child.#near = this.#near.slice()
-    child.#nearFrames = this.#nearFrames.slice()
-    child.#far = new Map(this.#far)
-    child.#present = new Set(this.#present)
-    child.#fills = this.#fills.slice()
-    child.#patterns = this.#patterns
-    child.owners = this.owners.fork()
-    for (const device of this.#devices) child.#devices.push(device.fork(child))
-    // Neither side is the holder of the shared regions any more.
+    // Nobody is the holder of the shared regions any more.
     this.#holder = Symbol('memory')
     for (const observer of this.observers) observer.framesMoved()
-    return child
+  }
+
+  /** Takes over what another memory, which has shared it, holds. */
+  #adopt(from: PhysicalMemory): void {
+    this.#frozen = from.#frozen
+    this.#near = from.#near.slice()
+    this.#nearFrames = from.#nearFrames.slice()
+    this.#far = new Map(from.#far)
+    this.#present = new Set(from.#present)
+    this.#fills = from.#fills.slice()
+    this.#patterns = from.#patterns
+    this.owners = from.owners.fork()
+    this.#devices.splice(0, Infinity, ...from.#devices.map((device) => device.fork(this)))
+    this.#holder = Symbol('memory')
   }
 
   /**
@@ -465,7 +488,7 @@ export class PhysicalMemory {
   }
 
   #watchSparse(frame: number, reasons: number): void {
-    const region = this.#region(frame) ?? this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
+    const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     region.watched ??= new Uint8Array(FRAMES_PER_REGION)
     region.watched[frame & FRAME_MASK]! |= reasons
   }

@@ -1,3 +1,5 @@
+import type { Rewind } from '../rewind.ts'
+
 /** A change of entries of a frame that processors have translated through. */
 export interface TableChange {
   /** Who made it, such as "first kernel" or "VariableRuntimeDxe: SetVariable on CPU 1". */
@@ -24,7 +26,7 @@ export class TableJournal {
   epoch = 0
   /** Tells who is at work. */
   author: () => string = () => 'unknown'
-  readonly #changes: Map<number, ChangedWords[]> = new Map()
+  #changes: Map<number, readonly ChangedWords[]> = new Map()
 
   /** Notes that the 32-bit words `start` up to `end` (exclusive) of a frame were written. */
   note(frame: number, start: number, end: number): void {
@@ -34,6 +36,17 @@ export class TableJournal {
     const kept = earlier.filter((one) => one.start < start || one.end > end).slice(1 - REMEMBERED)
     kept.push(change)
     this.#changes.set(frame, kept)
+  }
+
+  /** Remembers what is noted at this moment. */
+  checkpoint(): Rewind {
+    const { epoch } = this
+    // The lists are replaced, never changed.
+    const changes = new Map(this.#changes)
+    return () => {
+      this.epoch = epoch
+      this.#changes = new Map(changes)
+    }
   }
 
   /** The last change of a word of a frame after an epoch. */

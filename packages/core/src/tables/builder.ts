@@ -3,6 +3,7 @@ import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { Entry, type PageFlags } from '../paging/entry.ts'
 import { linearPage } from '../paging/linear-page.ts'
 import { FOUR_LEVEL, type PagingMode } from '../paging/mode.ts'
+import type { Rewind } from '../rewind.ts'
 import type { TableDifference } from '../survey/diff.ts'
 import { applyDifferences } from './apply.ts'
 import { type ChangeLeaf, changeLeaves, CLEAR, flagBits, type LeafBits } from './change.ts'
@@ -68,6 +69,15 @@ export class PageTableBuilder {
   /** Obligations that nobody discharged, the oldest first. */
   get outstanding(): FlushObligation[] {
     return this.#tree.changes.outstanding
+  }
+
+  /** Remembers what is outstanding and which frames are ready at this moment. The tables themselves are in memory. */
+  checkpoint(): Rewind {
+    const { changes, stock } = this.#tree
+    const rewinds = [changes.checkpoint(), stock.checkpoint()]
+    return () => {
+      for (const rewind of rewinds) rewind()
+    }
   }
 
   /** An entry of the root table. */

@@ -3,6 +3,7 @@ import { Cr4 } from '../cpu/control.ts'
 import type { Cpu } from '../cpu/cpu.ts'
 import { linearAddress } from '../paging/linear-page.ts'
 import { FOUR_LEVEL, type PagingMode } from '../paging/mode.ts'
+import type { Rewind } from '../rewind.ts'
 
 /** Pages whose mapping was changed while it was live. */
 export interface ChangedRange {
@@ -83,6 +84,12 @@ export class FlushObligation {
     this.#settle({ ignored: reason })
   }
 
+  /** Is outstanding again, as it was when it was made. */
+  reopen(): void {
+    this.#discharge = 'none'
+    this.#outstanding?.add(this)
+  }
+
   #settle(discharge: 'flushed' | { readonly ignored: string }): void {
     if (this.isDischarged) return
     this.#discharge = discharge
@@ -144,6 +151,15 @@ export class LiveChanges {
   /** Obligations that nobody has discharged, the oldest first. */
   get outstanding(): FlushObligation[] {
     return [...(this.#outstanding ?? [])]
+  }
+
+  /** Remembers which obligations are outstanding at this moment, between two operations. */
+  checkpoint(): Rewind {
+    const outstanding = this.outstanding
+    return () => {
+      this.#outstanding?.clear()
+      for (const obligation of outstanding) obligation.reopen()
+    }
   }
 
   /** Takes down `count` pages (of 4 KiB) from `page` on that were mapped by pages of `size`. What lies in the range that was taken down last is known. */

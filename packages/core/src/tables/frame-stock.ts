@@ -1,4 +1,5 @@
 import { CoreError } from '../error.ts'
+import type { Rewind } from '../rewind.ts'
 import type { NoFrame } from './failure.ts'
 
 /** Hands out a frame for a new page table; undefined, or throwing, where there is none. */
@@ -43,6 +44,16 @@ export class FrameStock {
       this.#end = 0
     }
     return frame
+  }
+
+  /** Remembers which frames are ready at this moment. */
+  checkpoint(): Rewind {
+    const ready = this.#frames.slice(this.#next, this.#end)
+    return () => {
+      this.#frames.splice(0, Infinity, ...ready)
+      this.#next = 0
+      this.#end = ready.length
+    }
   }
 
   give(frame: number): void {

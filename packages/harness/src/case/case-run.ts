@@ -1,10 +1,12 @@
-import { type Machine, MachineReset } from '@trapdoor/core'
+import { type Machine, MachineReset, type Rewind } from '@trapdoor/core'
 import type { Firmware, PoweredMachine } from '@trapdoor/firmware'
 import {
   type ArgumentPlace,
   bootKernel,
+  bootToRuntimeServices,
   crashKexec,
   EfiServices,
+  finishBoot,
   type HandOff,
   type Injections,
   type Kernel,
@@ -31,6 +33,13 @@ import { surveyTables, tableCost } from './table-survey.ts'
 const VIRTUAL_FALLBACK = 'legacy-virtual'
 const ORDINALS = ['first', 'second', 'third', 'fourth', 'fifth'] as const
 
+/** A first kernel that is about to set up its runtime services, for as many boots as are wanted from there on. */
+interface HalfBooted {
+  readonly machine: Machine
+  readonly kernel: Kernel
+  readonly rewind: Rewind
+}
+
 /** Calls that a price is computed from, after as many that warm the caches up. */
 const PRICED_CALLS = 4
 
@@ -40,6 +49,10 @@ export interface CaseFollower {
   onMachine(machine: Machine, because: 'it was switched on' | 'of a detour'): void
   /** The case goes on with a kernel that has run before. */
   onKernel(kernel: Kernel): void
+  /** A kernel that was half booted boots on, as if it had just come that far. */
+  onKernelAgain(kernel: Kernel): void
+  /** Whether nothing is found and nothing refused while `run` runs. */
+  isQuiet(run: () => void): boolean
   /** Does something that leaves no trace in what the follower knows, unless it ends the case. */
   aside(detour: () => void): void
 }
@@ -70,6 +83,8 @@ export class CaseRun implements ScenarioContext {
   #machine: Machine
   #kernel: Kernel | undefined
   #kernels = 0
+  /** By command line; undefined where it cannot be done. */
+  readonly #halfBooted: Map<string, HalfBooted | undefined> = new Map()
 
   constructor(
     environment: CaseEnvironment,
@@ -112,6 +127,32 @@ export class CaseRun implements ScenarioContext {
         tlbMisses: tlbMisses / count,
         walkReferences: walkReferences / count,
       },
+    }
+  }
+
+  /** Remembers everything as it is now; undefined where there is no kernel, or one that cannot be rewound. */
+  checkpoint(): Rewind | undefined {
+    const kernel = this.#kernel
+    if (kernel === undefined || !this.#environment.isRewindable(kernel)) return undefined
+    const answers = [...this.answers]
+    const rootsOfCalls = [...this.rootsOfCalls]
+    const calls = { ...this.calls }
+    const [costOfTables, price, powered] = [this.#tableCost, this.#price, this.#powered]
+    const [isNew, machine, kernels] = [this.#isNew, this.#machine, this.#kernels]
+    const rewinds = [machine.checkpoint(), kernel.checkpoint()]
+    return () => {
+      this.answers.splice(0, Infinity, ...answers)
+      this.rootsOfCalls.clear()
+      for (const root of rootsOfCalls) this.rootsOfCalls.add(root)
+      Object.assign(this.calls, calls)
+      this.#tableCost = costOfTables
+      this.#price = price
+      this.#powered = powered
+      this.#isNew = isNew
+      this.#machine = machine
+      this.#kernels = kernels
+      this.#kernel = kernel
+      for (const rewind of rewinds) rewind()
     }
   }
 
@@ -259,6 +300,11 @@ export class CaseRun implements ScenarioContext {
   }
 
   #boot(choice: KernelChoice, name: string): Kernel {
+    const half = this.#halfBoot(choice, name)
+    if (half !== undefined) {
+      finishBoot(half.kernel, this.#injections(choice))
+      return this.#came(half.kernel)
+    }
     const handOff = this.#load(this.#commandLine(choice), {
       allocatesLate: choice.allocatesLate === true,
     })
@@ -270,6 +316,49 @@ export class CaseRun implements ScenarioContext {
         injections: this.#injections(choice),
       }),
     )
+  }
+
+  /** Where only what happens from the runtime services on differs from boot to boot, what comes before is done once. */
+  #halfBoot(choice: KernelChoice, name: string): HalfBooted | undefined {
+    const { failedAllocation, ...others } = choice
+    const isPlain = Object.keys(others).length === 0 && this.#isNew
+    if (failedAllocation === undefined || !isPlain || !this.#environment.sharesBoots) {
+      return undefined
+    }
+    const commandLine = this.#commandLine(choice)
+    const key = `${name} ${commandLine}`
+    if (!this.#halfBooted.has(key)) {
+      this.#halfBooted.set(key, this.#newHalfBoot(choice, name))
+      this.#isNew = true
+    }
+    const half = this.#halfBooted.get(key)
+    if (half === undefined) return undefined
+    this.#isNew = false
+    this.#machine = half.machine
+    this.#follower.onMachine(half.machine, 'it was switched on')
+    half.rewind()
+    this.#follower.onKernelAgain(half.kernel)
+    return half
+  }
+
+  #newHalfBoot(choice: KernelChoice, name: string): HalfBooted | undefined {
+    let half: HalfBooted | undefined
+    const isQuiet = this.#follower.isQuiet(() => {
+      const handOff = this.#load(this.#commandLine(choice), {})
+      const kernel = bootToRuntimeServices(handOff, {
+        name,
+        profile: this.#profile(choice),
+        hooks: this.#environment.hooks,
+      })
+      if (!this.#environment.isRewindable(kernel)) return
+      const { machine } = handOff
+      const rewinds = [machine.checkpoint(), kernel.checkpoint()]
+      const rewind = (): void => {
+        for (const each of rewinds) each()
+      }
+      half = { machine, kernel, rewind }
+    })
+    return isQuiet ? half : undefined
   }
 
   #load(commandLine: string, habits: LoaderHabits): HandOff {

@@ -25,6 +25,7 @@ import type { MemoryMapSummary } from '../results/results.ts'
 import type { Death, FindingDraft, Rule, RuleHooks, TableInspection } from '../rules/rule.ts'
 import { explainsItself, isMachineOutcome } from './error-kind.ts'
 import { GuardedTaps, guardOf } from './rule-guard.ts'
+import { RuleMemory } from './rule-memory.ts'
 
 /** A memory map that cases run on. */
 interface LoadedMap {
@@ -51,6 +52,10 @@ export interface Diagnosis {
 export class CaseEnvironment {
   readonly config: ResolvedConfig
   readonly hooks: RuleHooks
+  /** What the rules know of the kernels of the case that runs. */
+  readonly rules: RuleMemory = new RuleMemory()
+  /** Whether cases may share what they have in common: where every rule can be rewound. */
+  readonly sharesBoots: boolean
   readonly #maps: ReadonlyMap<string, LoadedMap>
   readonly #firmware: Map<string, Firmware> = new Map()
   readonly #loaded: WeakMap<Firmware, Map<string, HandOff>> = new WeakMap()
@@ -77,6 +82,7 @@ export class CaseEnvironment {
       taps.during(guard, () => {
         rule.watch({
           hooks: this.hooks,
+          perKernel: (state) => this.rules.perKernel(state),
           report: (kernel, draft) => listener(kernel)?.finding(rule, kernel, draft),
           diagnose: (explain) => {
             this.#diagnoses.push([rule, (death) => guard(() => explain(death))])
@@ -85,6 +91,13 @@ export class CaseEnvironment {
       })
     }
     this.hooks.callLeft.tap(name, (call) => listener(call.kernel)?.left(call))
+    const { rules } = config.registry
+    this.sharesBoots = [...rules.values()].every(({ rewindable }) => rewindable === true)
+  }
+
+  /** Whether all that watches a kernel and calls firmware for it can be rewound. */
+  isRewindable({ strategy }: Kernel): boolean {
+    return this.sharesBoots && (strategy === undefined || strategy.definition.rewindable === true)
   }
 
   /** The memory maps, in the order of the configuration. */

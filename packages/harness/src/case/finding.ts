@@ -18,15 +18,17 @@ export interface FindingPlace {
   readonly machine: Machine
   readonly firmware: Firmware
   readonly kernel: Kernel | undefined
-  readonly reproduce: string
   /** The exception that ended it, where one did. */
   readonly exception?: CpuException | undefined
   /** Image whose code ran. */
   readonly image?: string | undefined
 }
 
-/** Makes a finding of what a rule says: adds who and where, the walk level by level, what lies at the end of it, and the command to see it again. */
-export function completeFinding(rule: Rule, draft: FindingDraft, place: FindingPlace): Finding {
+/** A finding but for the command that shows it again, which depends on the case. */
+export type PlacedFinding = Omit<Finding, 'reproduce'>
+
+/** Makes a finding of what a rule says: adds who and where, the walk level by level, and what lies at the end of it. */
+export function placeFinding(rule: Rule, draft: FindingDraft, place: FindingPlace): PlacedFinding {
   const { kernel, exception } = place
   const fault = exception instanceof PageFault ? exception : undefined
   const address = draft.address ?? fault?.address
@@ -64,7 +66,6 @@ export function completeFinding(rule: Rule, draft: FindingDraft, place: FindingP
     explanation: draft.explanation,
     advice: rule.advice,
     sources: [...rule.sources],
-    reproduce: place.reproduce,
   }
 }
 

@@ -46,6 +46,7 @@ const strategy = z.strictObject({
   linux: z.strictObject({ from: version, before: version.optional() }).optional(),
   layout: z.custom<AddressSpaceLayout>(isLayout, 'a layout of @trapdoor/kernel').optional(),
   efiOnlyWithRuntimeMap: z.boolean().optional(),
+  rewindable: z.boolean().optional(),
   hardening: z
     .strictObject({
       ibt: z.enum(['before-setup', 'after-setup']).optional(),
@@ -70,6 +71,7 @@ const rule = z.strictObject({
   severity: z.enum(['error', 'warning', 'info']),
   advice: z.string().min(1),
   sources,
+  rewindable: z.boolean().optional(),
   watch: callable,
 })
 

@@ -2,6 +2,7 @@ import type { Cpu, FaultSite } from '@trapdoor/core'
 import type { Kernel, KernelHooks, RuntimeCall } from '@trapdoor/kernel'
 import type { MemoryDescriptor } from '@trapdoor/uefi'
 import type { SyncHook } from 'tapable'
+import type { RuleState } from '../case/rule-memory.ts'
 import type { TableSurvey } from '../case/table-survey.ts'
 import type { Outcome, Severity } from '../results/results.ts'
 
@@ -56,11 +57,13 @@ export interface RuleHooks extends KernelHooks {
   readonly tablesInspected: SyncHook<[TableInspection]>
 }
 
-/** What a rule gets once, for all cases. State of a case belongs in a WeakMap by kernel or by call. */
+/** What a rule gets once, for all cases. State of a case belongs where {@link RuleContext.perKernel} keeps it, or in a WeakMap by call. */
 export interface RuleContext {
   readonly hooks: RuleHooks
   /** Reports a finding of this rule. One rule reports a kernel once; what it says again is counted. */
   readonly report: (kernel: Kernel, draft: FindingDraft) => void
+  /** A place for what the rule knows of a kernel, made by `initial` when it is asked for. `copy` makes one that goes its own way. */
+  readonly perKernel: <State>(state: RuleState<State>) => (kernel: Kernel) => State
   /** Asked when something ended a machine: `explain` returns a draft where this rule knows the cause, else undefined. The first rule that knows it is believed. */
   readonly diagnose: (explain: (death: Death) => FindingDraft | undefined) => void
 }
@@ -74,6 +77,11 @@ export interface Rule {
   /** What to do about it. */
   readonly advice: string
   readonly sources: readonly string[]
+  /**
+   * All that the rule knows from one event to the next is in {@link RuleContext.perKernel}, or belongs to a call. Where every rule says so, cases that begin alike run once up
+   * to where they part. Default false.
+   */
+  readonly rewindable?: boolean
   /** Taps hooks. */
   watch(context: RuleContext): void
 }

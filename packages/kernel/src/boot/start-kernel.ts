@@ -54,6 +54,16 @@ const FREE_PAGES_LEFT = 256
  * Throws what kills it: a {@link CpuException} that nothing catches so early, or a KernelPanic; or a KernelError where it was given what no kernel could be given.
  */
 export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
+  const kernel = bootToRuntimeServices(handOff, options)
+  finishBoot(kernel, options.injections)
+  return kernel
+}
+
+/** The first part of {@link bootKernel}: up to where memory is up and the runtime services are about to be set up. */
+export function bootToRuntimeServices(
+  handOff: HandOff,
+  options: Omit<BootOptions, 'injections'>,
+): Kernel {
   const kernel = new Kernel({
     name: options.name,
     machine: handOff.machine,
@@ -64,10 +74,25 @@ export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
     bootParamsAddress: handOff.bootParams,
   })
   kernel.machine.log.era = kernel.name
-  try {
+  reportingDeath(kernel, () => {
     head64(kernel)
     setupArch(kernel, handOff.reserved ?? [])
-    startKernel(kernel, options.injections ?? {})
+    startMemory(kernel)
+  })
+  return kernel
+}
+
+/** The rest of {@link bootKernel}. */
+export function finishBoot(kernel: Kernel, injections: Injections = {}): void {
+  reportingDeath(kernel, () => {
+    startKernel(kernel, injections)
+  })
+}
+
+/** early_idt_handler(): an exception that nothing catches so early is printed. */
+function reportingDeath(kernel: Kernel, boot: () => void): void {
+  try {
+    boot()
   } catch (error) {
     if (error instanceof CpuException) {
       kernel.print(
@@ -76,7 +101,6 @@ export function bootKernel(handOff: HandOff, options: BootOptions): Kernel {
     }
     throw error
   }
-  return kernel
 }
 
 /** head_64.S and secondary_startup_64: control registers, `swapper_pg_dir`, the first stack. The low half is empty from here on. */
@@ -171,15 +195,17 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   }
 }
 
-function startKernel(
-  kernel: Kernel,
-  { failedAllocation, beforeRuntimeServices }: Injections,
-): void {
+function startMemory(kernel: Kernel): void {
   kernel.enterPhase('mm_init')
   allocateMemoryMap(kernel)
   kernel.tables.allowAttributeChanges()
   kernel.argumentAreas = kernel.machine.cpus.map((cpu) => new ArgumentArea(kernel, cpu.id))
+}
 
+function startKernel(
+  kernel: Kernel,
+  { failedAllocation, beforeRuntimeServices }: Injections,
+): void {
   beforeRuntimeServices?.(kernel)
   harden(kernel, 'before-setup')
   kernel.enterPhase('efi')

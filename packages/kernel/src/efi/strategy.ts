@@ -116,6 +116,11 @@ export interface StrategyDefinition {
   readonly efiOnlyWithRuntimeMap?: boolean
   /** What these kernels switch on where the CPU has it, beside paging as it is: see {@link Hardening}. */
   readonly hardening?: Hardening
+  /**
+   * What a strategy of this kind knows is made while it is set up, and no more changed once the kernel runs: what changes is in the kernel's memory (`kernel.variable()`). Setting
+   * up again, from the same state of the kernel, makes it all anew. Cases that begin alike then boot once, up to where they part. Default false: each boots on its own.
+   */
+  readonly rewindable?: boolean
   /** What it rests on: kernel versions and functions, mails, specifications. */
   readonly sources: readonly string[]
   readonly options?: Readonly<Record<string, StrategyOption>>

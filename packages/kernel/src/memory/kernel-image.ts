@@ -1,4 +1,10 @@
-import { PAGE_SIZE, type PhysicalAddress, phys, type VirtualAddress } from '@trapdoor/core'
+import {
+  PAGE_SIZE,
+  type PhysicalAddress,
+  phys,
+  type Rewind,
+  type VirtualAddress,
+} from '@trapdoor/core'
 import { KernelError } from '../error.ts'
 import { type AddressSpaceLayout, kernelAddress } from './layout.ts'
 
@@ -22,6 +28,14 @@ export class KernelImage {
   constructor(layout: AddressSpaceLayout, base: PhysicalAddress) {
     this.base = base
     this.#start = layout.startKernelMap + LINK_OFFSET + BigInt(layout.textOffset ?? 0)
+  }
+
+  /** Remembers which static data is taken at this moment. */
+  checkpoint(): Rewind {
+    const next = this.#next
+    return () => {
+      this.#next = next
+    }
   }
 
   /** Virtual address of the first byte. */

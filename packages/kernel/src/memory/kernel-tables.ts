@@ -8,6 +8,7 @@ import {
   PageTableBuilder,
   phys,
   type PhysicalMemory,
+  type Rewind,
   type VirtualAddress,
 } from '@trapdoor/core'
 import { KernelPanic, OutOfMemory } from '../error.ts'
@@ -66,6 +67,20 @@ export class KernelTables {
       { mode: options.layout.mode },
     )
     this.#mapImage(options.image)
+  }
+
+  /** Remembers how far the direct map and vmalloc space go at this moment. What is mapped is in memory. */
+  checkpoint(): Rewind {
+    const mapped = this.#mapped
+    const earlySlots = [...this.#earlySlots]
+    const vmallocNext = this.#vmallocNext
+    const cpaAllowed = this.#cpaAllowed
+    return () => {
+      this.#mapped = mapped
+      this.#earlySlots.splice(0, Infinity, ...earlySlots)
+      this.#vmallocNext = vmallocNext
+      this.#cpaAllowed = cpaAllowed
+    }
   }
 
   /** __va(): where the direct map has a physical address, whether it is mapped or not. */

@@ -1,4 +1,4 @@
-import type { FrameOwner, PhysicalMemory } from '@trapdoor/core'
+import type { FrameOwner, PhysicalMemory, Rewind } from '@trapdoor/core'
 import { OutOfMemory } from '../error.ts'
 
 /** A range of frames; `end` is exclusive. */
@@ -28,13 +28,21 @@ export class PageAllocator {
   /** `ranges` in ascending order, in frames, without what is reserved. */
   constructor(memory: PhysicalMemory, ranges: readonly FrameRange[]) {
     this.#memory = memory
-    this.#ram = ranges.map((range) => ({ ...range }))
-    this.#free = ranges.map((range) => ({ ...range }))
+    this.#ram = copyOf(ranges)
+    this.#free = copyOf(ranges)
   }
 
   /** What is free, in ascending order. */
   get freeRanges(): readonly Readonly<FrameRange>[] {
     return this.#free
+  }
+
+  /** Remembers what is free at this moment. */
+  checkpoint(): Rewind {
+    const free = copyOf(this.#free)
+    return () => {
+      this.#free = copyOf(free)
+    }
   }
 
   /** The first of `count` contiguous frames; panics where there are none left. `align` in frames; `below` is an exclusive end in frames. */
@@ -100,6 +108,10 @@ export class PageAllocator {
     }
     return undefined
   }
+}
+
+function copyOf(ranges: readonly Readonly<FrameRange>[]): FrameRange[] {
+  return ranges.map(({ start, end }) => ({ start, end }))
 }
 
 /** How many frames of `ranges` lie from `start` up to `end` (exclusive). */

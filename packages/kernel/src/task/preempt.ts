@@ -12,7 +12,7 @@ export function preempt(kernel: Kernel, cpu: Cpu): boolean {
   if (current === undefined || !cpu.interruptFlag) return false
   if (kernel.strategy?.instance.preemptible !== true) return false
   const other = kernel.otherTasks.get(cpu.id) ?? new Task(kernel, cpu)
-  kernel.otherTasks.set(cpu.id, other)
+  kernel.otherTasks = new Map([...kernel.otherTasks, [cpu.id, other]])
   takeInterrupt(kernel, cpu, 'timer', () => {
     const { rsp } = cpu
     other.switchTo()

@@ -5,6 +5,7 @@ import {
   type PageTableBuilder,
   phys,
   type PhysicalAddress,
+  type Rewind,
   type VirtualAddress,
 } from '@trapdoor/core'
 import { KernelError } from '../error.ts'
@@ -104,6 +105,19 @@ export class ArgumentArea {
       vmalloc: this.#mapVmalloc(),
       module: this.#mapModule(tables.layout.modulesStart),
       kmalloc: tables.directMapAddress(kernel.allocatePages('kmalloc buffer', AREA_PAGES)),
+    }
+  }
+
+  /** Remembers where the places are, and what is taken of them at this moment. */
+  checkpoint(): Rewind {
+    const starts = { ...this.#starts }
+    const used = [...this.#used]
+    const vmallocPage = this.#vmallocPage
+    return () => {
+      Object.assign(this.#starts, starts)
+      this.#used.clear()
+      for (const [place, bytes] of used) this.#used.set(place, bytes)
+      this.#vmallocPage = vmallocPage
     }
   }
 

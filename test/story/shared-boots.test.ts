@@ -1,0 +1,33 @@
+// Cases that begin alike share their boots: every strategy and every scenario, each on another quirk, ends as it ends alone.
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
+import { createEnvironment, loadConfig, planCases, runCase, runCases } from '@trapdoor/harness'
+import { describe, expect, test } from 'vitest'
+
+const CONFIG = fileURLToPath(new URL('../../configs/all.config.ts', import.meta.url))
+/** Quirks from one strategy to the next: prime to their number. */
+const STRIDE = 13
+
+const config = await loadConfig({
+  directory: dirname(CONFIG),
+  file: CONFIG,
+  builtIn: BUILT_IN_PLUGINS,
+})
+const environment = createEnvironment(config)
+const maps = config.memoryMaps.map(({ id }) => id)
+
+describe('what cases have in common is run once, and shows in no result', () => {
+  test.each(config.strategies.map(({ name }, index) => ({ name, index })))(
+    '$name',
+    ({ name, index }) => {
+      const quirks = config.quirkSets[(index * STRIDE) % config.quirkSets.length]!
+      const specs = planCases(config, {
+        strategies: [name],
+        firmware: [quirks.length === 0 ? 'none' : quirks.join('+')],
+        memoryMaps: [maps[index % maps.length]!],
+      })
+      expect(runCases(environment, specs)).toEqual(specs.map((spec) => runCase(environment, spec)))
+    },
+  )
+})
