@@ -4,8 +4,6 @@ export interface FrameObserver {
   frameMoved(frame: number): void
   /** As {@link frameMoved}, for any number of frames. */
   framesMoved(): void
-  /** All memory is what it was at an earlier moment, code and page tables included. */
-  rewound(): void
   /** Page tables that a processor has translated through were changed. */
   tablesChanged(): void
   /** The bytes `start` up to `end` (exclusive) of a frame that was given to `watchCode` may have been written to, in place. */

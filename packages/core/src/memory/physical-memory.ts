@@ -114,7 +114,10 @@ export class PhysicalMemory {
     return () => {
       this.#adopt(saved)
       rewindTables()
-      for (const observer of this.observers) observer.rewound()
+      for (const observer of this.observers) {
+        observer.framesMoved()
+        observer.tablesChanged()
+      }
     }
   }
 
