@@ -14,6 +14,8 @@ interface Window {
 }
 
 const WINDOWS = 256
+/** Windows that were filled and dropped for their frame are filled again: the list of them is cut when it has this length. */
+const FILLED_LIMIT = 4096
 /** The high half of an address that no access has: it is canonical nowhere. */
 export const NOWHERE = 0x5aa5_5aa5
 const NO_WORDS: Int32Array = new Int32Array(0)
@@ -110,6 +112,19 @@ export abstract class DataAccess extends StatusFlags {
     return this.#load(high, low, 8, this.#writes)
   }
 
+  /** {@link loadToModify8} and so on, by size: unsigned but for 32 bits. */
+  loadToModify(high: number, low: number, size: 1 | 2 | 4): number {
+    if (size === 4) return this.loadToModify32(high, low)
+    return size === 1 ? this.loadToModify8(high, low) : this.loadToModify16(high, low)
+  }
+
+  /** {@link store8} and so on, by size. */
+  store(high: number, low: number, size: 1 | 2 | 4, value: number): void {
+    if (size === 4) this.store32(high, low, value)
+    else if (size === 1) this.store8(high, low, value)
+    else this.store16(high, low, value)
+  }
+
   store8(high: number, low: number, value: number): void {
     const window = this.#writes[(low >>> 12) & 255]!
     if (window.low === (low & -4096) && window.high === high) {
@@ -188,7 +203,14 @@ export abstract class DataAccess extends StatusFlags {
     this.#store(high, low, size, value, 0, ON_STACK)
   }
 
-  /** Where an address lies in the words of its page, or undefined where accesses have to go one by one: for bulk work within a page. The access is checked and marked as any other. */
+  /** The bytes of the page that an address lies in, for bulk work within it; undefined where accesses have to go one by one. Raises what an access to the address raises. They are good until the next access. */
+  pageBytes(high: number, low: number, access: 'read' | 'write'): Uint8Array | undefined {
+    const window = this.#open(high, low, access === 'read' ? this.#reads : this.#writes)
+    if (window === undefined) return undefined
+    const { words, base } = window
+    return new Uint8Array(words.buffer, words.byteOffset + base * 4, 4096)
+  }
+
   protected dropWindows(): void {
     for (const window of this.#filled) window.high = NOWHERE
     this.#filled.length = 0
@@ -288,6 +310,7 @@ export abstract class DataAccess extends StatusFlags {
     if (words === undefined) return undefined
     if (isWrite) this.#dropOther(high, pageLow, frame)
     if (window.high === NOWHERE) this.#filled.push(window)
+    if (this.#filled.length > FILLED_LIMIT) this.dropWindows()
     window.high = high
     window.low = pageLow
     window.frame = frame

@@ -9,6 +9,7 @@ import {
   type RunEnd,
   type RunLimits,
   Segment,
+  type SegmentNumber,
   SegmentRights,
   Efer,
 } from '@trapdoor/core'
@@ -148,6 +149,19 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
     this.#quota -= count
   }
 
+  /** Instructions until the run looks how many are left. */
+  get quota(): number {
+    return this.#quota
+  }
+
+  /** Sets RIP so many bytes from the beginning of the block, from an operation that ends it. */
+  branch(general: Int32Array, bytes: number): void {
+    const low = general[32]!
+    const next = (low + bytes) | 0
+    general[32] = next
+    if (next >>> 0 < low >>> 0) general[33] = this.#bits === 64 ? (general[33]! + 1) | 0 : 0
+  }
+
   /** Runs a gate's function, from an operation that ends its block. */
   leaveForGate(gate: GateFunction): void {
     this.cpu.runGate(gate)
@@ -173,6 +187,16 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
     return low
   }
 
+  /** The linear address so many bytes from one that {@link address} has just made for an operand. */
+  addressBeyond(low: number, bytes: bigint, { addressBits, segment }: MemoryOperand): number {
+    if (bytes === 0n) return low
+    const base = this.#segmentBase(segment)
+    const offset = BigInt.asUintN(addressBits, join(this.addressHigh, low) - base + bytes)
+    const linear = this.#wrap(base + offset)
+    this.addressHigh = highHalf(linear)
+    return lowHalf(linear)
+  }
+
   /** The offset of an operand in its segment, which is what LEA gives: as {@link address}. */
   effectiveAddress(general: Int32Array, operand: MemoryOperand): number {
     const base = join(general[operand.base + 1]!, general[operand.base]!)
@@ -181,6 +205,14 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
     const offset = BigInt.asUintN(operand.addressBits, sum)
     this.addressHigh = highHalf(offset)
     return lowHalf(offset)
+  }
+
+  /** The linear address of an offset in a segment, of which `bits` bits count: as {@link address}. */
+  segmentAddress(high: number, low: number, bits: 16 | 32 | 64, segment: SegmentNumber): number {
+    const offset = BigInt.asUintN(bits, join(high, low))
+    const linear = this.#wrap(this.#segmentBase(segment) + offset)
+    this.addressHigh = highHalf(linear)
+    return lowHalf(linear)
   }
 
   /** Pushes 64 bits, in 64-bit mode. */
@@ -211,6 +243,12 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   top(general: Int32Array, size: 2 | 4): number {
     const low = this.#stackAddress(general, 0)
     return this.loadStack(this.addressHigh, low, size)
+  }
+
+  /** Raises what a store to the top of the stack would raise; nothing is written. */
+  checkStackWrite(general: Int32Array): void {
+    const low = this.#stackAddress(general, 0)
+    this.cpu.translate(join(this.addressHigh, low), 'write', { stack: true })
   }
 
   /** LEAVE with 16 or 32 bits, in any mode: RSP becomes RBP, and what is popped is returned. */
@@ -311,7 +349,7 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
           at++
         } while (at < this.#end)
         this.#quota -= at
-        if (at < length || !block.setsNext) this.#advance(block.offsets[at]!)
+        if (at < length || !block.setsNext) this.branch(general, block.offsets[at]!)
       }
       if (general[32] === untilLow && general[33] === untilHigh) break
       if (this.halted) break
@@ -340,7 +378,7 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
     this.#end = 1
     block.operations[0]!(general, this)
     this.#quota--
-    if (!block.setsNext) this.#advance(block.offsets[1]!)
+    if (!block.setsNext) this.branch(general, block.offsets[1]!)
     this.#block = undefined
   }
 
@@ -350,14 +388,6 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
     this.#quota -= this.#at
     const { rip } = this
     this.rip = rip
-  }
-
-  #advance(bytes: number): void {
-    const general = this.#general
-    const low = general[32]!
-    const next = (low + bytes) | 0
-    general[32] = next
-    if (next >>> 0 < low >>> 0) general[33] = this.#bits === 64 ? (general[33]! + 1) | 0 : 0
   }
 
   /** Makes the page of an address the current one: a fetch, with all that it may raise. */
@@ -453,6 +483,12 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
     this.#codeBase = isLong ? 0 : lowHalf(base)
   }
 
+  /** In 64-bit mode all segments but FS and GS begin at 0 (SDM Vol. 3, 3.2.4). */
+  #segmentBase(segment: SegmentNumber): bigint {
+    const isFlat = this.#bits === 64 && segment !== Segment.FS && segment !== Segment.GS
+    return isFlat ? 0n : this.cpu.segments[segment]!.base
+  }
+
   get #isStack32(): boolean {
     return (this.cpu.segments[Segment.SS]!.rights & SegmentRights.Default32) !== 0
   }
@@ -473,11 +509,7 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
 
   #generalAddress(general: Int32Array, operand: MemoryOperand): number {
     const low = this.effectiveAddress(general, operand)
-    const { base } = this.cpu.segments[operand.segment]!
-    const linear = join(this.addressHigh, low) + base
-    const wrapped = this.#bits === 64 ? linear : BigInt.asUintN(32, linear)
-    this.addressHigh = highHalf(wrapped)
-    return lowHalf(wrapped)
+    return this.segmentAddress(this.addressHigh, low, 64, operand.segment)
   }
 
   #wrap(address: bigint): bigint {

@@ -4,9 +4,24 @@ import { highHalf, lowHalf } from '../halves.ts'
 import { BLOCK_WORD, MemoryOperand, ZERO_WORD } from './memory-operand.ts'
 
 /** Instructions whose frames {@link Instruction.stackPointerIncrement} does not tell, by their operand size. */
-const WORD_FRAMES: ReadonlySet<Code> = new Set([Code.Retnw, Code.Retnw_imm16, Code.Leavew])
-const DOUBLEWORD_FRAMES: ReadonlySet<Code> = new Set([Code.Retnd, Code.Retnd_imm16, Code.Leaved])
-const QUADWORD_FRAMES: ReadonlySet<Code> = new Set([Code.Retnq, Code.Retnq_imm16, Code.Leaveq])
+const WORD_FRAMES: ReadonlySet<Code> = new Set([
+  Code.Retnw,
+  Code.Retnw_imm16,
+  Code.Leavew,
+  Code.Enterw_imm16_imm8,
+])
+const DOUBLEWORD_FRAMES: ReadonlySet<Code> = new Set([
+  Code.Retnd,
+  Code.Retnd_imm16,
+  Code.Leaved,
+  Code.Enterd_imm16_imm8,
+])
+const QUADWORD_FRAMES: ReadonlySet<Code> = new Set([
+  Code.Retnq,
+  Code.Retnq_imm16,
+  Code.Leaveq,
+  Code.Enterq_imm16_imm8,
+])
 
 export type OperandSize = 1 | 2 | 4 | 8
 /** The default size of addresses and operands: 64-bit mode, or what CS.D says elsewhere. */
@@ -55,6 +70,14 @@ export class DecodedInstruction {
     return this.instruction.opKind(operand) === OpKind.Register
   }
 
+  /** Whether a string instruction is repeated: it ends its block, as it sets RIP by itself. */
+  get isRepeated(): boolean {
+    const { instruction } = this
+    return (
+      instruction.isStringInstruction && (instruction.hasRepPrefix || instruction.hasRepnePrefix)
+    )
+  }
+
   /** Whether an operand is not a register of another kind than the general ones. */
   isGeneral(operand: number): boolean {
     return (
@@ -94,13 +117,14 @@ export class DecodedInstruction {
     return { low: lowHalf(value), high: highHalf(value) }
   }
 
-  /** Bytes that an instruction which pushes, pops, calls or returns moves at once. */
+  /** Bytes that an instruction which pushes, pops, calls or returns moves at once; PUSHA and POPA do so eight times. */
   get stackBytes(): 2 | 4 | 8 {
     const { code, instruction } = this
     if (WORD_FRAMES.has(code)) return 2
     if (DOUBLEWORD_FRAMES.has(code)) return 4
     if (QUADWORD_FRAMES.has(code)) return 8
-    return Math.abs(instruction.stackPointerIncrement) as 2 | 4 | 8
+    const moved = Math.abs(instruction.stackPointerIncrement)
+    return (moved > 8 ? moved / 8 : moved) as 2 | 4 | 8
   }
 
   /** Whether a branch goes through a segment selector. */

@@ -1,17 +1,35 @@
-import { ARITHMETIC } from './arithmetic.ts'
-import { CONTROL_FLOW } from './control-flow.ts'
-import { LOGIC } from './logic.ts'
-import { MOVES } from './moves.ts'
-import { SHIFTS } from './shifts.ts'
-import { STACK } from './stack.ts'
+import { ARITHMETIC } from './integer/arithmetic.ts'
+import { ATOMICS } from './integer/atomics.ts'
+import { BIT_MANIPULATION } from './integer/bit-manipulation.ts'
+import { BITS } from './integer/bits.ts'
+import { CONTROL_FLOW } from './integer/control-flow.ts'
+import { CONVERSIONS } from './integer/conversions.ts'
+import { FLAGS } from './integer/flags.ts'
+import { HINTS } from './integer/hints.ts'
+import { LOGIC } from './integer/logic.ts'
+import { MOVES } from './integer/moves.ts'
+import { MULTIPLY_DIVIDE } from './integer/multiply-divide.ts'
+import { PORTS } from './integer/ports.ts'
+import { SHIFTS } from './integer/shifts.ts'
+import { STACK } from './integer/stack.ts'
+import { STRINGS } from './integer/strings.ts'
 import type { InstructionFamily } from './table.ts'
 
 /** All instructions of this package. */
 export const INSTRUCTION_FAMILIES: readonly InstructionFamily[] = [
   ARITHMETIC,
+  ATOMICS,
+  BIT_MANIPULATION,
+  BITS,
   CONTROL_FLOW,
+  CONVERSIONS,
+  FLAGS,
+  HINTS,
   LOGIC,
   MOVES,
+  MULTIPLY_DIVIDE,
+  PORTS,
   SHIFTS,
   STACK,
+  STRINGS,
 ]

@@ -29,8 +29,8 @@ export class InstructionTable {
     }
   }
 
-  endsBlock({ mnemonic }: DecodedInstruction): boolean {
-    return this.#endBlock.has(mnemonic)
+  endsBlock(decoded: DecodedInstruction): boolean {
+    return this.#endBlock.has(decoded.mnemonic) || decoded.isRepeated
   }
 
   /** Undefined for an instruction that no family has. */

@@ -1,9 +1,9 @@
 import { Mnemonic } from 'iced-x86'
-import type { Operation } from '../decode/block.ts'
-import type { DecodedInstruction } from '../decode/decoded-instruction.ts'
-import type { Execution } from '../execution.ts'
-import { modifier, reader, wideModifier } from '../operands.ts'
-import type { InstructionFamily, Translator } from './table.ts'
+import type { Operation } from '../../decode/block.ts'
+import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
+import type { Execution } from '../../execution.ts'
+import { modifier, reader, wideModifier } from '../../operands.ts'
+import type { InstructionFamily, Translator } from '../table.ts'
 
 /**
  * A shift or rotation by a count that is not 0. Counts are below 32, or 64 for 64 bits; results have bits above their size for 8 and 16 bits, which are nothing. OF is defined for a count of 1

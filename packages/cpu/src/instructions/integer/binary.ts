@@ -1,8 +1,8 @@
-import type { Operation } from '../decode/block.ts'
-import type { DecodedInstruction } from '../decode/decoded-instruction.ts'
-import type { Execution } from '../execution.ts'
-import { modifier, reader, wideModifier, wideReader } from '../operands.ts'
-import type { Translator } from './table.ts'
+import type { Operation } from '../../decode/block.ts'
+import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
+import type { Execution } from '../../execution.ts'
+import { modifier, reader, wideModifier, wideReader } from '../../operands.ts'
+import type { Translator } from '../table.ts'
 
 /** An operation of two operands whose result goes to the first, in every size. What is returned has the low bits of the result. */
 export interface BinaryOperation {

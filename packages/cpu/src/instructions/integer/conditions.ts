@@ -1,5 +1,5 @@
 import { Mnemonic } from 'iced-x86'
-import type { Translator } from './table.ts'
+import type { Translator } from '../table.ts'
 
 /** Conditions in the order of their codes, as iced's mnemonics end (SDM Vol. 2, table B-10). */
 const NAMES = [

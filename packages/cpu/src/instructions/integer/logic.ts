@@ -1,6 +1,6 @@
 import { Mnemonic } from 'iced-x86'
 import { binaryTranslator, comparisonTranslator, type HotForms, unaryTranslator } from './binary.ts'
-import type { InstructionFamily, Translator } from './table.ts'
+import type { InstructionFamily, Translator } from '../table.ts'
 
 const AND: HotForms = {
   registers32: (word, other) => (general, execution) => {

@@ -1,11 +1,10 @@
 import { Mnemonic } from 'iced-x86'
-import type { Operation } from '../decode/block.ts'
-import type { DecodedInstruction } from '../decode/decoded-instruction.ts'
-import type { Execution } from '../execution.ts'
-import { reader, wideReader } from '../operands.ts'
+import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
+import type { Execution } from '../../execution.ts'
+import { reader, wideReader } from '../../operands.ts'
 import { forConditions } from './conditions.ts'
-import type { InstructionFamily, Translator } from './table.ts'
-import { invalidOpcode } from './undefined.ts'
+import type { InstructionFamily, Translator } from '../table.ts'
+import { invalidOpcode } from '../undefined.ts'
 
 /** Leaves RIP where a near branch leads, `distance` bytes from the beginning of the block. */
 function branch(general: Int32Array, distance: number, distanceHigh: number): void {
@@ -241,8 +240,6 @@ function countDown(
 
 const undefinedInstruction: Translator = ({ bytes }) => invalidOpcode(bytes)
 
-const nothing: Translator = (): Operation => () => {}
-
 export const CONTROL_FLOW: InstructionFamily = {
   name: 'control flow',
   translators: new Map([
@@ -259,9 +256,5 @@ export const CONTROL_FLOW: InstructionFamily = {
     [Mnemonic.Ud0, undefinedInstruction],
     [Mnemonic.Ud1, undefinedInstruction],
     [Mnemonic.Ud2, undefinedInstruction],
-    [Mnemonic.Nop, nothing],
-    [Mnemonic.Endbr64, nothing],
-    [Mnemonic.Endbr32, nothing],
-    [Mnemonic.Pause, nothing],
   ]),
 }

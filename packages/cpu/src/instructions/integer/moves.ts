@@ -1,9 +1,9 @@
 import { Mnemonic } from 'iced-x86'
-import type { Operation } from '../decode/block.ts'
-import type { DecodedInstruction } from '../decode/decoded-instruction.ts'
-import { reader, readRegister, wideReader, wideWriter, writer, writeRegister } from '../operands.ts'
+import type { Operation } from '../../decode/block.ts'
+import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
+import { reader, readRegister, wideReader, wideWriter, writer, writeRegister } from '../../operands.ts'
 import { forConditions } from './conditions.ts'
-import type { InstructionFamily, Translator } from './table.ts'
+import type { InstructionFamily, Translator } from '../table.ts'
 
 /** MOV between general registers, memory and immediates. Segment, control and debug registers are another family's. */
 const mov: Translator = (decoded) => {
