@@ -1,7 +1,14 @@
 import { Mnemonic } from 'iced-x86'
 import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
-import { reader, readRegister, wideReader, wideWriter, writer, writeRegister } from '../../operands.ts'
+import {
+  reader,
+  readRegister,
+  wideReader,
+  wideWriter,
+  writer,
+  writeRegister,
+} from '../../operands.ts'
 import { forConditions } from './conditions.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
 

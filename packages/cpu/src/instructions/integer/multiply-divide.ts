@@ -65,8 +65,8 @@ const mul: Translator = (decoded) => {
       general[1] = PRODUCT[1]!
       general[4] = PRODUCT[2]!
       general[5] = PRODUCT[3]!
-      const isLarge = (general[4]! | general[5]!) !== 0
-      execution.setResult(64, general[0]!, general[1]!, isLarge, isLarge)
+      const isLarge = (general[4] | general[5]) !== 0
+      execution.setResult(64, general[0], general[1], isLarge, isLarge)
     }
   }
   const read = reader(decoded, 0, size)
@@ -78,7 +78,7 @@ const mul: Translator = (decoded) => {
       general[1] = 0
       general[4] = high
       general[5] = 0
-      execution.setResult(32, general[0]!, 0, high !== 0, high !== 0)
+      execution.setResult(32, general[0], 0, high !== 0, high !== 0)
     }
   }
   const mask = size === 1 ? 0xff : 0xffff
@@ -102,9 +102,9 @@ function imulWide(decoded: DecodedInstruction): Operation {
       general[1] = PRODUCT[1]!
       general[4] = PRODUCT[2]!
       general[5] = PRODUCT[3]!
-      const sign = general[1]! >> 31
-      const isLarge = general[4]! !== sign || general[5]! !== sign
-      execution.setResult(64, general[0]!, general[1]!, isLarge, isLarge)
+      const sign = general[1] >> 31
+      const isLarge = general[4] !== sign || general[5] !== sign
+      execution.setResult(64, general[0], general[1], isLarge, isLarge)
     }
   }
   const read = reader(decoded, 0, size)

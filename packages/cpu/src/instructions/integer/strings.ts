@@ -254,7 +254,12 @@ function isBulk(execution: Execution, { isFlat, size }: StringForm, elements: nu
  * Repeats an iteration RCX times, some of them at a time: RIP stays until all are done, so that an interrupt or a fault finds registers as after the last iteration. Instructions are counted as QEMU's plugins
  * do: each iteration is one, and so is the last look at RCX when that is what ends it.
  */
-function repeated(form: StringForm, next: number, iteration: Iteration, bulk?: Bulk): Operation {
+function repeated(
+  { offset, next }: DecodedInstruction,
+  form: StringForm,
+  iteration: Iteration,
+  bulk?: Bulk,
+): Operation {
   return (general, execution) => {
     let count = Math.min(remaining(general, form), Math.max(execution.quota, 1))
     if (remaining(general, form) === 0) {
@@ -279,8 +284,12 @@ function repeated(form: StringForm, next: number, iteration: Iteration, bulk?: B
         }
       }
     }
-    if (remaining(general, form) === 0) execution.branch(general, next)
-    else execution.countIterations(-1)
+    if (remaining(general, form) === 0) {
+      execution.branch(general, next)
+    } else {
+      execution.countIterations(-1)
+      execution.branch(general, offset)
+    }
   }
 }
 
@@ -300,7 +309,7 @@ function translator(
       }
     }
     decoded.endsBlock = true
-    return repeated(form, decoded.next, iterationFor(instruction.hasRepPrefix), bulk)
+    return repeated(decoded, form, iterationFor(instruction.hasRepPrefix), bulk)
   }
 }
 
