@@ -28,7 +28,7 @@ export function withConfigOptions(command: Command): Command {
       listOption(
         command,
         '-m, --memory-map <file>',
-        "kernel log or other text with a memory map, FILE or id=FILE (the id is else the file's name without extension); replaces those of the configuration",
+        "kernel log or other text with a memory map, FILE or id=FILE (ia32:FILE where the firmware has 32 bits; the id is else the file's name without extension); replaces those of the configuration",
       ),
     )
     .option('--command-line <text>', "the first kernel's command line, such as virtefi")

@@ -51,6 +51,7 @@ export { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './cpu/general-registers.ts'
 export { type ModelSpecificRegisters, MSRS_AT_RESET } from './cpu/model-specific.ts'
 export { Rflags, STATUS_FLAGS } from './cpu/rflags.ts'
 export {
+  flatSegment,
   Segment,
   type SegmentNumber,
   type SegmentRegister,

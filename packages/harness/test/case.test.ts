@@ -40,7 +40,7 @@ const oneToOne: StrategyDefinition = {
           const bytes = descriptorEnd(region) - start
           table.mapRange(virt(start), phys(start), bytes, { executable: true })
         }
-        kernel.tables.copyRootEntries(table, 256, 512)
+        kernel.tables.copyKernelHalf(table)
       },
       enter: ({ cpu }) => {
         cpu.interruptFlag = false
@@ -133,9 +133,16 @@ interface Cell {
   readonly run?: (context: ScenarioContext) => void
   readonly rules?: readonly Rule[]
   readonly commandLine?: string
+  /** As for --memory-map. */
+  readonly map?: string
 }
 
-async function environmentOf({ run = askTheTime, rules = [], commandLine }: Cell): Promise<{
+async function environmentOf({
+  run = askTheTime,
+  rules = [],
+  commandLine,
+  map = MAP,
+}: Cell): Promise<{
   environment: CaseEnvironment
   config: CaseEnvironment['config']
 }> {
@@ -150,7 +157,7 @@ async function environmentOf({ run = askTheTime, rules = [], commandLine }: Cell
   const config = await loadConfig({
     directory: import.meta.dirname,
     builtIn: [plugin],
-    overrides: { memoryMaps: [MAP], ...(commandLine === undefined ? {} : { commandLine }) },
+    overrides: { memoryMaps: [map], ...(commandLine === undefined ? {} : { commandLine }) },
   })
   return { environment: createEnvironment(config), config }
 }
@@ -223,6 +230,15 @@ describe('the outcome', () => {
     const { result } = await play({ commandLine: 'noefi' })
     expect(result.outcome).toBe('refused')
     expect(result.kernel.commandLine).toBe('noefi')
+  })
+
+  test('is refused where the firmware has 32 bits and the kernel 64', async () => {
+    const { result, events } = await play({ map: `ia32:${MAP}` })
+    expect(result.outcome).toBe('refused')
+    expect(result.reason).toContain('32/64-bit mismatch')
+    expect(result.services).toEqual([])
+    const switches = events.flatMap((event) => (event.kind === 'cr4-write' ? [event.to] : []))
+    expect(switches.length).toBeGreaterThan(0)
   })
 
   test('is a hang where firmware goes round in circles', async () => {

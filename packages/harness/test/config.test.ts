@@ -72,6 +72,31 @@ describe('without a configuration file', () => {
       "trapdoor explain Lenovo-X240.dmesg/none/plain/boot#2 --memory-map 'logs/Lenovo X240.dmesg.txt'",
     )
   })
+
+  test('a memory map can be that of a machine whose firmware has 32 bits', async () => {
+    const memoryMaps = ['ia32:logs/tablet.txt', 'second=ia32:logs/x.txt', 'third=x64:logs/y.txt']
+    const overrides = { memoryMaps }
+    const config = await loadConfig({ directory, builtIn: [samplePlugin()], overrides })
+    expect(config.memoryMaps).toMatchObject([
+      { id: 'tablet', file: join(directory, 'logs/tablet.txt'), architecture: 'ia32' },
+      { id: 'second', file: join(directory, 'logs/x.txt'), architecture: 'ia32' },
+      { id: 'third', file: join(directory, 'logs/y.txt') },
+    ])
+    expect(config.memoryMaps[2]).not.toHaveProperty('architecture')
+    expect(explainCommand(config, 'second/none/plain/boot')).toBe(
+      'trapdoor explain second/none/plain/boot --memory-map second=ia32:logs/x.txt',
+    )
+    write(
+      'trapdoor.config.json',
+      '{ "memoryMaps": [{ "id": "a", "file": "a.txt", "architecture": "ia32" }] }',
+    )
+    expect((await load()).memoryMaps).toMatchObject([{ id: 'a', architecture: 'ia32' }])
+    write(
+      'trapdoor.config.json',
+      '{ "memoryMaps": [{ "id": "a", "file": "a.txt", "architecture": "ia64" }] }',
+    )
+    expect(await thrownBy(load)).toMatchObject({ code: 'HARNESS_BAD_CONFIG' })
+  })
 })
 
 describe('a configuration file', () => {

@@ -9,8 +9,10 @@ import {
   type Rewind,
   type VirtualAddress,
 } from '@trapdoor/core'
+import { type Architecture, IA32, X64 } from '@trapdoor/uefi'
 import type { BootParams } from './boot/boot-params.ts'
 import type { CommandLine } from './boot/command-line.ts'
+import { switchPagingMode } from './boot/paging-mode-switch.ts'
 import type { EfiState } from './efi/efi-init.ts'
 import type { PageTableStrategy, StrategyChoice, StrategyDefinition } from './efi/strategy.ts'
 import { KernelError, OutOfMemory } from './error.ts'
@@ -21,7 +23,7 @@ import type { RealModeMemory } from './memory/identity-map.ts'
 import { KernelImage } from './memory/kernel-image.ts'
 import { KernelTables } from './memory/kernel-tables.ts'
 import { type AddressSpaceLayout, kernelAddress } from './memory/layout.ts'
-import type { PageAllocator } from './memory/page-allocator.ts'
+import type { PageAllocator, Placement } from './memory/page-allocator.ts'
 import type { ArgumentArea, Task } from './task/task.ts'
 
 /** What is compiled into a kernel: its address-space layout and its EFI strategies, of which the command line picks one. */
@@ -141,6 +143,11 @@ export class Kernel {
     this.#descriptorTables = new DescriptorTables(this)
   }
 
+  /** What the kernel is built for. */
+  get architecture(): Architecture {
+    return this.tables.layout.mode.linearBits === 32 ? IA32 : X64
+  }
+
   /** How far the boot has come. */
   get phase(): BootPhase {
     return this.#phase
@@ -172,12 +179,14 @@ export class Kernel {
 
   /** start_secondary(): a CPU comes up on `swapper_pg_dir` with the boot CPU's control registers. */
   bringUp(cpu: Cpu): void {
+    const { layout, swapper } = this.tables
+    if (cpu.mode !== layout.mode) switchPagingMode(cpu, layout.mode, swapper.root)
     cpu.writeEfer(this.bootCpu.efer)
     cpu.writeCr4(this.bootCpu.cr4)
     cpu.writeCr0(this.bootCpu.cr0)
     cpu.pat = this.bootCpu.pat
     cpu.endbranchTracking = this.bootCpu.endbranchTracking
-    cpu.writeCr3(this.tables.swapper.root)
+    cpu.writeCr3(swapper.root)
     this.loadDescriptorTables(cpu)
     this.#onlineCpus = [...this.#onlineCpus, cpu]
   }
@@ -277,10 +286,13 @@ export class Kernel {
     }
   }
 
-  /** `count` contiguous physical pages for `use`; they belong to this kernel from now on. Throws {@link OutOfMemory}, which kills who does not catch it. Bytes. */
-  allocatePages(use: string, count: number): PhysicalAddress {
+  /**
+   * `count` contiguous physical pages for `use`, of low memory unless `place` says otherwise; they belong to this kernel from now on. Throws {@link OutOfMemory}, which kills who does
+   * not catch it. Bytes.
+   */
+  allocatePages(use: string, count: number, place: Placement = {}): PhysicalAddress {
     this.#countAllocation(use, count)
-    return phys(this.allocator.allocate(this.owner(use), count) * PAGE_SIZE)
+    return phys(this.allocator.allocate(this.owner(use), count, place) * PAGE_SIZE)
   }
 
   /** A new, empty root of page tables. Its name appears where roots are listed. */

@@ -1,3 +1,4 @@
+import { IA32, X64 } from '@trapdoor/uefi'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
@@ -11,6 +12,7 @@ import {
 
 const PARAMS: BootParams = {
   efi: {
+    architecture: X64,
     systab: 0x12_3456_7018,
     memmap: 0x7_8000_0000,
     memmapSize: 0x1320,
@@ -66,6 +68,7 @@ test('what is encoded is decoded again', () => {
   const params = fc.record({
     efi: fc.option(
       fc.record({
+        architecture: fc.constantFrom(X64, IA32),
         systab: address,
         memmap: address,
         memmapSize: word,

@@ -11,6 +11,7 @@ import {
   virt,
 } from '@trapdoor/core'
 import {
+  type Architecture,
   BOOT_SERVICES_TABLE_SIGNATURE,
   BOOT_SERVICES_TABLE_SIZE,
   BootServicesTable,
@@ -33,6 +34,7 @@ import {
   SYSTEM_TABLE_SIGNATURE,
   SYSTEM_TABLE_SIZE,
   SystemTable,
+  X64,
 } from '@trapdoor/uefi'
 
 /** What this firmware's maps are apart: edk2's stride, not the structure's size. */
@@ -124,6 +126,7 @@ export interface SmallMachine {
   readonly machine: Machine
   readonly systemTable: number
   readonly imageHandle: bigint
+  readonly architecture: Architecture
   /** Every call of a runtime service so far. */
   readonly calls: readonly ArrivedCall[]
   /** MapKey of every ExitBootServices so far. */
@@ -151,7 +154,14 @@ export function smallMachine(options: SmallMachineOptions = {}): SmallMachine {
   }
   bindBootServices(machine, options, exits)
   mapOneToOne(machine)
-  return { machine, systemTable: SYSTEM_TABLE, imageHandle: IMAGE_HANDLE, calls, exits }
+  return {
+    machine,
+    systemTable: SYSTEM_TABLE,
+    imageHandle: IMAGE_HANDLE,
+    architecture: X64,
+    calls,
+    exits,
+  }
 }
 
 const CONVERTING = 'SetVirtualAddressMap'

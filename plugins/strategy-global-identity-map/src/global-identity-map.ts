@@ -64,7 +64,7 @@ function buildIdentityMap(kernel: Kernel, identity: PageTableBuilder): void {
     const flags = { executable: true, cacheDisable, largestPage }
     identity.mapRange(virt(start), phys(start), end - start, flags)
   }
-  kernel.tables.copyRootEntries(identity, 256, 512)
+  kernel.tables.copyKernelHalf(identity)
   kernel.identityMap = identity
 }
 
@@ -128,7 +128,7 @@ function earlyShape(): PageTableStrategy {
     },
     setup: (kernel) => {
       // What vmalloc space and modules have got since then.
-      kernel.tables.copyRootEntries(by!.identity, 256, 512)
+      kernel.tables.copyKernelHalf(by!.identity)
       alignDirectMap(kernel)
     },
   }

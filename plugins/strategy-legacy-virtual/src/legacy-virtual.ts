@@ -1,9 +1,10 @@
 import { efiIoremap, type Kernel, type StrategyDefinition } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, MemoryAttribute, type MemoryDescriptor } from '@trapdoor/uefi'
 
-/** A runtime region in the direct map, or where efi_ioremap() puts it when that does not reach; UC- where it cannot be cached. Returns it with its virtual address. */
+/** A runtime region in the direct map, or where efi_ioremap() puts it when that does not reach; UC- where it cannot be cached. Returns it with its virtual address, or as it was where there is none. */
 export function mapIntoDirectMap(kernel: Kernel, descriptor: MemoryDescriptor): MemoryDescriptor {
   const virtualStart = efiIoremap(kernel, descriptor)
+  if (virtualStart === 0n) return descriptor
   if ((descriptor.attribute & MemoryAttribute.WB) === 0n) {
     const bytes = descriptorEnd(descriptor) - descriptor.physicalStart
     kernel.tables.setMemoryUncached(virtualStart, bytes)

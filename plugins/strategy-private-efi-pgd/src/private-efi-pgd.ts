@@ -56,7 +56,7 @@ class PrivateEfiPgd implements PageTableStrategy {
 
   #cloneKernelHalf(kernel: Kernel, efiPgd: PageTableBuilder): void {
     if (this.#state.wholeKernelHalf) {
-      kernel.tables.copyRootEntries(efiPgd, 256, 512)
+      kernel.tables.copyKernelHalf(efiPgd)
       return
     }
     const directMap = kernel.tables.rootIndex(kernel.tables.layout.pageOffset)

@@ -73,7 +73,8 @@ function mapWarnings(
 
 function mapHeading(id: string, summary: MemoryMapSummary | undefined, paint: Paint): string {
   if (summary === undefined) return paint('bold', id)
-  const facts = `${plural(summary.descriptors, 'descriptor')}, ${summary.runtimeDescriptors} of them runtime, ${formatBytes(summary.bytesOfRam)} of memory`
+  const firmware = summary.architecture === 'ia32' ? 'ia32 firmware, ' : ''
+  const facts = `${firmware}${plural(summary.descriptors, 'descriptor')}, ${summary.runtimeDescriptors} of them runtime, ${formatBytes(summary.bytesOfRam)} of memory`
   return `${paint('bold', id)}  ${paint('dim', facts)}`
 }
 

@@ -32,31 +32,28 @@ export const SegmentRights = {
 
 const FLAT_LIMIT = 0xffff_ffff
 const NULL_SEGMENT: SegmentRegister = { selector: 0, base: 0n, limit: FLAT_LIMIT, rights: 0 }
-const FLAT_CODE_64: SegmentRegister = {
-  selector: 0,
-  base: 0n,
-  limit: FLAT_LIMIT,
-  rights:
-    SegmentRights.Granularity |
-    SegmentRights.Long |
-    SegmentRights.Present |
-    SegmentRights.CodeOrData |
-    SegmentRights.Code |
-    SegmentRights.ReadableOrWritable |
-    SegmentRights.Accessed,
+const FLAT_RIGHTS =
+  SegmentRights.Granularity |
+  SegmentRights.Present |
+  SegmentRights.CodeOrData |
+  SegmentRights.ReadableOrWritable |
+  SegmentRights.Accessed
+const RIGHTS_OF: Readonly<Record<'code-64' | 'code-32' | 'data', number>> = {
+  'code-64': FLAT_RIGHTS | SegmentRights.Code | SegmentRights.Long,
+  'code-32': FLAT_RIGHTS | SegmentRights.Code | SegmentRights.Default32,
+  data: FLAT_RIGHTS | SegmentRights.Default32,
 }
-const FLAT_DATA: SegmentRegister = {
-  selector: 0,
-  base: 0n,
-  limit: FLAT_LIMIT,
-  rights:
-    SegmentRights.Granularity |
-    SegmentRights.Default32 |
-    SegmentRights.Present |
-    SegmentRights.CodeOrData |
-    SegmentRights.ReadableOrWritable |
-    SegmentRights.Accessed,
+
+/** A segment of privilege level 0 from 0 on with all of 4 GiB, as a descriptor that a selector names would make it. */
+export function flatSegment(
+  selector: number,
+  kind: 'code-64' | 'code-32' | 'data',
+): SegmentRegister {
+  return { selector, base: 0n, limit: FLAT_LIMIT, rights: RIGHTS_OF[kind] }
 }
+
+const FLAT_CODE_64 = flatSegment(0, 'code-64')
+const FLAT_DATA = flatSegment(0, 'data')
 /** Real-address mode: what RESET leaves (SDM Vol. 3, table 10-1), but for the base of CS. */
 const REAL_MODE: SegmentRegister = {
   selector: 0,

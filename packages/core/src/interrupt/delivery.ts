@@ -1,5 +1,6 @@
 import type { Cpu } from '../cpu/cpu.ts'
 import { CpuException, TripleFault } from '../cpu/exception.ts'
+import { isIa32e } from '../segmentation/descriptor.ts'
 import { enterHandler } from './enter-handler.ts'
 import { type Delivery, type InterruptEvent, Vector } from './event.ts'
 
@@ -57,13 +58,20 @@ export function exceptionEvent(exception: CpuException): InterruptEvent {
 }
 
 /**
- * Goes back to what a delivery in IA-32e mode interrupted, for a handler that is modelled: what is on its stack is believed, as its own IRETQ would check what that model does not set up.
+ * Goes back to what a delivery in IA-32e or protected mode interrupted, for a handler that is modelled: what is on its stack is believed, as its own IRET would check what that model does not set up.
  * The stack is read with the handler's own rights.
  */
 export function returnFromInterrupt(cpu: Cpu, delivery: Delivery): { readonly rip: bigint } {
   const at = delivery.returnFrame
-  const word = (index: number): bigint => cpu.read64(at + BigInt(index * 8), { stack: true })
-  const [rip, cs, rflags, rsp, ss] = [word(0), word(1), word(2), word(3), word(4)]
+  const isLong = isIa32e(cpu)
+  const word = (index: number): bigint =>
+    isLong
+      ? cpu.read64(at + BigInt(index * 8), { stack: true })
+      : BigInt(cpu.read32(at + BigInt(index * 4), { stack: true }))
+  const [rip, cs, rflags] = [word(0), word(1), word(2)]
+  // Within a privilege level protected mode pushes neither SS nor ESP.
+  const hasStack = isLong || Number(cs & 3n) > cpu.cpl
+  const [rsp, ss] = hasStack ? [word(3), word(4)] : [at + 12n, BigInt(cpu.ss)]
   cpu.cs = Number(cs & 0xffffn)
   cpu.ss = Number(ss & 0xffffn)
   cpu.cpl = (cpu.cs & 3) === 3 ? 3 : 0

@@ -3,6 +3,7 @@ import {
   Cr0,
   Cr4,
   Efer,
+  flatSegment,
   FOUR_LEVEL,
   type Machine,
   PAE,
@@ -12,6 +13,7 @@ import {
   PageTableBuilder,
   type PagingMode,
   phys,
+  Segment,
   virt,
 } from '@trapdoor/core'
 import type { Architecture, MemoryDescriptor } from '@trapdoor/uefi'
@@ -19,6 +21,10 @@ import { mergeRanges, rangeOf } from './machine-memory.ts'
 
 const FOUR_GIBIBYTES = 2 ** 32
 const STACK_PAGES = 32
+/** LINEAR_CODE_SEL and LINEAR_SEL of edk2's GDT (UefiCpuPkg/CpuDxe/CpuGdt.c). */
+const LINEAR_CODE = 0x10
+const LINEAR_DATA = 0x08
+const DATA_SEGMENTS = [Segment.ES, Segment.SS, Segment.DS, Segment.FS, Segment.GS] as const
 
 type BootPool = (bytes: number, purpose: string) => number
 
@@ -38,6 +44,10 @@ const STARTS: Readonly<Record<Architecture['name'], Start>> = {
   ia32: (cpu, root) => {
     const { pae, nx } = cpu.machine.features
     cpu.writeCr0(Cr0.PE)
+    cpu.loadSegment(Segment.CS, flatSegment(LINEAR_CODE, 'code-32'))
+    for (const segment of DATA_SEGMENTS) {
+      cpu.loadSegment(segment, flatSegment(LINEAR_DATA, 'data'))
+    }
     if (!pae || !nx) return
     cpu.writeCr4(Cr4.PAE)
     cpu.writeEfer(Efer.NXE)

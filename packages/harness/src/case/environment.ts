@@ -120,6 +120,7 @@ export class CaseEnvironment {
       firmware = createFirmware({
         name: spec.memoryMapId,
         memoryMap: map.descriptors,
+        architecture: map.summary.architecture ?? 'x64',
         quirks: spec.quirks.map((id) => this.config.registry.quirk(id)),
         features: CPU_MODELS[this.config.cpu],
         cpus,
@@ -190,6 +191,7 @@ function loadMap(source: MemoryMapFile): LoadedMap {
     summary: {
       id: source.id,
       file: source.bytes === undefined ? file : null,
+      ...(source.architecture === undefined ? {} : { architecture: source.architecture }),
       format: map.format,
       descriptors: descriptors.length,
       runtimeDescriptors: descriptors.filter(isRuntime).length,

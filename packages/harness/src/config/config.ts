@@ -1,9 +1,19 @@
 import { CPU_MODELS, type CpuModelName } from '@trapdoor/core'
+import type { Architecture } from '@trapdoor/uefi'
 import { z } from 'zod'
 import type { PluginReference } from '../plugin/load.ts'
 
-/** A memory map to run on: a file, relative to the configuration, with an id of its own where the file's name will not do. */
-export type MemoryMapReference = string | { readonly id: string; readonly file: string }
+/**
+ * A memory map to run on: a file, relative to the configuration, with an id of its own where the file's name will not do, and what the machine's firmware is built for, which is
+ * x64 where nothing is said.
+ */
+export type MemoryMapReference =
+  | string
+  | {
+      readonly id: string
+      readonly file: string
+      readonly architecture?: Architecture['name'] | undefined
+    }
 
 /** What a `trapdoor.config.*` holds. Relative paths start from its directory. */
 export interface TrapdoorConfig {
@@ -40,12 +50,16 @@ const pluginValue = z.custom<PluginReference>(
   (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
 )
 
-const memoryMap = z.strictObject({ id: z.string(), file: z.string() })
+const memoryMap = z.strictObject({
+  id: z.string(),
+  file: z.string(),
+  architecture: z.enum(['x64', 'ia32']).optional(),
+})
 const kernel = z.strictObject({ commandLine: z.string().optional() })
 const configShape = {
   $schema: z.string().optional(),
   memoryMaps: z
-    .array(z.union([z.string(), memoryMap], 'the name of a file, or {id, file}'))
+    .array(z.union([z.string(), memoryMap], 'the name of a file, or {id, file, architecture}'))
     .optional(),
   plugins: z
     .array(

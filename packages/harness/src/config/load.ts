@@ -12,7 +12,7 @@ import { placeOf } from './source.ts'
 
 /** What a caller says over what the configuration file says. Relative paths start from the working directory. */
 export interface ConfigOverrides {
-  /** `FILE` or `id=FILE`; they replace the configuration's. */
+  /** `FILE`, `id=FILE`, `ia32:FILE` or `id=ia32:FILE`; they replace the configuration's. */
   readonly memoryMaps?: readonly string[]
   readonly commandLine?: string
   readonly seed?: number
@@ -65,7 +65,7 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
     overrides.memoryMaps === undefined
       ? (config.memoryMaps ?? []).map((map) => memoryMapFile(map, base, directory))
       : overrides.memoryMaps.map((argument) => ({
-          ...memoryMapFile(splitId(argument), directory, directory),
+          ...memoryMapFile(splitArgument(argument), directory, directory),
           argument,
         }))
   refuseSharedIds(memoryMaps, found)
@@ -137,17 +137,27 @@ async function located<Value>(
   }
 }
 
-function splitId(argument: string): MemoryMapReference {
-  const [, id, file] = /^([\w.-]+)=(.+)$/s.exec(argument) ?? []
-  return id === undefined || file === undefined ? argument : { id, file }
+function splitArgument(argument: string): MemoryMapReference {
+  const [, id, architecture, file = argument] =
+    /^(?:([\w.-]+)=)?(?:(x64|ia32):)?(.+)$/s.exec(argument) ?? []
+  return {
+    id: id ?? idOf(file),
+    file,
+    architecture: architecture === 'ia32' ? 'ia32' : undefined,
+  }
 }
 
 /** The id of a file without one is its name, without extension, in letters that a case id can hold. */
+function idOf(file: string): string {
+  return basename(file, extname(file)).replaceAll(/[^\w.-]+/g, '-')
+}
+
 function memoryMapFile(map: MemoryMapReference, base: string, directory: string): MemoryMapFile {
-  const file = resolve(base, typeof map === 'string' ? map : map.file)
-  const id =
-    typeof map === 'string' ? basename(map, extname(map)).replaceAll(/[^\w.-]+/g, '-') : map.id
-  return { id, file, label: relative(directory, file).replaceAll('\\', '/') }
+  const reference = typeof map === 'string' ? { id: idOf(map), file: map } : map
+  const { id, architecture }: Exclude<MemoryMapReference, string> = reference
+  const file = resolve(base, reference.file)
+  const label = relative(directory, file).replaceAll('\\', '/')
+  return { id, file, label, ...(architecture === undefined ? {} : { architecture }) }
 }
 
 function refuseSharedIds(maps: readonly MemoryMapFile[], found: FoundConfig | undefined): void {

@@ -1,4 +1,5 @@
 import type { CpuModelName } from '@trapdoor/core'
+import type { Architecture } from '@trapdoor/uefi'
 import type { PluginRegistry } from '../plugin/registry.ts'
 import type { StrategySelection } from './case-spec.ts'
 
@@ -10,6 +11,8 @@ export interface MemoryMapFile {
   readonly file: string
   /** What results call it: the path from the working directory, which does not depend on the machine. Default: `file`. */
   readonly label?: string
+  /** What the machine's firmware is built for; default x64. */
+  readonly architecture?: Architecture['name']
   /** What `--memory-map` was given, for a map that comes from the command line. */
   readonly argument?: string
   /** The text, for a map that is not to be read from `file`. */

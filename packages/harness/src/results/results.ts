@@ -1,3 +1,5 @@
+import type { Architecture } from '@trapdoor/uefi'
+
 /** How a case can end, worst first. */
 export const OUTCOMES = ['fault', 'corrupt', 'hang', 'degraded', 'refused', 'ok'] as const
 
@@ -33,6 +35,8 @@ export interface MemoryMapSummary {
   id: string
   /** Where it was read from; null for one made in memory. */
   file: string | null
+  /** What the machine's firmware is built for; x64 where it is left out. */
+  architecture?: Architecture['name'] | undefined
   /** Text form that it was read from, a `MapFormat` of intake. */
   format: string
   descriptors: number

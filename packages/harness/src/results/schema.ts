@@ -25,7 +25,7 @@ const finding = z.strictObject({
     })
     .nullable(),
   walk: z.array(
-    z.strictObject({ entry: z.string(), table: hex, index: z.int().min(0).max(511), value: hex }),
+    z.strictObject({ entry: z.string(), table: hex, index: z.int().min(0).max(1023), value: hex }),
   ),
   physical: z
     .strictObject({ address: hex, descriptor: z.string().nullable(), owner: z.string().nullable() })
@@ -86,6 +86,7 @@ export const resultsSchema: z.ZodType<Results> = z.strictObject({
     z.strictObject({
       id: z.string(),
       file: z.string().nullable(),
+      architecture: z.enum(['x64', 'ia32']).optional(),
       format: z.string(),
       descriptors: count,
       runtimeDescriptors: count,

@@ -1,7 +1,10 @@
+import { type Architecture, ARCHITECTURES } from '@trapdoor/uefi'
 import { E820_MAX, type E820Entry, type E820Type } from '../memory/e820.ts'
 
 /** `struct efi_info` of the zero page (arch/x86/include/asm/bootparam.h): where the loader left the firmware's tables. Physical addresses and bytes. */
 export interface EfiInfo {
+  /** What the firmware is built for, as the loader's signature says. */
+  readonly architecture: Architecture
   readonly systab: number
   readonly memmap: number
   readonly memmapSize: number
@@ -32,8 +35,11 @@ const OFFSET = {
   e820Table: 0x2d0,
 } as const
 const E820_ENTRY_SIZE = 20
-/** "EL64", little endian. */
-const EFI64_LOADER_SIGNATURE = 0x3436_4c45
+/** "EL64" and "EL32", little endian. */
+const LOADER_SIGNATURE: Readonly<Record<Architecture['name'], number>> = {
+  x64: 0x3436_4c45,
+  ia32: 0x3233_4c45,
+}
 
 /** The zero page with the command line behind it, to be placed at physical address `at`. Entries beyond the {@link E820_MAX}th are lost, as in the field. */
 export function encodeBootParams(params: BootParams, at: number): Uint8Array {
@@ -44,7 +50,7 @@ export function encodeBootParams(params: BootParams, at: number): Uint8Array {
     const [systab, systabHigh] = halves(efi.systab)
     const [memmap, memmapHigh] = halves(efi.memmap)
     const words = [
-      EFI64_LOADER_SIGNATURE,
+      LOADER_SIGNATURE[efi.architecture.name],
       systab,
       efi.memdescSize,
       efi.memdescVersion,
@@ -81,7 +87,9 @@ function halves(value: number): readonly [low: number, high: number] {
 export function decodeBootParams(bytes: Uint8Array): BootParams {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const word = (index: number): number => view.getUint32(OFFSET.efiInfo + index * 4, true)
-  const present = word(0) === EFI64_LOADER_SIGNATURE
+  const architecture = Object.values(ARCHITECTURES).find(
+    ({ name }) => LOADER_SIGNATURE[name] === word(0),
+  )
   const e820: E820Entry[] = []
   for (let index = 0; index < view.getUint8(OFFSET.e820Entries); index++) {
     const offset = OFFSET.e820Table + index * E820_ENTRY_SIZE
@@ -94,15 +102,17 @@ export function decodeBootParams(bytes: Uint8Array): BootParams {
   }
   const line = bytes.subarray(BOOT_PARAMS_SIZE)
   return {
-    efi: present
-      ? {
-          systab: word(1) + word(6) * 2 ** 32,
-          memdescSize: word(2),
-          memdescVersion: word(3),
-          memmap: word(4) + word(7) * 2 ** 32,
-          memmapSize: word(5),
-        }
-      : undefined,
+    efi:
+      architecture === undefined
+        ? undefined
+        : {
+            architecture,
+            systab: word(1) + word(6) * 2 ** 32,
+            memdescSize: word(2),
+            memdescVersion: word(3),
+            memmap: word(4) + word(7) * 2 ** 32,
+            memmapSize: word(5),
+          },
     e820,
     commandLine: new TextDecoder().decode(line.subarray(0, line.indexOf(0))),
     setupData: Number(view.getBigUint64(OFFSET.setupData, true)),

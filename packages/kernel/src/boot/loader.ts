@@ -1,16 +1,19 @@
 import { type Cpu, type Machine, PAGE_SIZE_2M, phys, type PhysicalAddress } from '@trapdoor/core'
 import {
-  BootServicesTable,
+  type Architecture,
+  argumentWords,
+  type BootServiceName,
   decodeMemoryMap,
+  decodeStatus,
   descriptorEnd,
   EfiStatus,
   efiStatusName,
   isEfiError,
   type MemoryDescriptor,
   MemoryType,
-  SystemTable,
 } from '@trapdoor/uefi'
 import { KernelError, KernelPanic } from '../error.ts'
+import { readNatural } from '../efi/natural.ts'
 import { e820FromEfi } from '../memory/e820.ts'
 import {
   HAND_OFF_BYTES,
@@ -41,6 +44,8 @@ export interface EfiApplication {
   /** Physical address of the EFI system table. */
   readonly systemTable: number
   readonly imageHandle: bigint
+  /** What the firmware is built for, and its loader with it. */
+  readonly architecture: Architecture
 }
 
 /** Where distributions load a kernel at the earliest (CONFIG_PHYSICAL_START). */
@@ -78,6 +83,7 @@ export function loadKernel(
   })
   writeBootParams(machine, handOff, {
     efi: {
+      architecture: application.architecture,
       systab: application.systemTable,
       memmap: mapAddress,
       memmapSize: map.bytes,
@@ -125,13 +131,16 @@ interface LoadedMap {
 /** The boot services that a loader needs, called through their table on the firmware's own page tables. */
 class BootServices {
   readonly #cpu: Cpu
+  readonly #architecture: Architecture
   readonly #table: bigint
   readonly #imageHandle: bigint
 
   constructor(application: EfiApplication) {
     this.#cpu = application.machine.bootCpu
     this.#imageHandle = application.imageHandle
-    this.#table = this.#cpu.read64(BigInt(application.systemTable + SystemTable.BootServices))
+    this.#architecture = application.architecture
+    const { systemTable } = this.#architecture.tables
+    this.#table = this.#readNatural(BigInt(application.systemTable + systemTable.BootServices))
   }
 
   /** GetMemoryMap() into `capacity` bytes at `buffer`. Where the key is that of `known`, so is the map. */
@@ -142,13 +151,12 @@ class BootServices {
     cpu.write64(size, BigInt(capacity))
     // The call's own frame comes below the variables.
     cpu.rsp -= 0x200n
-    const getMemoryMap = cpu.read64(this.#table + BigInt(BootServicesTable.GetMemoryMap))
-    const status = cpu.call(getMemoryMap, size, buffer, key, stride, version)
+    const status = this.#call('GetMemoryMap', size, buffer, key, stride, version)
     cpu.rsp += 0x200n
     if (isEfiError(status)) throw refusedBy('GetMemoryMap', status)
-    const bytes = Number(cpu.read64(size))
-    const descriptorSize = Number(cpu.read64(stride))
-    const mapKey = cpu.read64(key)
+    const bytes = Number(this.#readNatural(size))
+    const descriptorSize = Number(this.#readNatural(stride))
+    const mapKey = this.#readNatural(key)
     return {
       descriptors:
         known?.key === mapKey
@@ -166,25 +174,35 @@ class BootServices {
     const cpu = this.#cpu
     const place = cpu.rsp - 0x100n
     cpu.rsp -= 0x200n
-    const allocatePages = cpu.read64(this.#table + BigInt(BootServicesTable.AllocatePages))
-    const status = cpu.call(allocatePages, 0n, BigInt(MemoryType.LoaderData), 1n, place)
+    const status = this.#call('AllocatePages', 0n, BigInt(MemoryType.LoaderData), 1n, place)
     cpu.rsp += 0x200n
     if (isEfiError(status)) throw refusedBy('AllocatePages', status)
   }
 
   /** ExitBootServices() with the map at `buffer`; once more where the firmware changed the map meanwhile, as the kernel's stub does. */
   leave(buffer: bigint, capacity: number, known: LoadedMap, beforeExit: () => void): LoadedMap {
-    const cpu = this.#cpu
-    const exit = cpu.read64(this.#table + BigInt(BootServicesTable.ExitBootServices))
     let map = this.memoryMap(buffer, capacity, known)
     beforeExit()
-    let status = cpu.call(exit, this.#imageHandle, map.key)
+    let status = this.#call('ExitBootServices', this.#imageHandle, map.key)
     if (status === EfiStatus.INVALID_PARAMETER) {
       map = this.memoryMap(buffer, capacity, known)
-      status = cpu.call(exit, this.#imageHandle, map.key)
+      status = this.#call('ExitBootServices', this.#imageHandle, map.key)
     }
     if (isEfiError(status)) throw refusedBy('ExitBootServices', status)
     return map
+  }
+
+  /** Calls a boot service at the address that the table holds. Returns its status. */
+  #call(service: BootServiceName, ...args: readonly bigint[]): bigint {
+    const { [service]: offset } = this.#architecture.tables.bootServicesTable
+    const address = this.#readNatural(this.#table + BigInt(offset))
+    const words = argumentWords(this.#architecture, service, args)
+    return decodeStatus(this.#architecture, this.#cpu.call(address, ...words))
+  }
+
+  /** A pointer or UINTN. */
+  #readNatural(address: bigint): bigint {
+    return readNatural(this.#architecture, this.#cpu, address)
   }
 }
 

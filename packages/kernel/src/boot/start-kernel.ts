@@ -1,15 +1,4 @@
-import {
-  type Cpu,
-  CpuException,
-  Cr0,
-  Cr4,
-  Efer,
-  FIVE_LEVEL,
-  PAGE_SIZE,
-  PAT_LINUX,
-  phys,
-  type PhysicalAddress,
-} from '@trapdoor/core'
+import { CpuException, Cr0, Cr4, Efer, PAGE_SIZE, PAT_LINUX, phys } from '@trapdoor/core'
 import { dmiScanMachine, efiInit } from '../efi/efi-init.ts'
 import { createStrategy, type StrategyChoice, StrategyRefusal } from '../efi/strategy.ts'
 import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-mode.ts'
@@ -21,12 +10,14 @@ import { E820Type, endOfRam, ramRanges, sanitizeE820, updateE820 } from '../memo
 import { HAND_OFF_BYTES, KERNEL_IMAGE_BYTES } from '../memory/kernel-image.ts'
 import { randomizeLayout } from '../memory/kaslr.ts'
 import type { AddressSpaceLayout } from '../memory/layout.ts'
+import { placeVmalloc } from '../memory/layout-i386.ts'
 import { PageAllocator } from '../memory/page-allocator.ts'
 import { ArgumentArea, Task } from '../task/task.ts'
 import { BOOT_PARAMS_BYTES, decodeBootParams } from './boot-params.ts'
 import { parseCommandLine } from './command-line.ts'
 import type { Injections } from './injections.ts'
 import type { ByteRange, HandOff } from './loader.ts'
+import { switchPagingMode } from './paging-mode-switch.ts'
 
 export interface BootOptions {
   /** Such as "first kernel": it appears in events, owners and findings. */
@@ -42,7 +33,7 @@ const CRASH_ALIGN = 0x100_0000
 /** Where real mode reaches. */
 const LOW_MEMORY = 0x10_0000
 /** Bytes of struct page for each page of memory. */
-const STRUCT_PAGE_BYTES = 56
+const STRUCT_PAGE_BYTES = { x64: 56, ia32: 32 } as const
 /** What memory in use reads as. */
 const PAGE_CACHE_PATTERN = 0x6361_6368
 const MEM_MAP_PATTERN = 0x7061_6765
@@ -111,26 +102,14 @@ function head64(kernel: Kernel): void {
   cpu.abandonCalls()
   cpu.writeEfer(cpu.efer | (kernel.machine.features.nx ? Efer.NXE : 0))
   cpu.writeCr0(cpu.cr0 | Cr0.WP)
-  cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.LA57))
+  cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.PSE | Cr4.LA57))
   cpu.pat = PAT_LINUX
-  const levels = kernel.tables.layout.mode === FIVE_LEVEL ? Cr4.LA57 : 0
-  if ((cpu.cr4 & Cr4.LA57) === levels) cpu.writeCr3(kernel.tables.swapper.root)
-  else changeLevels(cpu, levels, kernel.tables.swapper.root)
+  switchPagingMode(cpu, kernel.tables.layout.mode, kernel.tables.swapper.root)
   cpu.writeCr4(cpu.cr4 | Cr4.PGE)
   const stackPages = 4
   const stack = kernel.image.staticPages(stackPages)
   cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(stackPages * PAGE_SIZE) - 256n
   kernel.loadDescriptorTables(cpu)
-}
-
-/** trampoline_32bit_src: CR4.LA57 changes only while paging is off, which takes a segment with CS.L clear. */
-function changeLevels(cpu: Cpu, levels: number, root: PhysicalAddress): void {
-  cpu.codeSegmentLong = false
-  cpu.writeCr0(cpu.cr0 & ~Cr0.PG)
-  cpu.writeCr4((cpu.cr4 & ~Cr4.LA57) | levels)
-  cpu.writeCr3(root)
-  cpu.writeCr0(cpu.cr0 | Cr0.PG)
-  cpu.codeSegmentLong = true
 }
 
 /** configure_5level_paging() and kernel_randomize_memory(), by a command line that is read on the identity map that the boot code was given. */
@@ -143,7 +122,7 @@ function chooseLayout(
   const chosen =
     layout.fiveLevel !== undefined && machine.features.la57 && !no5lvl ? layout.fiveLevel : layout
   return kaslrSeed === undefined || chosen.kaslr !== true || nokaslr
-    ? chosen
+    ? placeVmalloc(chosen, endOfRam(params.e820))
     : randomizeLayout(chosen, kaslrSeed, endOfRam(params.e820))
 }
 
@@ -170,12 +149,14 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
     dmiScanMachine(kernel, kernel.efi)
   }
 
+  const { lowMemoryEnd = Infinity } = kernel.tables.layout
   kernel.allocator = new PageAllocator(
     kernel.machine.memory,
-    ramRanges(kernel.e820).map((range) => ({
+    usableRam(kernel).map((range) => ({
       start: range.start / PAGE_SIZE,
       end: range.end / PAGE_SIZE,
     })),
+    lowMemoryEnd / PAGE_SIZE,
   )
   for (const range of reserved) {
     kernel.allocator.reserve(Math.floor(range.start / PAGE_SIZE), Math.ceil(range.end / PAGE_SIZE))
@@ -230,6 +211,14 @@ function startKernel(
 function trimBiosRange(entries: Kernel['e820']): Kernel['e820'] {
   const withoutPage0 = updateE820(entries, 0, PAGE_SIZE, E820Type.RAM, E820Type.RESERVED)
   return updateE820(withoutPage0, 0xa_0000, 0x10_0000, E820Type.RAM, E820Type.RESERVED)
+}
+
+/** RAM in whole pages, as far as the kernel's page tables reach ("Warning only 4GB will be used. Use a HIGHMEM64G enabled kernel."). */
+function usableRam({ e820, tables }: Kernel): { start: number; end: number }[] {
+  const { memoryEnd = Infinity } = tables.layout
+  return ramRanges(e820)
+    .map(({ start, end }) => ({ start, end: Math.min(end, memoryEnd) }))
+    .filter(({ start, end }) => start < end)
 }
 
 /** The image, what the loader handed over and what else it has loaded, and the EFI memory map (efi_reserve_early()). */
@@ -294,10 +283,18 @@ function chooseStrategy(kernel: Kernel): Kernel['strategy'] {
   return { definition: choice.definition, instance: createStrategy(choice) }
 }
 
-function whyWithoutRuntimeServices({ commandLine, bootParams }: Kernel): string | undefined {
+function whyWithoutRuntimeServices({
+  commandLine,
+  bootParams,
+  architecture,
+}: Kernel): string | undefined {
   if (bootParams.efi === undefined) return 'not booted by EFI'
   if (commandLine.noefi) return 'noefi on the command line'
   if (commandLine.efi.has('noruntime')) return 'efi=noruntime on the command line'
+  // setup_arch() of 2.6.35 compares the signature with the one of its own width; efi_runtime_supported() and "No EFI runtime due to 32/64-bit mismatch with kernel" from 3.2 on.
+  if (bootParams.efi.architecture !== architecture) {
+    return `32/64-bit mismatch: firmware for ${bootParams.efi.architecture.name}, kernel for ${architecture.name}`
+  }
   return undefined
 }
 
@@ -333,11 +330,12 @@ function reserveCrashKernel(kernel: Kernel): void {
 
 /** mem_map: one struct page for each page of RAM, from the lowest free memory on. */
 function allocateMemoryMap(kernel: Kernel): void {
-  const pages = ramRanges(kernel.e820).reduce(
+  const pages = usableRam(kernel).reduce(
     (sum, range) => sum + (range.end - range.start) / PAGE_SIZE,
     0,
   )
-  takeMemory(kernel, 'mem_map', Math.ceil((pages * STRUCT_PAGE_BYTES) / PAGE_SIZE), MEM_MAP_PATTERN)
+  const bytes = pages * STRUCT_PAGE_BYTES[kernel.architecture.name]
+  takeMemory(kernel, 'mem_map', Math.ceil(bytes / PAGE_SIZE), MEM_MAP_PATTERN)
 }
 
 /** Everything that is free goes into use, but a rest: what runs for a while fills memory, above all with cached files. */

@@ -6,21 +6,18 @@ import {
   decodeUcs2,
   Guid,
   type MemoryDescriptor,
-  RUNTIME_SERVICES_TABLE_SIZE,
+  getNatural,
   type RuntimeServiceName,
-  RuntimeServicesTable,
   SYSTEM_TABLE_SIGNATURE,
-  SYSTEM_TABLE_SIZE,
-  SystemTable,
 } from '@trapdoor/uefi'
 import type { EfiInfo } from '../boot/boot-params.ts'
 import type { Kernel } from '../kernel.ts'
 import { e820FromEfi, sanitizeE820 } from '../memory/e820.ts'
+import { readNatural } from './natural.ts'
 import type { EfiHandOver } from './strategy.ts'
 import { fakeMemmap, softReserve } from './regions/fake-mem.ts'
 import { reachesLinux } from './strategy.ts'
 
-const CONFIGURATION_ENTRY_SIZE = 24
 /** The vendor string's characters that efi_init() prints at most. */
 const VENDOR_LENGTH = 99
 
@@ -66,26 +63,28 @@ export function efiInit(
   const physical = (pointer: bigint): bigint =>
     kernel.strategy?.instance.physicalAddress?.(kernel, pointer) ?? pointer
 
-  const systab = read(BigInt(info.systab), SYSTEM_TABLE_SIZE)
+  const { architecture } = info
+  const { tables: layout } = architecture
+  const systab = read(BigInt(info.systab), layout.systemTableSize)
+  const field = (name: keyof typeof layout.systemTable): bigint =>
+    getNatural(architecture, systab, layout.systemTable[name])
   if (systab.getBigUint64(0, true) !== SYSTEM_TABLE_SIGNATURE) {
     kernel.print('EFI: system table signature incorrect!')
   }
   const vendorAddress =
-    handOver === undefined
-      ? physical(systab.getBigUint64(SystemTable.FirmwareVendor, true))
-      : BigInt(handOver.vendor)
+    handOver === undefined ? physical(field('FirmwareVendor')) : BigInt(handOver.vendor)
   const vendor = readVendor(kernel, cpu, vendorAddress)
   const revision = systab.getUint32(8, true)
   kernel.print(`EFI v${revision >>> 16}.${String(revision & 0xffff).padStart(2, '0')} by ${vendor}`)
 
   const configurationTableAddress =
     handOver === undefined
-      ? physical(systab.getBigUint64(SystemTable.ConfigurationTable, true))
+      ? physical(field('ConfigurationTable'))
       : BigInt(handOver.configurationTable)
-  const entries = Number(systab.getBigUint64(SystemTable.NumberOfTableEntries, true))
-  const configuration = read(configurationTableAddress, entries * CONFIGURATION_ENTRY_SIZE)
+  const entries = Number(field('NumberOfTableEntries'))
+  const configuration = read(configurationTableAddress, entries * layout.configTableEntrySize)
   const configurationTable = reuseConfig(
-    decodeConfigTable(bytesOf(configuration)).map(({ guid, table }) => ({
+    decodeConfigTable(bytesOf(configuration), architecture).map(({ guid, table }) => ({
       guid,
       table: physical(table),
     })),
@@ -94,10 +93,8 @@ export function efiInit(
   kernel.print(describeTables(configurationTable))
 
   const runtimeAddress =
-    handOver === undefined
-      ? physical(systab.getBigUint64(SystemTable.RuntimeServices, true))
-      : BigInt(handOver.runtime)
-  const runtime = read(runtimeAddress, RUNTIME_SERVICES_TABLE_SIZE)
+    handOver === undefined ? physical(field('RuntimeServices')) : BigInt(handOver.runtime)
+  const runtime = read(runtimeAddress, layout.runtimeServicesTableSize)
   const copy = kernel.image.virtualAddress(kernel.image.staticPages(1))
   cpu.writeBytes(copy, bytesOf(runtime))
 
@@ -123,7 +120,11 @@ export function efiInit(
     vendorAddress,
     runtimeAddress,
     configurationTableAddress,
-    setVirtualAddressMap: runtime.getBigUint64(RuntimeServicesTable.SetVirtualAddressMap, true),
+    setVirtualAddressMap: getNatural(
+      architecture,
+      runtime,
+      layout.runtimeServicesTable.SetVirtualAddressMap,
+    ),
     physicalRuntimeCopy: copy,
     systab: undefined,
     virtualMode: handOver !== undefined,
@@ -160,13 +161,22 @@ const SMBIOS_ANCHOR = 0x5f4d_535f
 
 /** The address of a service in the copy of the runtime table that efi_init() made, read through the page tables of `cpu`. */
 export function physicalFunction(efi: EfiState, cpu: Cpu, service: RuntimeServiceName): bigint {
-  return cpu.read64(efi.physicalRuntimeCopy + BigInt(RuntimeServicesTable[service]))
+  const { architecture } = efi.info
+  const { [service]: offset } = architecture.tables.runtimeServicesTable
+  return readNatural(architecture, cpu, efi.physicalRuntimeCopy + BigInt(offset))
 }
 
 /** The address of a service by `efi.systab->runtime->service`, read anew through the page tables of `cpu`, as efi_call_virtN() does. */
-export function virtualFunction(systab: bigint, cpu: Cpu, service: RuntimeServiceName): bigint {
-  const runtime = cpu.read64(systab + BigInt(SystemTable.RuntimeServices))
-  return cpu.read64(runtime + BigInt(RuntimeServicesTable[service]))
+export function virtualFunction(
+  { architecture }: EfiInfo,
+  systab: bigint,
+  cpu: Cpu,
+  service: RuntimeServiceName,
+): bigint {
+  const { systemTable, runtimeServicesTable } = architecture.tables
+  const read = (address: bigint): bigint => readNatural(architecture, cpu, address)
+  const runtime = read(systab + BigInt(systemTable.RuntimeServices))
+  return read(runtime + BigInt(runtimeServicesTable[service]))
 }
 
 /** Maps two bytes and reads on until a NUL, as efi_init() does: a string that leaves its page is its bad luck. */

@@ -1,5 +1,5 @@
 import { countersBetween, type Cpu, type CpuCounters, PageFault } from '@trapdoor/core'
-import { EfiStatus, type RuntimeServiceName } from '@trapdoor/uefi'
+import { argumentWords, decodeStatus, EfiStatus, type RuntimeServiceName } from '@trapdoor/uefi'
 import { KernelError } from '../error.ts'
 import { takeInterrupt } from '../interrupt/interrupts.ts'
 import type { Kernel } from '../kernel.ts'
@@ -13,6 +13,8 @@ export interface CallPath {
   recover?(call: RuntimeCall, fault: PageFault): bigint | undefined
   /** Whether calls wait for one another. */
   readonly serialised?: boolean
+  /** What the firmware gets in place of `args`, which are the kernel's own addresses. Default: the same. */
+  passedArguments?(call: RuntimeCall): readonly bigint[]
 }
 
 /** A page that the firmware touched. */
@@ -126,6 +128,7 @@ export class RuntimeCall {
   execute(): void {
     this.#step('entered', 'returned')
     const { cpu } = this
+    const { architecture } = this.kernel.requireEfi.info
     const address = this.#functionAddress(this)
     const interruptsOff = !cpu.interruptFlag
     cpu.touchRecorder = (frame, access, at) => {
@@ -133,7 +136,9 @@ export class RuntimeCall {
     }
     const { rsp } = cpu
     try {
-      this.#status = cpu.call(address, ...this.args)
+      const passed = this.#path.passedArguments?.(this) ?? this.args
+      const words = argumentWords(architecture, this.service, passed)
+      this.#status = decodeStatus(architecture, cpu.call(address, ...words))
     } catch (error) {
       const status = error instanceof PageFault ? this.#path.recover?.(this, error) : undefined
       if (status === undefined) throw error
@@ -228,6 +233,6 @@ export function strategyCall(
 function defaultFunctionAddress(kernel: Kernel, cpu: Cpu, service: RuntimeServiceName): bigint {
   const efi = kernel.requireEfi
   return efi.virtualMode && efi.systab !== undefined
-    ? virtualFunction(efi.systab, cpu, service)
+    ? virtualFunction(efi.info, efi.systab, cpu, service)
     : physicalFunction(efi, cpu, service)
 }

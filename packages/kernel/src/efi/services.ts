@@ -13,6 +13,7 @@ import {
 } from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
 import type { ArgumentArea, ArgumentPlace } from '../task/task.ts'
+import { readNatural, writeNatural } from './natural.ts'
 import { physicalCall } from './physical-call.ts'
 import { type RuntimeCall, strategyCall } from './runtime-call.ts'
 
@@ -135,11 +136,11 @@ export class EfiServices {
     const attributes = this.#take(4)
     const size = this.#take(8)
     const data = this.#take(capacity)
-    this.#cpu.write64(size, BigInt(capacity))
+    this.#writeNatural(size, BigInt(capacity))
     const args = [this.#put(encodeUcs2(name)), this.#put(parseGuid(guid)), attributes, size, data]
     return this.#prepare('GetVariable', args, () => ({
       attributes: this.#cpu.read32(attributes),
-      data: this.#cpu.readBytes(data, Number(this.#cpu.read64(size))),
+      data: this.#cpu.readBytes(data, Number(this.#readNatural(size))),
     }))
   }
 
@@ -167,13 +168,13 @@ export class EfiServices {
     const size = this.#take(8)
     const name = this.#take(NAME_BYTES)
     const guid = this.#put(previous === undefined ? new Uint8Array(16) : parseGuid(previous.guid))
-    this.#cpu.write64(size, BigInt(NAME_BYTES))
+    this.#writeNatural(size, BigInt(NAME_BYTES))
     this.#cpu.writeBytes(
       name,
       previous === undefined ? new Uint8Array(2) : encodeUcs2(previous.name),
     )
     return this.#prepare('GetNextVariableName', [size, name, guid], () => ({
-      name: decodeUcs2(this.#cpu.readBytes(name, Number(this.#cpu.read64(size)))),
+      name: decodeUcs2(this.#cpu.readBytes(name, Number(this.#readNatural(size)))),
       guid: formatGuid(this.#cpu.readBytes(guid, 16)),
     }))
   }
@@ -229,7 +230,7 @@ export class EfiServices {
     this.#cpu.write64(blocks, BigInt(capsule.length))
     this.#cpu.write64(blocks + 8n, bytes - direct)
     const list = this.#take(8)
-    this.#cpu.write64(list, bytes)
+    this.#writeNatural(list, bytes)
     return this.#prepare('UpdateCapsule', [list, 1n, blocks - direct], () => undefined)
   }
 
@@ -241,8 +242,17 @@ export class EfiServices {
   /** An array of one pointer to a capsule without a payload. */
   #capsules(guid: string, flags: number): VirtualAddress {
     const list = this.#take(8)
-    this.#cpu.write64(list, this.#put(capsuleOf(guid, flags, new Uint8Array(0))))
+    this.#writeNatural(list, this.#put(capsuleOf(guid, flags, new Uint8Array(0))))
     return list
+  }
+
+  /** An unsigned long of the kernel's, which is the firmware's UINTN or pointer. */
+  #readNatural(address: VirtualAddress): bigint {
+    return readNatural(this.#kernel.architecture, this.#cpu, address)
+  }
+
+  #writeNatural(address: VirtualAddress, value: bigint): void {
+    writeNatural(this.#kernel.architecture, this.#cpu, address, value)
   }
 
   #readTime(address: VirtualAddress): EfiTime {

@@ -54,6 +54,8 @@ export interface PageTableStrategy {
    * table said at boot.
    */
   functionAddress?(kernel: Kernel, cpu: Cpu, service: RuntimeServiceName): bigint
+  /** What the firmware gets in place of a call's arguments, which hold the kernel's own addresses, as virt_to_phys() makes them. Default: the same. */
+  passedArguments?(call: RuntimeCall): readonly bigint[]
   /** Whether this kernel calls a service at all, which is EFI_UNSUPPORTED else. Default: it calls whatever it is asked for. */
   offers?(kernel: Kernel, service: RuntimeServiceName): boolean
   /** What happens on this CPU before the firmware's first instruction. Interrupts are as the caller had them. */

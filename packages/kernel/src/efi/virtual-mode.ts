@@ -13,14 +13,21 @@ import { callPhysical } from './physical-call.ts'
 
 /**
  * Where efi_enter_virtual_mode() of 2.6.35 puts a region: in the direct map where that covers it, else wherever efi_ioremap() (arch/x86/kernel/efi_64.c) does: MMIO
- * in vmalloc space, memory by extending the direct map.
+ * in vmalloc space, memory by extending the direct map. On i386 it is ioremap_cache() (arch/x86/include/asm/efi.h). 0, as NULL, and a message where there is no room in vmalloc space.
  */
 export function efiIoremap(kernel: Kernel, descriptor: MemoryDescriptor): VirtualAddress {
   const { tables } = kernel
   const start = descriptor.physicalStart
   const end = descriptorEnd(descriptor)
   if (!tables.isDirectMapped(end)) {
-    if (descriptor.type === MemoryType.MemoryMappedIO) return tables.ioremap(start, end - start)
+    const isI386 = tables.layout.lowMemoryEnd !== undefined
+    if (isI386 || descriptor.type === MemoryType.MemoryMappedIO) {
+      const address = tables.ioremap(start, end - start, { cached: isI386 })
+      if (address === 0n) {
+        kernel.print(`EFI: ioremap of 0x${start.toString(16).toUpperCase()} failed!`)
+      }
+      return address
+    }
     tables.initMemoryMapping(start, end)
   }
   return tables.directMapAddress(start)

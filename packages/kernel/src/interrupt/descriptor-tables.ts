@@ -1,20 +1,58 @@
-import { type Cpu, loadTaskRegister, PAGE_SIZE, type PhysicalAddress } from '@trapdoor/core'
+import {
+  type Cpu,
+  flatSegment,
+  loadTaskRegister,
+  PAGE_SIZE,
+  type PhysicalAddress,
+  Segment,
+} from '@trapdoor/core'
 import type { Kernel } from '../kernel.ts'
 
-/** Segment selectors of x86-64 Linux (arch/x86/include/asm/segment.h). */
-const KERNEL_CS = 0x10
-const KERNEL_DS = 0x18
-const TSS_SELECTOR = 0x40
+/** What the tables of a kernel look like. */
+interface TableFormat {
+  /** Segment selectors (arch/x86/include/asm/segment.h). */
+  readonly kernelCs: number
+  readonly kernelDs: number
+  readonly tss: number
+  /** Present, flat, of privilege level 0. */
+  readonly codeDescriptor: bigint
+  readonly codeKind: 'code-64' | 'code-32'
+  /** Bytes of a gate of the IDT, and of the descriptor of a TSS. */
+  readonly gateBytes: 8 | 16
+  /** Whether the TSS has stacks by number for {@link IST}; without, the stack is the interrupted code's. */
+  readonly hasInterruptStacks: boolean
+}
 
-/** 64-bit code and flat data, present, of privilege level 0. */
-const CODE_DESCRIPTOR = 0x00af_9b00_0000_ffffn
+const FORMAT_64: TableFormat = {
+  kernelCs: 0x10,
+  kernelDs: 0x18,
+  tss: 0x40,
+  codeDescriptor: 0x00af_9b00_0000_ffffn,
+  codeKind: 'code-64',
+  gateBytes: 16,
+  hasInterruptStacks: true,
+}
+const FORMAT_32: TableFormat = {
+  kernelCs: 0x60,
+  kernelDs: 0x68,
+  tss: 0x80,
+  codeDescriptor: 0x00cf_9b00_0000_ffffn,
+  codeKind: 'code-32',
+  gateBytes: 8,
+  hasInterruptStacks: false,
+}
+
+const DATA_SEGMENTS = [Segment.SS, Segment.DS, Segment.ES] as const
 const DATA_DESCRIPTOR = 0x00cf_9300_0000_ffffn
 const TSS_TYPE = 0x89n
 const TSS_BYTES = 104
+/** RSP0, or ESP0 and SS0. */
+const TSS_RSP0 = 0x04
+const TSS_SS0 = 0x08
 const TSS_IST1 = 0x24
 const GDT_OFFSET = 0x100
-const GDT_BYTES = 0x50
-const GATE_BYTES = 16
+/** GDT_SIZE on i386, which is the larger. */
+const GDT_BYTES = 0x100
 const VECTORS = 256
 /** Present, privilege level 0, interrupt gate. */
 const INTERRUPT_GATE = 0x8en
@@ -38,6 +76,7 @@ const IST: ReadonlyMap<number, number> = new Map([
 /** The kernel's IDT, and a GDT, a TSS and interrupt stacks for each CPU, in the kernel's static data (cpu_init(), trap_init(), arch/x86/kernel). */
 export class DescriptorTables {
   readonly #kernel: Kernel
+  readonly #format: TableFormat
   readonly #idt: PhysicalAddress
   /** For each CPU a page for TSS and GDT, and one for each stack. */
   readonly #areas: PhysicalAddress
@@ -47,44 +86,69 @@ export class DescriptorTables {
     this.#kernel = kernel
     this.#idt = image.staticPages(1)
     this.#areas = image.staticPages(machine.cpus.length * (1 + IST.size))
-    const idt = new BigUint64Array((VECTORS * GATE_BYTES) / 8)
-    for (const vector of USED_VECTORS) {
-      const entry = image.start + BigInt(ENTRY_OFFSET + vector * ENTRY_BYTES)
-      idt[vector * 2] =
-        (entry & 0xffffn) |
-        (BigInt(KERNEL_CS) << 16n) |
-        (BigInt(IST.get(vector) ?? 0) << 32n) |
-        (INTERRUPT_GATE << 40n) |
-        (((entry >> 16n) & 0xffffn) << 48n)
-      idt[vector * 2 + 1] = (entry >> 32n) & 0xffff_ffffn
-    }
-    machine.memory.write(this.#idt, new Uint8Array(idt.buffer))
+    this.#format = kernel.architecture.naturalBytes === 8 ? FORMAT_64 : FORMAT_32
+    machine.memory.write(this.#idt, this.#encodeIdt())
   }
 
   /** LGDT, LIDT, LTR and the segment registers, once `cpu` runs on the kernel's page tables. */
   load(cpu: Cpu): void {
     const { image, machine } = this.#kernel
+    const { kernelCs, kernelDs, codeKind, tss: selector, gateBytes } = this.#format
     const area = this.#areas + cpu.id * (1 + IST.size) * PAGE_SIZE
     const tss = image.virtualAddress(area)
-    const bytes = new DataView(new ArrayBuffer(GDT_OFFSET + GDT_BYTES))
-    for (const index of IST.values()) {
-      const top = image.virtualAddress(area + index * PAGE_SIZE) + BigInt(PAGE_SIZE)
-      bytes.setBigUint64(TSS_IST1 + (index - 1) * 8, top, true)
+    machine.memory.write(area, this.#encodeTssAndGdt(area))
+    cpu.gdtr = { base: tss + BigInt(GDT_OFFSET), limit: GDT_BYTES - 1 }
+    cpu.idtr = { base: image.virtualAddress(this.#idt), limit: VECTORS * gateBytes - 1 }
+    cpu.loadSegment(Segment.CS, flatSegment(kernelCs, codeKind))
+    for (const segment of DATA_SEGMENTS) cpu.loadSegment(segment, flatSegment(kernelDs, 'data'))
+    loadTaskRegister(cpu, selector)
+  }
+
+  #encodeIdt(): Uint8Array {
+    const { kernelCs, gateBytes, hasInterruptStacks } = this.#format
+    const idt = new DataView(new ArrayBuffer(VECTORS * gateBytes))
+    for (const vector of USED_VECTORS) {
+      const entry = this.#kernel.image.start + BigInt(ENTRY_OFFSET + vector * ENTRY_BYTES)
+      const stack = hasInterruptStacks ? (IST.get(vector) ?? 0) : 0
+      const low =
+        (entry & 0xffffn) |
+        (BigInt(kernelCs) << 16n) |
+        (BigInt(stack) << 32n) |
+        (INTERRUPT_GATE << 40n) |
+        (((entry >> 16n) & 0xffffn) << 48n)
+      idt.setBigUint64(vector * gateBytes, low, true)
+      if (gateBytes === 16) {
+        idt.setBigUint64(vector * gateBytes + 8, (entry >> 32n) & 0xffff_ffffn, true)
+      }
     }
-    bytes.setBigUint64(GDT_OFFSET + KERNEL_CS, CODE_DESCRIPTOR, true)
-    bytes.setBigUint64(GDT_OFFSET + KERNEL_DS, DATA_DESCRIPTOR, true)
+    return new Uint8Array(idt.buffer)
+  }
+
+  /** `area` is the physical address of the page that they are in, which the interrupt stacks follow. */
+  #encodeTssAndGdt(area: number): Uint8Array {
+    const { image } = this.#kernel
+    const { kernelCs, kernelDs, tss: selector, codeDescriptor, hasInterruptStacks } = this.#format
+    const tss = image.virtualAddress(area)
+    const bytes = new DataView(new ArrayBuffer(GDT_OFFSET + GDT_BYTES))
+    const topOf = (index: number): bigint =>
+      image.virtualAddress(area + index * PAGE_SIZE) + BigInt(PAGE_SIZE)
+    if (hasInterruptStacks) {
+      for (const index of IST.values()) {
+        bytes.setBigUint64(TSS_IST1 + (index - 1) * 8, topOf(index), true)
+      }
+    } else {
+      bytes.setUint32(TSS_RSP0, Number(topOf(1)), true)
+      bytes.setUint32(TSS_SS0, kernelDs, true)
+    }
+    bytes.setBigUint64(GDT_OFFSET + kernelCs, codeDescriptor, true)
+    bytes.setBigUint64(GDT_OFFSET + kernelDs, DATA_DESCRIPTOR, true)
     const descriptor =
       BigInt(TSS_BYTES - 1) |
       ((tss & 0xff_ffffn) << 16n) |
       (TSS_TYPE << 40n) |
       (((tss >> 24n) & 0xffn) << 56n)
-    bytes.setBigUint64(GDT_OFFSET + TSS_SELECTOR, descriptor, true)
-    bytes.setBigUint64(GDT_OFFSET + TSS_SELECTOR + 8, tss >> 32n, true)
-    machine.memory.write(area, new Uint8Array(bytes.buffer))
-    cpu.gdtr = { base: tss + BigInt(GDT_OFFSET), limit: GDT_BYTES - 1 }
-    cpu.idtr = { base: image.virtualAddress(this.#idt), limit: VECTORS * GATE_BYTES - 1 }
-    cpu.cs = KERNEL_CS
-    cpu.ss = KERNEL_DS
-    loadTaskRegister(cpu, TSS_SELECTOR)
+    bytes.setBigUint64(GDT_OFFSET + selector, descriptor, true)
+    if (hasInterruptStacks) bytes.setBigUint64(GDT_OFFSET + selector + 8, tss >> 32n, true)
+    return new Uint8Array(bytes.buffer)
   }
 }

@@ -92,6 +92,6 @@ function newMap(
     executable: true,
     largestPage: PAGE_SIZE_2M,
   })
-  kernel.tables.copyRootEntries(tables, 256, 512)
+  kernel.tables.copyKernelHalf(tables)
   return root
 }

@@ -27,7 +27,10 @@ export class KernelImage {
 
   constructor(layout: AddressSpaceLayout, base: PhysicalAddress) {
     this.base = base
-    this.#start = layout.startKernelMap + LINK_OFFSET + BigInt(layout.textOffset ?? 0)
+    this.#start =
+      layout.imageInDirectMap === true
+        ? layout.pageOffset + BigInt(base)
+        : layout.startKernelMap + LINK_OFFSET + BigInt(layout.textOffset ?? 0)
   }
 
   /** Remembers which static data is taken at this moment. */

@@ -15,9 +15,17 @@ import { KernelPanic, OutOfMemory } from '../error.ts'
 import { KERNEL_IMAGE_BYTES, KERNEL_TEXT_BYTES, type KernelImage } from './kernel-image.ts'
 import { type AddressSpaceLayout, kernelAddress } from './layout.ts'
 
+/** Root entries; `end` is exclusive. */
+export interface RootEntries {
+  readonly first: number
+  readonly end: number
+}
+
 /** Low half of the PTE that early_ioremap() writes: PAGE_KERNEL without NX. */
 const EARLY_PTE = 0x163n
 const NX = 1n << 63n
+/** Of 32-bit paging (PSE). */
+const PAGE_SIZE_4M = 0x40_0000
 /** _PAGE_TABLE. */
 const PAGE_TABLE = 0x67n
 /** Pages that one early_ioremap() can map, and how many of them may be live (NR_FIX_BTMAPS, FIX_BTMAPS_SLOTS). */
@@ -39,7 +47,10 @@ export class KernelTables {
   readonly layout: AddressSpaceLayout
   readonly #memory: PhysicalMemory
   readonly #allocateTable: () => number
-  readonly #pages1G: boolean
+  readonly #image: KernelImage
+  /** The largest page of the direct map, and of the kernel's image. */
+  readonly #largestPage: number
+  readonly #imagePage: number
   readonly #onlineCpus: () => readonly Cpu[]
   #mapped: DirectMapExtent = { lowEnd: 0, highEnd: 0 }
   readonly #earlySlots: boolean[] = Array.from({ length: EARLY_SLOTS }, () => false)
@@ -57,7 +68,10 @@ export class KernelTables {
     this.layout = options.layout
     this.#memory = options.memory
     this.#allocateTable = options.allocateTable
-    this.#pages1G = options.pages1G
+    this.#image = options.image
+    const { mode } = options.layout
+    this.#imagePage = mode.entryBytes === 4 ? PAGE_SIZE_4M : PAGE_SIZE_2M
+    this.#largestPage = options.pages1G && mode.linearBits !== 32 ? PAGE_SIZE_1G : this.#imagePage
     this.#onlineCpus = options.onlineCpus
     this.#vmallocNext = options.layout.vmallocStart
     this.swapper = new PageTableBuilder(
@@ -66,7 +80,7 @@ export class KernelTables {
       options.allocateTable,
       { mode: options.layout.mode },
     )
-    this.#mapImage(options.image)
+    this.#mapImage()
   }
 
   /** Remembers how far the direct map and vmalloc space go at this moment. What is mapped is in memory. */
@@ -90,8 +104,22 @@ export class KernelTables {
 
   /** pgd_index(): the entry of a root that an address goes through. */
   rootIndex(address: bigint): number {
-    const shift = BigInt(12 + 9 * (this.layout.mode.levels.length - 1))
-    return Number((address >> shift) & 511n)
+    const { shift, indexBits } = this.layout.mode.levels[0]!
+    return Number((address >> BigInt(shift)) & ((1n << BigInt(indexBits)) - 1n))
+  }
+
+  /** The first linear address of the kernel's half: the middle of the address space, or PAGE_OFFSET where processes have more than half. */
+  get kernelHalfStart(): bigint {
+    const { mode, pageOffset } = this.layout
+    return mode.linearBits === 32
+      ? pageOffset
+      : BigInt.asUintN(64, -1n << BigInt(mode.linearBits - 1))
+  }
+
+  /** KERNEL_PGD_BOUNDARY and KERNEL_PGD_PTRS: the entries of a root that are the kernel's. */
+  get kernelHalf(): RootEntries {
+    const { indexBits } = this.layout.mode.levels[0]!
+    return { first: this.rootIndex(this.kernelHalfStart), end: 2 ** indexBits }
   }
 
   /** max_low_pfn_mapped and max_pfn_mapped, in bytes: what the direct map covers below 4 GiB, and from there on. */
@@ -106,20 +134,34 @@ export class KernelTables {
 
   /** The direct map as setup_arch() makes it: all bytes up to `lowEnd`, and from 4 GiB up to `highEnd` where there is memory that high. */
   mapMemory(lowEnd: number, highEnd: number): void {
-    this.initMemoryMapping(0, lowEnd)
-    if (highEnd > 2 ** 32) this.initMemoryMapping(2 ** 32, highEnd)
-    this.#mapped = { lowEnd, highEnd: Math.max(lowEnd, highEnd) }
+    const { lowMemoryEnd = Infinity } = this.layout
+    const end = Math.min(lowEnd, lowMemoryEnd)
+    this.initMemoryMapping(0, end)
+    const hasHigh = highEnd > 2 ** 32 && lowMemoryEnd === Infinity
+    if (hasHigh) this.initMemoryMapping(2 ** 32, highEnd)
+    this.#mapped = { lowEnd: end, highEnd: hasHigh ? highEnd : end }
   }
 
   /** init_memory_mapping(): adds physical bytes `start` up to `end` to the direct map: no execution, global, the largest pages that fit. */
   initMemoryMapping(start: number, end: number): void {
     const first = Math.floor(start / PAGE_SIZE) * PAGE_SIZE
     const last = Math.ceil(end / PAGE_SIZE) * PAGE_SIZE
-    this.swapper.mapRange(this.directMapAddress(first), phys(first), last - first, {
-      largestPage: this.#pages1G ? PAGE_SIZE_1G : PAGE_SIZE_2M,
-      global: true,
-      replace: true,
-    })
+    const text = { start: this.#image.base, end: this.#image.base + KERNEL_TEXT_BYTES }
+    const isAround = this.layout.imageInDirectMap === true && first < text.end && text.start < last
+    // Text in the direct map stays as it is.
+    const pieces = isAround
+      ? [
+          { start: first, end: text.start },
+          { start: text.end, end: last },
+        ]
+      : [{ start: first, end: last }]
+    for (const { start: from, end: to } of pieces.filter((piece) => piece.start < piece.end)) {
+      this.swapper.mapRange(this.directMapAddress(from), phys(from), to - from, {
+        largestPage: this.#largestPage,
+        global: true,
+        replace: true,
+      })
+    }
   }
 
   /** Gives every root entry of the direct map of `physicalEnd` bytes, and of vmalloc space, a table, empty where nothing is mapped yet. */
@@ -164,7 +206,7 @@ export class KernelTables {
       const frame = (physical & ~0xfffn) + BigInt(page * PAGE_SIZE)
       this.swapper.writeEntry(
         kernelAddress(start + BigInt(page * PAGE_SIZE)),
-        BigInt.asUintN(64, frame) | EARLY_PTE | NX,
+        BigInt.asUintN(this.layout.mode.entryBytes * 8, frame | EARLY_PTE | NX),
       )
       cpu.invlpg(start + BigInt(page * PAGE_SIZE))
     }
@@ -177,19 +219,39 @@ export class KernelTables {
     return result
   }
 
-  /** ioremap(): maps physical bytes uncached (UC-) into vmalloc space and returns where. */
-  ioremap(physical: number, bytes: number): VirtualAddress {
+  /**
+   * ioremap(), or ioremap_cache(): maps physical bytes into vmalloc space, uncached (UC-) unless `cached`, and returns where: 0, as NULL, where vmalloc space has no room for them or
+   * page tables no bits for their address.
+   */
+  ioremap(
+    physical: number,
+    bytes: number,
+    { cached = false }: { readonly cached?: boolean } = {},
+  ): VirtualAddress {
     const first = Math.floor(physical / PAGE_SIZE) * PAGE_SIZE
     const last = Math.ceil((physical + bytes) / PAGE_SIZE) * PAGE_SIZE
-    const start = this.reserveVmalloc(last - first)
-    this.swapper.mapRange(start, phys(first), last - first, { global: true, cacheDisable: true })
+    const isAddressable = last <= (this.layout.memoryEnd ?? Infinity)
+    const start = isAddressable ? this.tryReserveVmalloc(last - first) : undefined
+    if (start === undefined) return kernelAddress(0n)
+    this.swapper.mapRange(start, phys(first), last - first, { global: true, cacheDisable: !cached })
     return kernelAddress(start + BigInt(physical - first))
   }
 
-  /** A range of vmalloc space that nobody has, with the guard page behind it. */
+  /** A range of vmalloc space that nobody has, with the guard page behind it. Panics where there is none left. */
   reserveVmalloc(bytes: number): VirtualAddress {
+    const start = this.tryReserveVmalloc(bytes)
+    if (start !== undefined) return start
+    throw new KernelPanic(
+      'vmap allocation failed: use vmalloc=<size> to increase size. (mm/vmalloc.c)',
+    )
+  }
+
+  /** As {@link reserveVmalloc}, but undefined where there is none left. */
+  tryReserveVmalloc(bytes: number): VirtualAddress | undefined {
     const start = this.#vmallocNext
-    this.#vmallocNext += BigInt(bytes + PAGE_SIZE)
+    const end = start + BigInt(bytes + PAGE_SIZE)
+    if (end > this.layout.vmallocEnd) return undefined
+    this.#vmallocNext = end
     return kernelAddress(start)
   }
 
@@ -205,8 +267,9 @@ export class KernelTables {
     this.#cpaAllowed = true
   }
 
-  /** set_memory_x() or set_memory_nx(). Large pages are split where the range ends inside them; holes are passed over. */
+  /** set_memory_x() or set_memory_nx(). Large pages are split where the range ends inside them; holes are passed over. Entries of 32 bits have no NX, and there is nothing to do. */
   setMemoryExecutable(start: VirtualAddress, bytes: number, executable: boolean): void {
+    if (this.layout.mode.entryBytes === 4) return
     this.#changeAttributes(start, bytes, (low, high) => [
       low,
       executable ? high & ~Entry.NoExecuteHigh : high | Entry.NoExecuteHigh,
@@ -225,6 +288,12 @@ export class KernelTables {
       cpu.writeCr4(cpu.cr4 | Cr4.PGE)
     }
     for (const flush of this.swapper.outstanding) flush.ignore('CR4.PGE was toggled on every CPU')
+  }
+
+  /** Copies the kernel's half of `swapper_pg_dir` to another root. */
+  copyKernelHalf(root: PageTableBuilder): void {
+    const { first, end } = this.kernelHalf
+    this.copyRootEntries(root, first, end)
   }
 
   /** Copies root entries `first` up to `end` (exclusive) of `swapper_pg_dir` to another root, as clone_pgd_range() does. */
@@ -250,9 +319,10 @@ export class KernelTables {
   }
 
   /** level2_kernel_pgt: text read-only and executable, data and bss the other way round, as after mark_rodata_ro(). */
-  #mapImage(image: KernelImage): void {
+  #mapImage(): void {
+    const image = this.#image
     this.swapper.mapRange(image.start, image.base, KERNEL_TEXT_BYTES, {
-      largestPage: PAGE_SIZE_2M,
+      largestPage: this.#imagePage,
       writable: false,
       executable: true,
       global: true,
@@ -262,7 +332,7 @@ export class KernelTables {
       image.virtualAddress(data),
       phys(data),
       KERNEL_IMAGE_BYTES - KERNEL_TEXT_BYTES,
-      { largestPage: PAGE_SIZE_2M, global: true },
+      { largestPage: this.#imagePage, global: true },
     )
   }
 }

@@ -5,7 +5,7 @@ export function kernelAddress(value: bigint | number): VirtualAddress {
   return virt(value, 57)
 }
 
-/** Where a kernel keeps what in its half of the address space (Documentation/x86/x86_64/mm.txt). Ends are exclusive. */
+/** Where a kernel keeps what in its half of the address space (Documentation/x86/x86_64/mm.txt, arch/x86/mm/init_32.c). Ends are exclusive. */
 export interface AddressSpaceLayout {
   readonly name: string
   readonly mode: PagingMode
@@ -21,6 +21,14 @@ export interface AddressSpaceLayout {
   readonly modulesStart: VirtualAddress
   /** Boot-time fixmap slots that early_ioremap uses. */
   readonly fixmapStart: VirtualAddress
+  /** End of the modules' space, where it is not that of the fixmap. */
+  readonly modulesEnd?: VirtualAddress
+  /** Kernel text and data are where the direct map has them, as on i386. */
+  readonly imageInDirectMap?: true
+  /** MAXMEM: physical memory from here on (bytes) is not in the direct map, and is not the kernel's own. Default: all is low memory. */
+  readonly lowMemoryEnd?: number
+  /** Physical memory from here on (bytes) is not used. Default: all is. */
+  readonly memoryEnd?: number
   /** Bytes that kernel text lies above where it is linked, from KASLR; default none. */
   readonly textOffset?: number
   /** Whether the kernel randomizes it, where the command line does not say `nokaslr` (Linux 4.8 and later). */

@@ -11,6 +11,8 @@ export interface FrameRange {
 export interface Placement {
   readonly align?: number
   readonly below?: number
+  /** Whether high memory will do, which then goes first (__GFP_HIGHMEM). */
+  readonly highMemory?: boolean
 }
 
 /** Below this frame memory is kept for those who ask for it (ZONE_DMA: the first 16 MiB). */
@@ -23,10 +25,12 @@ const ZONE_DMA_END = 0x1000
 export class PageAllocator {
   readonly #memory: PhysicalMemory
   readonly #ram: readonly Readonly<FrameRange>[]
+  readonly #lowEnd: number
   #free: FrameRange[]
 
-  /** `ranges` in ascending order, in frames, without what is reserved. */
-  constructor(memory: PhysicalMemory, ranges: readonly FrameRange[]) {
+  /** `ranges` in ascending order, in frames, without what is reserved. Frames from `lowEnd` on are high memory. */
+  constructor(memory: PhysicalMemory, ranges: readonly FrameRange[], lowEnd: number = Infinity) {
+    this.#lowEnd = lowEnd
     this.#memory = memory
     this.#ram = copyOf(ranges)
     this.#free = copyOf(ranges)
@@ -56,10 +60,12 @@ export class PageAllocator {
   tryAllocate(
     owner: FrameOwner,
     count: number,
-    { align = 1, below = Infinity }: Placement = {},
+    { align = 1, below = this.#lowEnd, highMemory = false }: Placement = {},
   ): number | undefined {
     const start =
-      this.#find(count, align, ZONE_DMA_END, below) ?? this.#find(count, align, 0, below)
+      (highMemory ? this.#find(count, align, this.#lowEnd, Infinity) : undefined) ??
+      this.#find(count, align, ZONE_DMA_END, below) ??
+      this.#find(count, align, 0, below)
     if (start === undefined) return undefined
     this.reserve(start, start + count)
     this.#memory.owners.set(start, start + count, owner)

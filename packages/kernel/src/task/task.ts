@@ -37,7 +37,7 @@ export class Task {
     this.cpu = cpu
     this.name = `task ${cpu.id}`
     this.tables = kernel.newPageTable(`mm of ${this.name}`)
-    kernel.tables.copyRootEntries(this.tables, 256, 512)
+    kernel.tables.copyKernelHalf(this.tables)
     const stack = kernel.allocatePages('task stack', STACK_PAGES)
     this.stackTop = kernel.tables.directMapAddress(stack + STACK_PAGES * PAGE_SIZE)
     this.mapUserPage(USER_PAGE)
@@ -71,7 +71,7 @@ export class Task {
 
 /** sync_global_pgds(): processes get the entries of the kernel's half of `swapper_pg_dir` that were made after they were. */
 export function syncGlobalPgds(kernel: Kernel): void {
-  for (const { tables } of kernel.tasks) kernel.tables.copyRootEntries(tables, 256, 512)
+  for (const { tables } of kernel.tasks) kernel.tables.copyKernelHalf(tables)
 }
 
 function noRoom(place: ArgumentPlace, bytes: number): KernelError {
@@ -142,7 +142,9 @@ export class ArgumentArea {
     const { tables } = this.#kernel
     const bytes = VMALLOC_PAGES * PAGE_SIZE
     const start = tables.reserveVmalloc(bytes)
-    const buffer = this.#kernel.allocatePages('vmalloc buffer', VMALLOC_PAGES)
+    const buffer = this.#kernel.allocatePages('vmalloc buffer', VMALLOC_PAGES, {
+      highMemory: true,
+    })
     tables.swapper.mapRange(start, buffer, bytes, { global: true })
     return start
   }
