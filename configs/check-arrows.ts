@@ -13,9 +13,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   intake: ['uefi'],
   snapshot: ['core', 'uefi'],
   guest: ['core'],
-  firmware: ['core', 'uefi'],
+  firmware: ['core', 'uefi', 'snapshot'],
   kernel: ['core', 'uefi'],
   'plugin-kit': ['core', 'uefi', 'firmware'],
+  replay: ['core', 'uefi', 'snapshot', 'cpu', 'firmware'],
   harness: ['core', 'uefi', 'intake', 'firmware', 'kernel'],
 }
 /** The packages that a plugin may import, by the kind in its name; beside these, plugins of its own kind. */

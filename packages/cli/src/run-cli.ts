@@ -6,6 +6,7 @@ import { addInitCommand } from './commands/init.ts'
 import { addInspectCommand } from './commands/inspect.ts'
 import { addListCommand } from './commands/list.ts'
 import { addRecommendCommand } from './commands/recommend.ts'
+import { addReplayCommand } from './commands/replay.ts'
 import { addRunCommand } from './commands/run.ts'
 import { addShowCommand } from './commands/show.ts'
 import { addVerifyCommand } from './commands/verify.ts'
@@ -70,6 +71,7 @@ function createProgram(io: CliIo, finish: (code: number) => void): Command {
   addRecommendCommand(program, io, finish)
   addInspectCommand(program, io, finish)
   addVerifyCommand(program, io, finish)
+  addReplayCommand(program, io, finish)
   addListCommand(program, io, finish)
   addShowCommand(program, io, finish)
   addInitCommand(program, io, finish)

@@ -13,6 +13,9 @@ interface Window {
   base: number
 }
 
+/** Told of an access to memory: its kind, and the linear address of its first byte. */
+export type AccessTracer = (access: 'read' | 'write', address: bigint) => void
+
 const WINDOWS = 256
 /** Windows that were filled and dropped for their frame are filled again: the list of them is cut when it has this length. */
 const FILLED_LIMIT = 4096
@@ -36,11 +39,22 @@ export abstract class DataAccess extends StatusFlags {
   readonly #reads: Window[] = newWindows()
   readonly #writes: Window[] = newWindows()
   readonly #filled: Window[] = []
+  #accessTracer: AccessTracer | undefined
 
   constructor(cpu: Cpu) {
     super()
     this.cpu = cpu
     this.memory = cpu.machine.memory
+  }
+
+  /** Told before each load and each store of machine code, while it is set. */
+  get accessTracer(): AccessTracer | undefined {
+    return this.#accessTracer
+  }
+
+  set accessTracer(value: AccessTracer | undefined) {
+    this.#accessTracer = value
+    this.dropWindows()
   }
 
   /** Whether the instruction that is carried out addresses its memory operand by SS. */
@@ -229,6 +243,7 @@ export abstract class DataAccess extends StatusFlags {
     windows: Window[],
     origin?: AccessOrigin,
   ): number {
+    this.#accessTracer?.('read', join(high, low))
     const offset = low & 4095
     if (offset + size > 4096) return this.#loadAcross(high, low, size, windows, origin)
     const window = this.#open(high, low, windows, origin)
@@ -272,6 +287,7 @@ export abstract class DataAccess extends StatusFlags {
   ): void {
     const offset = low & 4095
     const address = join(high, low)
+    this.#accessTracer?.('write', address)
     if (offset + size > 4096) {
       this.#storeAcross(address, size, value, valueHigh, origin ?? this.#dataOrigin)
       return
@@ -296,7 +312,7 @@ export abstract class DataAccess extends StatusFlags {
     const pageLow = low & -4096
     if (window.low === pageLow && window.high === high) return window
     const { cpu, memory } = this
-    if (cpu.touchRecorder !== undefined) return undefined
+    if (cpu.touchRecorder !== undefined || this.#accessTracer !== undefined) return undefined
     const isWrite = windows === this.#writes
     const physical = cpu.translate(
       join(high, low),

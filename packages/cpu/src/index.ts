@@ -1,3 +1,4 @@
+export type { AccessTracer } from './data-access.ts'
 export { CpuError, type CpuErrorCode, MissingInstruction } from './error.ts'
 export type { Operation } from './decode/block.ts'
 export { type CodeBits, DecodedInstruction } from './decode/decoded-instruction.ts'

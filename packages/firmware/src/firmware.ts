@@ -1,4 +1,12 @@
-import { type CpuFeatures, formatAddress, type Machine, PAGE_SIZE } from '@trapdoor/core'
+import {
+  type CpuFeatures,
+  formatAddress,
+  type InstructionExecutor,
+  type Machine,
+  PAGE_SIZE,
+  QEMU_TCG,
+} from '@trapdoor/core'
+import type { FirmwareSnapshot } from '@trapdoor/snapshot'
 import {
   type Architecture,
   ARCHITECTURES,
@@ -11,30 +19,45 @@ import type { ImagePlacement } from './layout/image.ts'
 import { type LaidOutMachine, layOutMachine } from './power-on.ts'
 import { applyQuirks } from './quirk/apply-quirks.ts'
 import type { Quirk } from './quirk/quirk.ts'
-import { processCapsules } from './capsules.ts'
 import { driftMemoryMap } from './layout/drift.ts'
-import { keepOverReset } from './reset.ts'
+import { powerOnSnapshot } from './real/power-on-snapshot.ts'
 import type { MemoryAttributesPlace } from './tables/memory-attributes.ts'
 
-/** What makes a firmware variant. */
-export interface FirmwareOptions {
+/** What all firmware variants have. */
+interface VariantOptions {
   readonly name: string
+  /** Default: none. */
+  readonly quirks?: readonly Quirk[]
+  /** Default 1. */
+  readonly cpus?: number
+}
+
+/** What makes a variant of the modelled firmware. */
+export interface ModelledFirmwareOptions extends VariantOptions {
   /** A machine's memory map, in its own order, as GetMemoryMap reported it before ExitBootServices. */
   readonly memoryMap: readonly MemoryDescriptor[]
   /** What the firmware is built for; default x64. A firmware for ia32 keeps what is its own below 4 GiB. */
   readonly architecture?: Architecture['name']
-  /** Default: none. */
-  readonly quirks?: readonly Quirk[]
   /** Default: core's NEHALEM. */
   readonly features?: CpuFeatures
-  /** Default 1. */
-  readonly cpus?: number
   /**
    * The memory attributes table (UEFI 2.10, 4.6.4): by default one that says where the images' code is; `none`; or that of a captured machine, in which case images go where
    * it has code with data behind.
    */
   readonly memoryAttributesTable?: 'none' | MemoryAttributesPlace
 }
+
+/** What makes a variant of a real firmware. */
+export interface RealFirmwareOptions extends VariantOptions {
+  readonly snapshot: FirmwareSnapshot
+  /** Who carries out its instructions. */
+  readonly executor: InstructionExecutor
+  /** Default: core's QEMU_TCG, with as many levels of paging as the machine had on which the snapshot was taken. */
+  readonly features?: CpuFeatures
+}
+
+/** What makes a firmware variant: a model of edk2 on a machine's memory map, or a real firmware. */
+export type FirmwareOptions = ModelledFirmwareOptions | RealFirmwareOptions
 
 /** A machine as the firmware hands it to a boot loader, which gets nothing else. */
 export interface PoweredMachine {
@@ -62,56 +85,65 @@ export class Firmware {
   readonly memoryMap: readonly MemoryDescriptor[]
   /** Where its runtime images are: for reports, not for callers. */
   readonly images: readonly ImagePlacement[]
-  readonly #snapshot: LaidOutMachine
+  readonly #laidOut: LaidOutMachine
   readonly #options: FirmwareOptions
   #drifted: Firmware | undefined
 
   constructor(options: FirmwareOptions) {
     this.#options = options
-    const { architecture = 'x64' } = options
-    const hooks = applyQuirks(options.quirks ?? [], architecture)
-    this.name = options.name
+    const { name, quirks = [] } = options
+    const architecture =
+      'snapshot' in options ? options.snapshot.architecture : (options.architecture ?? 'x64')
+    const hooks = applyQuirks(quirks, architecture)
+    this.name = name
     this.architecture = ARCHITECTURES[architecture]
-    this.#snapshot = layOutMachine(
-      { ...options, architecture: this.architecture },
-      hooks.memoryMap.call(options.memoryMap),
-      hooks,
-    )
-    this.memoryMap = this.#snapshot.memoryMap
-    this.images = this.#snapshot.images
+    this.#laidOut =
+      'snapshot' in options
+        ? powerOnSnapshot(
+            options.snapshot,
+            { ...options, features: options.features ?? featuresOf(options.snapshot) },
+            hooks.memoryMap.call(options.snapshot.memoryMap),
+            hooks,
+          )
+        : layOutMachine(
+            { ...options, architecture: this.architecture },
+            hooks.memoryMap.call(options.memoryMap),
+            hooks,
+          )
+    this.memoryMap = this.#laidOut.memoryMap
+    this.images = this.#laidOut.images
   }
 
   /** A machine that was just switched on, and that shares nothing with others but what neither writes. */
   powerOn(): PoweredMachine {
-    const { machine, systemTable, imageHandle } = this.#snapshot
+    const { machine, systemTable, imageHandle } = this.#laidOut
     const { architecture } = this
     return { machine: machine.fork(), systemTable, imageHandle, architecture }
   }
 
   /**
    * The machine after a power cycle of `machine`, which ran with `before` (default this firmware): what is in the NV store and in CMOS stays, a capsule that waits for the
-   * reset is processed where `memory` was kept, and all else is as after {@link powerOn}.
+   * reset is processed where `memory` was kept, and all else is as after {@link powerOn}. A real firmware has its flash in place of the store, and processes no capsules.
    */
   afterReset(
     machine: Machine,
     { before = this, memory = 'lost' }: { before?: Firmware; memory?: 'lost' | 'kept' } = {},
   ): PoweredMachine {
     const powered = this.powerOn()
-    const { persistent } = this.#snapshot
-    keepOverReset({ machine, persistent: before.#snapshot.persistent }, { ...powered, persistent })
-    if (memory === 'kept') {
-      processCapsules(machine, powered.machine, persistent, this.architecture)
-    }
+    const stopped = { machine, firmware: before.#laidOut, memory }
+    this.#laidOut.keepOverReset(stopped, powered.machine)
     powered.machine.log.continueFrom(machine.log)
     return powered
   }
 
-  /** This firmware on the same machine, with its runtime memory {@link driftMemoryMap | elsewhere}, as another boot of it may have it. */
+  /**
+   * This firmware on the same machine, with its runtime memory {@link driftMemoryMap | elsewhere}, as another boot of it may have it. A real firmware is where it was captured: two boots of OVMF on the same machine do not
+   * differ.
+   */
   drifted(): Firmware {
-    this.#drifted ??= new Firmware({
-      ...this.#options,
-      memoryMap: driftMemoryMap(this.#options.memoryMap),
-    })
+    const options = this.#options
+    if ('snapshot' in options) return this
+    this.#drifted ??= new Firmware({ ...options, memoryMap: driftMemoryMap(options.memoryMap) })
     return this.#drifted
   }
 
@@ -123,7 +155,7 @@ export class Firmware {
     const index = this.memoryMap.findIndex(
       (each) => address >= each.physicalStart && address < descriptorEnd(each),
     )
-    const owner = this.#snapshot.machine.memory.owners.get(Math.floor(address / PAGE_SIZE))
+    const owner = this.#laidOut.machine.memory.owners.get(Math.floor(address / PAGE_SIZE))
     const image = this.images.find((each) => each.name === owner?.name)
     const whose = owner === undefined ? '' : `, ${image === undefined ? '' : 'image '}${owner.name}`
     const descriptor = this.memoryMap[index]
@@ -134,4 +166,9 @@ export class Firmware {
     const text = `descriptor ${index}: ${memoryTypeName(type)} ${range} ${formatMemoryAttribute(attribute)}`
     return `${text}${owner?.name === memoryTypeName(type) ? '' : whose}`
   }
+}
+
+/** The processor that firmware was captured on, as far as its model is known: QEMU's, which knows 5-level paging unless it is told not to. */
+function featuresOf({ la57 }: FirmwareSnapshot): CpuFeatures {
+  return { ...QEMU_TCG, la57 }
 }

@@ -8,21 +8,22 @@ import {
   RUNTIME_SERVICES,
   type RuntimeServiceName,
 } from '@trapdoor/uefi'
+import { processCapsules } from './capsules.ts'
 import { type ImagePlacement, RuntimeImage } from './layout/image.ts'
 import { IMAGE_PAGES } from './layout/image-layout.ts'
 import { mtrrsOf, ownFrames } from './layout/machine-memory.ts'
 import { RegionAllocator } from './layout/region-allocator.ts'
 import { startCpus } from './layout/start-cpus.ts'
 import type { FirmwareHooks } from './quirk/hooks.ts'
-import type { PersistentState } from './reset.ts'
+import { keepOverReset, type PersistentState } from './reset.ts'
 import { addAddressChangeEvent } from './services/address-change-event.ts'
 import { addExitBootServicesEvent } from './services/at-runtime.ts'
 import { capsuleRuntimeDxe } from './services/capsule-runtime-dxe.ts'
 import type { RuntimeDriver } from './services/driver.ts'
-import { installDxeCore } from './services/dxe-core.ts'
+import { bootServicesOf, installDxeCore } from './services/dxe-core.ts'
 import { COUNT_SLOT, monotonicCounterRuntimeDxe } from './services/monotonic-counter-runtime-dxe.ts'
 import { pcRtc } from './services/pc-rtc.ts'
-import { encodeReportedMap, reportedMapBytes } from './services/reported-map.ts'
+import { encodeReportedMap, FIRST_MAP_KEY, reportedMapBytes } from './services/reported-map.ts'
 import { resetSystemRuntimeDxe } from './services/reset-system-runtime-dxe.ts'
 import { registerImages, runtimeDxe } from './services/runtime-dxe.ts'
 import {
@@ -49,7 +50,19 @@ export interface LaidOutMachine {
   readonly images: readonly ImagePlacement[]
   /** The map as GetMemoryMap reports it at power-on. */
   readonly memoryMap: readonly MemoryDescriptor[]
-  readonly persistent: PersistentState
+  /** Carries what a power cycle keeps into `after`, which was just powered on with this firmware. */
+  readonly keepOverReset: (before: StoppedMachine, after: Machine) => void
+  /** Where a modelled firmware has what it keeps. */
+  readonly persistent?: PersistentState
+}
+
+/** A machine whose power was cut, or that was reset. */
+interface StoppedMachine {
+  readonly machine: Machine
+  /** The firmware that it ran with. */
+  readonly firmware: LaidOutMachine
+  /** Whether its memory survived. */
+  readonly memory: 'lost' | 'kept'
 }
 
 const DRIVERS: readonly RuntimeDriver[] = [
@@ -61,7 +74,6 @@ const DRIVERS: readonly RuntimeDriver[] = [
   monotonicCounterRuntimeDxe,
 ]
 const BOOT_TYPES = [MemoryType.BootServicesData, MemoryType.BootServicesCode] as const
-const FIRST_MAP_KEY = 0x1ddn
 /** Offset of the SMBIOS tables in the page of the EFI tables. */
 const SMBIOS_OFFSET = 0x800
 const HANDLE_OFFSET = 0x800
@@ -132,6 +144,7 @@ export function layOutMachine(
     identity,
     configTables,
     memoryAttributesTable: attributesTable,
+    codePages: images.map(({ base }) => base / PAGE_SIZE),
     loadImage: (name) => {
       const image = loadImage(name)
       prepareImage(image, places, false, hooks)
@@ -160,28 +173,30 @@ export function layOutMachine(
   writeTables(machine.memory, places, {
     architecture,
     services: Object.fromEntries(services) as Record<RuntimeServiceName, number>,
-    bootServices: {
-      AllocatePages: core.gate('AllocatePages'),
-      FreePages: core.gate('FreePages'),
-      GetMemoryMap: core.gate('GetMemoryMap'),
-      ExitBootServices: core.gate('ExitBootServices'),
-    },
-    otherBootService: core.gate('CoreEfiNotAvailableYet'),
+    ...bootServicesOf(core),
     console: bootPage + architecture.tables.bootServicesTableSize,
     configTables,
     identity,
   })
   startCpus(machine, architecture, memoryMap, bootPool)
+  const persistent: PersistentState = {
+    nvStore: slotValue(images, 'VariableRuntimeDxe', NV_STORE_SLOT),
+    nvStoreBytes: NV_STORE_BYTES,
+    monotonicCount: slotValue(images, 'MonotonicCounterRuntimeDxe', COUNT_SLOT),
+  }
   return {
     machine,
     systemTable: places.systemTable,
     imageHandle: BigInt(bootPage + HANDLE_OFFSET),
     images: images.map((image) => image.placement()),
     memoryMap: descriptors,
-    persistent: {
-      nvStore: slotValue(images, 'VariableRuntimeDxe', NV_STORE_SLOT),
-      nvStoreBytes: NV_STORE_BYTES,
-      monotonicCount: slotValue(images, 'MonotonicCounterRuntimeDxe', COUNT_SLOT),
+    persistent,
+    keepOverReset: ({ machine: stopped, firmware, memory }, after) => {
+      keepOverReset(
+        { machine: stopped, persistent: firmware.persistent ?? persistent },
+        { machine: after, persistent },
+      )
+      if (memory === 'kept') processCapsules(stopped, after, persistent, architecture)
     },
   }
 }

@@ -25,12 +25,17 @@ export function keepOverReset(
   )
   after.machine.memory.write(after.persistent.nvStore, bytes)
   countBoot(after.machine, after.persistent, bytes)
+  keepCmos(before.machine, after.machine)
+}
+
+/** Carries the registers of the clock, and the memory behind it, from one machine to another. */
+export function keepCmos(before: Machine, after: Machine): void {
   // Selecting a register changes the machine; the one that was reset may still be looked at.
-  const ports = before.machine.ports.fork()
+  const ports = before.ports.fork()
   for (let register = 0; register < CMOS_REGISTERS; register++) {
     ports.out8(CMOS_INDEX, register)
-    after.machine.ports.out8(CMOS_INDEX, register)
-    after.machine.ports.out8(CMOS_DATA, ports.in8(CMOS_DATA))
+    after.ports.out8(CMOS_INDEX, register)
+    after.ports.out8(CMOS_DATA, ports.in8(CMOS_DATA))
   }
 }
 

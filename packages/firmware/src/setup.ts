@@ -7,8 +7,7 @@ import {
   type RuntimeServiceName,
 } from '@trapdoor/uefi'
 import { FirmwareError } from './error.ts'
-import type { RuntimeImage } from './layout/image.ts'
-import type { RegionAllocator } from './layout/region-allocator.ts'
+import type { PointerConversion, RuntimeImage } from './layout/image.ts'
 import { bindFunction } from './quirk/bind-function.ts'
 import type { FirmwareSetup } from './quirk/firmware-setup.ts'
 import { LONGEST_VENDOR, type TableIdentity } from './tables/efi-tables.ts'
@@ -18,19 +17,34 @@ export interface ReportedMap {
   descriptors: readonly MemoryDescriptor[]
 }
 
+/** Who hands out pages at power-on. */
+export interface PageSource {
+  /** The address of `pages` zeroed pages of one of `types`, tried in this order. Throws FIRMWARE_NO_ROOM, naming `purpose`. */
+  allocate(types: readonly number[], pages: number, purpose: string): number
+}
+
+/** An image that can be given pointers. */
+export interface PointerHolder {
+  readonly name: string
+  readonly base: number
+  pointer(name: string, value: number | bigint, conversion: PointerConversion): void
+}
+
 /** The setup that quirks get at power-on, over a machine that is being laid out, and the frames that code was put into. */
 export function createSetup(build: {
   machine: Machine
   architecture: Architecture
-  allocator: RegionAllocator
-  images: RuntimeImage[]
-  core: RuntimeImage
+  allocator: PageSource
+  images: PointerHolder[]
+  core: PointerHolder
   services: Map<RuntimeServiceName, number>
   reported: ReportedMap
   identity: TableIdentity
   configTables: Map<string, number>
   memoryAttributesTable: number | undefined
   loadImage: (name: string) => RuntimeImage
+  /** Frames that hold code from the beginning. */
+  codePages: Iterable<number>
 }): FirmwareSetup & { readonly codePages: () => ReadonlySet<number> } {
   const {
     machine,
@@ -43,8 +57,8 @@ export function createSetup(build: {
     identity,
     configTables,
   } = build
-  const codePages = new Set(images.map(({ base }) => base / PAGE_SIZE))
-  const imageNamed = (name: string): RuntimeImage => {
+  const codePages = new Set(build.codePages)
+  const imageNamed = (name: string): PointerHolder => {
     const image = [...images, core].find((each) => each.name === name)
     if (image !== undefined) return image
     throw new FirmwareError('FIRMWARE_BAD_SETUP', {

@@ -90,6 +90,8 @@ export interface FirmwareSnapshot {
   readonly pages: readonly PageRun[]
   /** The boot processor as it was when ExitBootServices was about to return. */
   readonly cpu: CpuState
+  /** The registers of the clock; undefined where they were not taken down. */
+  readonly cmos: Uint8Array | undefined
   /** The flash with the variables; undefined where there is none that the operating system's calls can reach. */
   readonly flash: FlashImage | undefined
   readonly images: readonly FirmwareImage[]

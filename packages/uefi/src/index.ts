@@ -38,6 +38,7 @@ export {
   type MemoryDescriptor,
 } from './memory-descriptor.ts'
 export { MemoryType, memoryTypeName } from './memory-type.ts'
+export { debugFileName, decodePeHeaders, type PeHeaders, type PeSection } from './pe-headers.ts'
 export { ResetType } from './reset.ts'
 export { EfiStatus, efiStatusName, isEfiError } from './status.ts'
 export {

@@ -115,3 +115,8 @@ export function createFirmwareHooks(): FirmwareHooks {
     afterService: new SyncWaterfallHook<[bigint, FirmwareCall]>(['status', 'call'], 'afterService'),
   })
 }
+
+/** Whether any quirk has tapped a hook; tapable's `isUsed` counts interceptors, too. */
+export function isTapped(hook: FirmwareHooks[QuirkHookName]): boolean {
+  return hook.taps.length > 0
+}

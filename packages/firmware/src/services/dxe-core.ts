@@ -1,4 +1,5 @@
 import {
+  type BootServiceName,
   EDK2_DESCRIPTOR_STRIDE,
   EfiStatus,
   MEMORY_DESCRIPTOR_VERSION,
@@ -48,6 +49,22 @@ export function installDxeCore(
   core.code('FreePages', 'FreePages', freePages)
   core.code('ExitBootServices', 'ExitBootServices', (call) => exitBootServices(call, hooks, events))
   core.code('CoreEfiNotAvailableYet', 'ExitBootServices', () => EfiStatus.UNSUPPORTED)
+}
+
+/** The functions of a core that {@link installDxeCore} has laid out, as the boot services table has them. */
+export function bootServicesOf(core: RuntimeImage): {
+  readonly bootServices: Readonly<Record<BootServiceName, number>>
+  readonly otherBootService: number
+} {
+  return {
+    bootServices: {
+      AllocatePages: core.gate('AllocatePages'),
+      FreePages: core.gate('FreePages'),
+      GetMemoryMap: core.gate('GetMemoryMap'),
+      ExitBootServices: core.gate('ExitBootServices'),
+    },
+    otherBootService: core.gate('CoreEfiNotAvailableYet'),
+  }
 }
 
 /** GetMemoryMap(*MemoryMapSize, *MemoryMap, *MapKey, *DescriptorSize, *DescriptorVersion). */

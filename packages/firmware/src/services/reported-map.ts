@@ -12,6 +12,9 @@ const MapState = { Key: 0, Count: 8, Descriptors: 16 } as const
 /** Descriptors that AllocatePages may add before its pool is full. */
 const SPARE_DESCRIPTORS = 128
 
+/** The key of the map at power-on. */
+export const FIRST_MAP_KEY = 0x1ddn
+
 /** Bytes that a map takes, with room to grow. */
 export function reportedMapBytes(descriptors: readonly MemoryDescriptor[]): number {
   return MapState.Descriptors + (descriptors.length + SPARE_DESCRIPTORS) * EDK2_DESCRIPTOR_STRIDE

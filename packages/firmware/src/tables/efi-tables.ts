@@ -94,14 +94,7 @@ export function writeTables(
     if (offset < runtimeBytes) runtime.setPointer(offset, contents.services[name])
   }
   memory.write(places.runtimeTable, sealTable(runtime.bytes))
-  const boot = newTable(BOOT_SERVICES_TABLE_SIGNATURE, tables.bootServicesTableSize)
-  for (let at = TABLE_HEADER_SIZE; at < tables.bootServicesTableSize; at += naturalBytes) {
-    boot.setPointer(at, contents.otherBootService)
-  }
-  for (const [name, address] of Object.entries(contents.bootServices)) {
-    boot.setPointer(tables.bootServicesTable[name as BootServiceName], address)
-  }
-  memory.write(places.bootTable, sealTable(boot.bytes))
+  writeBootTable(memory, places.bootTable, contents)
   const fields = tables.systemTable
   const system = newTable(SYSTEM_TABLE_SIGNATURE, tables.systemTableSize)
   system.setPointer(fields.FirmwareVendor, places.vendor)
@@ -114,6 +107,28 @@ export function writeTables(
   system.setPointer(fields.NumberOfTableEntries, config.length)
   system.setPointer(fields.ConfigurationTable, places.configurationTable)
   memory.write(places.systemTable, sealTable(system.bytes))
+}
+
+/** Writes the boot services table, with its checksum. */
+export function writeBootTable(
+  memory: PhysicalMemory,
+  address: number,
+  contents: Pick<TableContents, 'architecture' | 'bootServices' | 'otherBootService' | 'identity'>,
+): void {
+  const { architecture, bootServices, otherBootService } = contents
+  const { tables, naturalBytes } = architecture
+  const table = startTable(architecture, {
+    signature: BOOT_SERVICES_TABLE_SIGNATURE,
+    revision: contents.identity.revision,
+    headerSize: tables.bootServicesTableSize,
+  })
+  for (let at = TABLE_HEADER_SIZE; at < tables.bootServicesTableSize; at += naturalBytes) {
+    table.setPointer(at, otherBootService)
+  }
+  for (const [name, function_] of Object.entries(bootServices)) {
+    table.setPointer(tables.bootServicesTable[name as BootServiceName], function_)
+  }
+  memory.write(address, sealTable(table.bytes))
 }
 
 interface NewTable {

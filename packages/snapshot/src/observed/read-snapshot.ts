@@ -1,21 +1,26 @@
 import { basename } from 'node:path'
 import type { Board } from '@trapdoor/core'
-import { type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import { type Architecture, ARCHITECTURES, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { z } from 'zod'
 import type { CpuState, FirmwareSnapshot, FlashImage, PageRun } from '../snapshot.ts'
-import { hexBigint, hexNumber, ObservedFolder } from './folder.ts'
+import { findImages } from '../images.ts'
+import { PhysicalPages } from '../physical-pages.ts'
+import { hexBigint, hexBytes, hexNumber, ObservedFolder } from './folder.ts'
 import { observedRegisters } from './registers.ts'
 
 const PAGE = 4096
 const FOUR_GIBIBYTES = 2 ** 32
+const LARGEST_FLASH = 0x100_0000
+/** OVMF of 2 MiB has 128 KiB of variables, OVMF of 4 MiB has 528 KiB. */
+const SMALL_STORE = 0x4_0000
 
-const pages = z.number().int().min(0)
+const pageCount = z.number().int().min(0)
 const descriptor = z
   .object({
     type: z.number().int().min(0),
     phys: hexNumber,
     virt: hexBigint,
-    pages,
+    pages: pageCount,
     attr: hexBigint,
   })
   .transform(({ type, phys, virt, attr, ...rest }): MemoryDescriptor => ({
@@ -25,26 +30,43 @@ const descriptor = z
     numberOfPages: rest.pages,
     attribute: attr,
   }))
-const dump = z.object({ file: z.string(), runs: z.array(z.tuple([hexNumber, pages])) })
+/** A file of pages, and where they belong: pairs of an address and a number of pages. */
+interface Dump {
+  readonly file: string
+  readonly runs: readonly (readonly [address: number, pages: number])[]
+}
+const dump: z.ZodType<Dump> = z.object({
+  file: z.string(),
+  runs: z.array(z.tuple([hexNumber, pageCount])),
+})
 
-/** What is read of snapshot.json. */
+/** What is read of snapshot.json. A recording that was made by hand has less in it than one of `trapdoor capture`. */
 interface ObservedSnapshotJson {
   /** QEMU's command, quoted for a shell. */
   readonly qemu_cmd: string
+  readonly architecture?: Architecture['name'] | undefined
   readonly systab_pa: number
   readonly memmap: readonly MemoryDescriptor[]
   readonly stages: Readonly<Record<string, CpuState>>
+  readonly flash?: { readonly base: number } | undefined
+  readonly devices?: { readonly cmos: Uint8Array } | undefined
   readonly files: {
-    readonly rt: { readonly file: string; readonly runs: readonly [number, number][] }
+    /** Runtime and ACPI memory, and tables. */
+    readonly rt: Dump
+    /** The rest of what is the firmware's. The file may have been left out. */
+    readonly fw?: Dump | undefined
   }
 }
 
 export const observedSnapshot: z.ZodType<ObservedSnapshotJson> = z.object({
   qemu_cmd: z.string(),
+  architecture: z.enum(['x64', 'ia32']).optional(),
   systab_pa: hexNumber,
   memmap: z.array(descriptor).min(1),
   stages: z.record(z.string(), observedRegisters),
-  files: z.object({ rt: dump }),
+  flash: z.object({ base: hexNumber }).optional(),
+  devices: z.object({ cmos: hexBytes }).optional(),
+  files: z.object({ rt: dump, fw: dump.optional() }),
 })
 
 const tablePages = z.object({
@@ -67,20 +89,29 @@ export function readObservedSnapshot(path: string): FirmwareSnapshot {
   }
   // The command is as a shell would take it.
   const command = json.qemu_cmd.replaceAll('\\', '')
-  const memoryMap = json.memmap
+  const { memmap: memoryMap, systab_pa: systemTable } = json
+  const architecture = ARCHITECTURES[json.architecture ?? 'x64']
+  const smm = /\s-(?:M|machine)\s+\S*smm=on/.test(command)
+  const { rt, fw } = json.files
+  const pages = [
+    ...readRuns(folder, 'rt', rt),
+    ...(fw !== undefined && folder.has(fw.file) ? readRuns(folder, 'fw', fw) : []),
+    ...readTablePages(folder, 'A').pages,
+  ]
   return {
     name: basename(path),
     origin: command,
     board: boardOf(command),
-    architecture: 'x64',
-    la57: !/-cpu\s+\S*la57=off/.test(command),
-    smm: /\s-M\s+\S*smm=on/.test(command),
+    architecture: architecture.name,
+    la57: !/\s-cpu\s+\S*la57=off/.test(command),
+    smm,
     memoryMap,
-    systemTable: json.systab_pa,
-    pages: [...readRuns(folder, json), ...readTablePages(folder, 'A').pages],
+    systemTable,
+    pages,
     cpu,
-    flash: readFlash(folder, memoryMap),
-    images: [],
+    cmos: json.devices?.cmos,
+    flash: readFlash(folder, json),
+    images: findImages(new PhysicalPages(pages), { architecture, memoryMap, systemTable, smm }),
   }
 }
 
@@ -109,15 +140,14 @@ export function readTablePages(
   }
 }
 
-function readRuns(folder: ObservedFolder, json: ObservedSnapshotJson): PageRun[] {
-  const { file, runs } = json.files.rt
+function readRuns(folder: ObservedFolder, key: 'rt' | 'fw', { file, runs }: Dump): PageRun[] {
   const bytes = folder.bytes(file)
   const expected = runs.reduce((sum, [, count]) => sum + count, 0) * PAGE
   if (bytes.length !== expected) {
     throw folder.bad(
       'snapshot.json',
       `runs of the ${bytes.length / PAGE} pages that are in ${file}`,
-      ['files', 'rt', 'runs'],
+      ['files', key, 'runs'],
       `${expected / PAGE} pages`,
     )
   }
@@ -130,23 +160,22 @@ function readRuns(folder: ObservedFolder, json: ObservedSnapshotJson): PageRun[]
 }
 
 function boardOf(command: string): Board {
-  return /\s-M\s+(?:pc|pc-i440fx)/.test(command) ? 'pc' : 'q35'
+  return /\s-(?:M|machine)\s+pc\b/.test(command) ? 'pc' : 'q35'
 }
 
 /**
- * The flash with the variables lies where the region begins that FvbServicesRuntimeDxe has marked for runtime: OVMF's image is one, variables first (OvmfPkg/OvmfPkgDefines.fdf.inc). With SMM the map
- * does not show it; its length tells whether the image that ends at 4 GiB has two or four megabytes.
+ * The flash with the variables. Where nobody has written down where it lies, it is where the region begins that FvbServicesRuntimeDxe has marked for runtime: OVMF's image is one, variables first
+ * (OvmfPkg/OvmfPkgDefines.fdf.inc). With SMM the map does not show it; its length tells whether the image that ends at 4 GiB has two or four megabytes.
  */
-function readFlash(
-  folder: ObservedFolder,
-  memoryMap: readonly MemoryDescriptor[],
-): FlashImage | undefined {
-  if (!folder.has('flash-handoff.fd.gz')) return undefined
-  const contents = folder.bytes('flash-handoff.fd.gz')
-  const marked = memoryMap.find(
+function readFlash(folder: ObservedFolder, json: ObservedSnapshotJson): FlashImage | undefined {
+  const file = 'flash-handoff.fd.gz'
+  if (!folder.has(file)) return undefined
+  const contents = folder.bytes(file)
+  const marked = json.memmap.find(
     ({ type, physicalStart }) =>
-      type === MemoryType.MemoryMappedIO && physicalStart >= FOUR_GIBIBYTES - 0x100_0000,
+      type === MemoryType.MemoryMappedIO && physicalStart >= FOUR_GIBIBYTES - LARGEST_FLASH,
   )
-  const image = contents.length > 0x4_0000 ? 0x40_0000 : 0x20_0000
-  return { address: marked?.physicalStart ?? FOUR_GIBIBYTES - image, contents }
+  const image = contents.length > SMALL_STORE ? 0x40_0000 : 0x20_0000
+  const address = json.flash?.base ?? marked?.physicalStart ?? FOUR_GIBIBYTES - image
+  return { address, contents }
 }
