@@ -1,5 +1,6 @@
-import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { emptyFolder } from './folder.ts'
 import { trapdoor } from './terminal.ts'
@@ -20,15 +21,98 @@ function edit(file: string, change: (text: string) => string): void {
 describe.skipIf(!existsSync(BOOTS))(
   'observed boots (skipped where the shared data is absent)',
   () => {
-    test('agree with the model in every region, every leaf and every ending', async () => {
+    test('agree with the model in what kernels got, every region, every leaf and every ending', async () => {
       const { code, stdout } = await trapdoor(['verify', BOOTS], { cwd: emptyFolder() })
       expect(code).toBe(0)
       const sums =
-        /(\d+) regions and (\d+) leaves compared: (\d+) differences, (\d+) of them explained/.exec(
+        /(\d+) leaves and (\d+) entries of e820 maps compared: (\d+) differences, (\d+) of them explained/.exec(
           stdout,
         )!
       expect(sums[3]).toBe(sums[4])
-      expect(Number(sums[2])).toBeGreaterThan(100_000)
+      expect(Number(sums[1])).toBeGreaterThan(100_000)
+      expect(Number(sums[2])).toBeGreaterThan(1000)
+    })
+
+    test('differ where the second kernel was given other memory', async () => {
+      const folder = copyOf('nd-kexec-load')
+      edit(join(folder, 'boot2.firmware-memmap.txt'), (text) =>
+        text.replace('0 0x400 0x9ffff', '0 0x0 0x9ffff'),
+      )
+      const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(code).toBe(1)
+      expect(stdout).toContain('e820 map')
+      expect(stdout).toContain('machine  System RAM 0x0000000000000000 to 0x00000000000a0000')
+      expect(stdout).toContain('model    System RAM 0x0000000000000400 to 0x00000000000a0000')
+    })
+
+    test('differ where the second kernel got the runtime map in another order, or no hand-over, or a table that is whole', async () => {
+      const folder = copyOf('kexec-file')
+      const log = join(folder, 'boot2.dmesg.gz')
+      const lines = gunzipSync(readFileSync(log)).toString().split('\n')
+      const first = lines.findIndex((line) => line.includes('efi: mem00:'))
+      const swapped = lines.with(first, lines[first + 1]!).with(first + 1, lines[first]!)
+      const changed = swapped.filter((line) => !/usable ==> usable|memattr: Unexpected/.test(line))
+      writeFileSync(
+        log,
+        changed
+          .join('\n')
+          .replace('efi: mem01:', 'efi: memXX:')
+          .replace('efi: mem00:', 'efi: mem01:')
+          .replace('efi: memXX:', 'efi: mem00:'),
+      )
+      const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(code).toBe(1)
+      expect(stdout).toContain('machine  0x000000003fef4000 as descriptor 0')
+      expect(stdout).toContain('model    0x00000000ffc00000 as descriptor 0')
+      expect(stdout).toContain('machine  no SETUP_EFI')
+      expect(stdout).toContain('machine  as it was\n       model    overwritten')
+    })
+
+    test('differ where memory was reserved for a crash kernel elsewhere', async () => {
+      const folder = copyOf('nd-kdump-file')
+      edit(join(folder, 'boot1.iomem.txt'), (text) =>
+        text.replace('28000000-37ffffff : Crash kernel', '27000000-36ffffff : Crash kernel'),
+      )
+      const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(code).toBe(1)
+      expect(stdout).toContain('machine  0x0000000027000000 to 0x0000000037000000')
+      expect(stdout).toContain('model    0x0000000028000000 to 0x0000000038000000')
+    })
+
+    test('differ where firmware faulted and the kernel went on', async () => {
+      const folder = copyOf('nd-q35-4M-1G')
+      const log = join(folder, 'boot1.dmesg.gz')
+      const text = gunzipSync(readFileSync(log)).toString()
+      writeFileSync(
+        log,
+        `${text}[    9.0] [Firmware Bug]: Page fault caused by firmware at PA: 0x10000000\n`,
+      )
+      const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(code).toBe(1)
+      expect(stdout).toContain('runtime services on, firmware faulted at 0x0000000010000000')
+    })
+
+    test('of a kernel without EFI need no map of the firmware', async () => {
+      const { code, stdout } = await trapdoor(['verify', join(BOOTS, 'q35-4M-1G-noefi')], {
+        cwd: emptyFolder(),
+      })
+      expect(code).toBe(0)
+      expect(stdout).toContain('no runtime services')
+    })
+
+    test('that cannot be read are named, and the others compared', async () => {
+      const parent = emptyFolder()
+      cpSync(join(BOOTS, 'nd-pc-2M-512M'), join(parent, 'whole'), { recursive: true })
+      cpSync(join(BOOTS, 'nd-pc-2M-512M'), join(parent, 'cut'), { recursive: true })
+      truncateSync(join(parent, 'cut/boot1.dmesg.gz'), 100)
+      cpSync(join(BOOTS, 'nd-q35-4M-1G'), join(parent, 'mapless'), { recursive: true })
+      rmSync(join(parent, 'mapless/firmware-map.txt'))
+      const { code, stdout } = await trapdoor(['verify', parent], { cwd: parent })
+      expect(code).toBe(2)
+      expect(stdout).toContain('✓  whole')
+      expect(stdout).toMatch(/!\s+cut\s+not compared: INTAKE_BINARY .*boot1\.dmesg\.gz/)
+      expect(stdout).toMatch(/!\s+mapless\s+not compared: HARNESS_NO_MEMORY_MAP/)
+      expect(stdout).toContain('2 boots not compared')
     })
 
     test('differ where a kernel had mapped a region one page off', async () => {

@@ -69,12 +69,13 @@ export type {
   ScenarioContext,
   ScenarioStep,
 } from './scenario/scenario.ts'
-export type { Difference } from './verify/differences.ts'
+export type { Difference, Subject } from './verify/difference.ts'
 export type { Explanation } from './verify/explanations.ts'
 export {
   type VerifiedBoot,
   type VerifiedDifference,
   type VerifiedKernel,
+  type VerifyError,
   verifyFolder,
 } from './verify/verify.ts'
 export {

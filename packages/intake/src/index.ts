@@ -8,8 +8,12 @@ export type {
   MapKind,
   MemoryMapText,
 } from './memory-map-text.ts'
+export { type E820TypeName, type ObservedE820Entry } from './observed/e820.ts'
+export { type ObservedIomem, type ObservedRange } from './observed/iomem.ts'
+export { type ObservedLoader } from './observed/kexec-loader.ts'
 export { type KernelEnding, type KernelLog, readKernelLogs } from './observed/kernel-log.ts'
 export {
+  isObservedBoot,
   linesOf,
   type ObservedBoot,
   type ObservedFirmware,

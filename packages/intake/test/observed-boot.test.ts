@@ -4,11 +4,17 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { IntakeError, readObservedBoot } from '../src/index.ts'
-import { BOOTED, bootFolder } from './shared-data.ts'
+import { BOOTED, bootFolder, readBootFile } from './shared-data.ts'
 
 const LOG = `[    0.000000] Linux version 6.1.0-test (somebody) #1 SMP
 [    0.000000] Command line: console=ttyS0 efi=debug
-[    0.000000] efi: SMBIOS=0x1000 MEMATTR=0x7d018
+[    0.000000] BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable
+[    0.000000] BIOS-e820: [mem 0x00000000000a0000-0x00000000000fffff] ACPI NVS
+[    0.000000] e820: update [mem 0x00099470-0x0009947f] usable ==> usable
+[    0.000000] e820: update [mem 0x00099400-0x0009946f] usable ==> usable
+[    0.000000] efi: SMBIOS=0x1000 ACPI 2.0=0x2000 MEMATTR=0x7d018
+[    0.000000] efi: memattr: Unexpected EFI Memory Attributes table version -858993460
+[    0.000000] Unknown kernel command line parameters "nokaslr efi_fake_mem=1M@1M:1", will be passed to user space.
 [    0.000000] RAMDISK: [mem 0x01000000-0x01ffffff]
 [    1.000000] Registered efivars operations
 [    2.000000] [Firmware Bug]: Page fault caused by firmware at PA: 0x10000000
@@ -64,9 +70,28 @@ describe('an observed boot', () => {
       stage: 'boot1',
       version: '6.1.0-test',
       commandLine: 'console=ttyS0 efi=debug',
-      image: { start: 0x160_0000, end: 0x190_0000 },
+      loader: undefined,
+      iomem: {
+        image: { start: 0x160_0000, end: 0x190_0000 },
+        e820: [{ start: 0x10_0000, end: 0x8000_0000, type: 'System RAM' }],
+        crashKernel: [],
+      },
+      e820: [
+        { start: 0, end: 0xa_0000, type: 'System RAM' },
+        { start: 0xa_0000, end: 0x10_0000, type: 'ACPI Non-volatile Storage' },
+      ],
+      setupData: [
+        { start: 0x9_9470, end: 0x9_9480 },
+        { start: 0x9_9400, end: 0x9_9470 },
+      ],
+      refusesAttributesTable: true,
+      unknownParameters: ['nokaslr', 'efi_fake_mem=1M@1M:1'],
       initrd: { start: 0x100_0000, end: 0x200_0000 },
-      memoryAttributesTable: 0x7_d018,
+      tables: new Map([
+        ['SMBIOS', 0x1000],
+        ['ACPI 2.0', 0x2000],
+        ['MEMATTR', 0x7_d018],
+      ]),
       ending: {
         panic: undefined,
         runtimeServices: true,
@@ -89,6 +114,58 @@ describe('an observed boot', () => {
       { address: 0x20_0000n, physical: 0x40_0000, pageSize: 0x20_0000, ...common },
       { address: 0x40_0000n, physical: 0x60_0000, pageSize: 0x20_0000, ...common },
     ])
+  })
+
+  test('has as many kernels as logs, whatever they are called, in the order in which they ran', () => {
+    const folder = folderWith({
+      'boot10.dmesg': LOG,
+      'boot2.dmesg.txt': LOG.replace('efi=debug', 't.do=collect,kdump_load,crash'),
+      'crash.dmesg.gz': gzipSync(LOG),
+    })
+    const { kernels } = readObservedBoot(folder)
+    expect(kernels.map(({ stage }) => stage)).toEqual(['boot1', 'boot2', 'boot10', 'crash'])
+    // By what the kernel before was told to do, else by where the hand-over lies.
+    expect(kernels.map(({ loader }) => loader?.syscall)).toEqual([
+      undefined,
+      'kexec_file_load',
+      'kexec_load',
+      'kexec_file_load',
+    ])
+    expect(kernels[1]!.loader!.setupEfi).toBe(0x9_9400)
+  })
+
+  test('tells which kernels kexec-tools have loaded, and with --noefi', () => {
+    const pages = LOG.replace('0x00099470-0x0009947f', '0x00102000-0x0010200f').replace(
+      '0x00099400-0x0009946f',
+      '0x00100000-0x0010006f',
+    )
+    const folder = folderWith({
+      'boot2.dmesg.gz': gzipSync(pages.replace('efi=debug', 't.do=kexec_noefi,kexec_exec')),
+      'boot3.dmesg.gz': gzipSync(LOG.replaceAll(/^.*e820: update.*$/gm, '')),
+    })
+    const { kernels } = readObservedBoot(folder)
+    expect(kernels[1]!.loader).toEqual({
+      syscall: 'kexec_load',
+      noEfi: false,
+      setupEfi: 0x10_0000,
+    })
+    expect(kernels[2]!.loader).toEqual({
+      syscall: 'kexec_load',
+      noEfi: true,
+      setupEfi: undefined,
+    })
+  })
+
+  test('prefers /sys/firmware/memmap to the log, and refuses what is no range', () => {
+    const table =
+      '# idx start end type\n0 0x400 0x9ffff System RAM\n1 0xa0000 0xfffff Soft Reserved\n'
+    const { kernels } = readObservedBoot(folderWith({ 'boot1.firmware-memmap.txt': table }))
+    expect(kernels[0]!.e820).toEqual([
+      { start: 0x400, end: 0xa_0000, type: 'System RAM' },
+      { start: 0xa_0000, end: 0x10_0000, type: 'Soft Reserved' },
+    ])
+    const bad = folderWith({ 'boot1.firmware-memmap.txt': `${table}2 0x1 0x2 Something\n` })
+    expect(refusal(bad)).toMatchObject({ code: 'INTAKE_BAD_ENTRY', line: 4 })
   })
 
   test('is refused by file where something is missing, cut or no number', () => {
@@ -142,6 +219,12 @@ describe.skipIf(BOOTED.length === 0)(
         expect(version).toMatch(/^6\.(?:1|12)\./)
         expect(ending.panic).toBeUndefined()
       }
+    })
+
+    test('have the map of the firmware in the first log, where there is no file of it', () => {
+      const log = readBootFile('pc-2M-512M', 'boot1.dmesg.gz')!
+      const { firmware } = readObservedBoot(folderWith({ 'boot1.dmesg.gz': log }))
+      expect(firmware).toEqual(readObservedBoot(bootFolder('pc-2M-512M')).firmware)
     })
 
     test('have the leaves that were counted when they were made', () => {

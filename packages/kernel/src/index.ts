@@ -1,4 +1,4 @@
-export { type CommandLine, parseCommandLine } from './boot/command-line.ts'
+export { type CommandLine, type CrashKernelRequest, parseCommandLine } from './boot/command-line.ts'
 export {
   BOOT_PARAMS_BYTES,
   type BootParams,
@@ -50,6 +50,8 @@ export { addMemory } from './hotplug/memory-hotplug.ts'
 export { type Interruption, takeInterrupt } from './interrupt/interrupts.ts'
 export { Kernel, type KernelProfile, type KernelVariable } from './kernel.ts'
 export { crashKexec, kexec, type NextKernel } from './kexec/kexec.ts'
+export { type KexecLoader } from './kexec/next-e820.ts'
+export { compareVersions, isLinux } from './linux-version.ts'
 export {
   type AddressSpaceLayout,
   kernelAddress,
@@ -69,6 +71,7 @@ export {
   e820TypeOf,
   endOfRam,
   ramRanges,
+  removeE820,
   sanitizeE820,
   updateE820,
 } from './memory/e820.ts'

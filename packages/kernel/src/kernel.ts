@@ -31,6 +31,8 @@ export interface KernelProfile {
   readonly layout: AddressSpaceLayout
   /** Where the randomness of a layout with KASLR comes from; without it nothing is randomized. */
   readonly kaslrSeed?: number
+  /** The version of Linux, such as "6.1", where it is known more exactly than by the strategy, which stands for many. */
+  readonly linux?: string
   /** At most one of each mode, and one that a word of the command line chooses. */
   readonly strategies: readonly StrategyChoice[]
 }
@@ -75,6 +77,10 @@ export class Kernel {
   argumentAreas: readonly ArgumentArea[] = []
   /** The physical bytes that `crashkernel=` reserved; `end` is exclusive. */
   crashRegion: { readonly start: number; readonly end: number } | undefined
+  /** What it reserved below 4 GiB beside a region above. */
+  crashLowRegion: { readonly start: number; readonly end: number } | undefined
+  /** Where the image of the real kernel lies that this one stands for; see {@link HandOff.realImage}. */
+  readonly realImage: { readonly start: number; readonly end: number } | undefined
   /** Pages of page tables that setting up the runtime services took, split large pages included. */
   efiTablePages = 0
   /** Allocations of pages that setting up the runtime services took. */
@@ -120,6 +126,7 @@ export class Kernel {
     readonly hooks: KernelHooks
     readonly imageBase: PhysicalAddress
     readonly bootParamsAddress: PhysicalAddress
+    readonly realImage?: { readonly start: number; readonly end: number } | undefined
   }) {
     this.name = options.name
     this.machine = options.machine
@@ -127,6 +134,7 @@ export class Kernel {
     this.profile = options.profile
     this.hooks = options.hooks
     this.bootParamsAddress = options.bootParamsAddress
+    this.realImage = options.realImage
     this.#onlineCpus = [this.bootCpu]
     this.image = new KernelImage(options.layout, options.imageBase)
     this.tables = new KernelTables({

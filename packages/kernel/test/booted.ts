@@ -75,12 +75,15 @@ export interface BootChoice extends SmallMachineOptions {
   readonly commandLine?: string
   readonly strategies?: readonly StrategyDefinition[]
   readonly layout?: AddressSpaceLayout
+  /** The kernel's version of Linux; by default it is none, which is taken for 2.6.35. */
+  readonly linux?: string
   readonly hooks?: KernelHooks
 }
 
 export function profileOf(choice: BootChoice): KernelProfile {
   return {
     layout: choice.layout ?? LAYOUT_2_6_35,
+    ...(choice.linux === undefined ? {} : { linux: choice.linux }),
     strategies: (choice.strategies ?? [flat]).map((definition) => ({ definition })),
   }
 }

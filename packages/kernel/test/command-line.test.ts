@@ -13,7 +13,7 @@ test('an empty line asks for nothing', () => {
     virtefi: false,
     addEfiMemmap: false,
     efi: new Set(),
-    crashKernelBytes: 0,
+    crashKernel: undefined,
   })
 })
 
@@ -30,7 +30,12 @@ test('options are found among words that mean other things', () => {
     virtefi: true,
     addEfiMemmap: true,
     efi: new Set(),
-    crashKernelBytes: 128 * 2 ** 20,
+    crashKernel: {
+      sizes: [{ from: 0, to: Infinity, bytes: 128 * 2 ** 20 }],
+      at: undefined,
+      isHigh: false,
+      lowBytes: undefined,
+    },
   })
 })
 
@@ -48,7 +53,7 @@ test('a word that only contains an option is not it', () => {
     virtefi: false,
     addEfiMemmap: false,
     efi: new Set(),
-    crashKernelBytes: 0,
+    crashKernel: undefined,
   })
 })
 
@@ -63,22 +68,47 @@ test.each([
   ['128M', 2 ** 27],
   ['1g', 2 ** 30],
 ])('crashkernel=%s is %i bytes', (size, bytes) => {
-  expect(parseCommandLine(`crashkernel=${size}`).crashKernelBytes).toBe(bytes)
+  expect(parseCommandLine(`crashkernel=${size}`).crashKernel?.sizes[0]?.bytes).toBe(bytes)
 })
 
 test('the last crashkernel= counts', () => {
-  expect(parseCommandLine('crashkernel=1M crashkernel=2M').crashKernelBytes).toBe(2 ** 21)
+  const { crashKernel } = parseCommandLine('crashkernel=1M crashkernel=2M')
+  expect(crashKernel?.sizes[0]?.bytes).toBe(2 ** 21)
 })
 
-test.each(['crashkernel=', 'crashkernel=auto', 'crashkernel=128M@16M', 'crashkernel=-1'])(
-  '%s is refused with a hint',
-  (word) => {
-    expect(() => parseCommandLine(`quiet ${word}`)).toThrow(KernelError)
-    expect(() => parseCommandLine(word)).toThrow(
-      expect.objectContaining({ code: 'KERNEL_BAD_COMMAND_LINE', found: word }),
-    )
-  },
-)
+test('crashkernel= has a place, a size for each amount of RAM, and parts above and below 4 GiB', () => {
+  const request = (value: string): unknown => parseCommandLine(value).crashKernel
+  const size = (bytes: number): unknown => [{ from: 0, to: Infinity, bytes }]
+  const plain = { at: undefined, isHigh: false, lowBytes: undefined }
+  expect(request('crashkernel=128M@16M')).toEqual({ ...plain, sizes: size(2 ** 27), at: 2 ** 24 })
+  expect(request('crashkernel=1G-4G:160M,4G-:256M@0x1000000')).toEqual({
+    ...plain,
+    at: 2 ** 24,
+    sizes: [
+      { from: 2 ** 30, to: 2 ** 32, bytes: 160 * 2 ** 20 },
+      { from: 2 ** 32, to: Infinity, bytes: 2 ** 28 },
+    ],
+  })
+  expect(request('crashkernel=1G,high crashkernel=128M,low')).toEqual({
+    at: undefined,
+    isHigh: true,
+    sizes: size(2 ** 30),
+    lowBytes: 2 ** 27,
+  })
+})
+
+test.each([
+  'crashkernel=',
+  'crashkernel=auto',
+  'crashkernel=128M@',
+  'crashkernel=1G-4G:',
+  'crashkernel=-1',
+])('%s is refused with a hint', (word) => {
+  expect(() => parseCommandLine(`quiet ${word}`)).toThrow(KernelError)
+  expect(() => parseCommandLine(word)).toThrow(
+    expect.objectContaining({ code: 'KERNEL_BAD_COMMAND_LINE', found: word }),
+  )
+})
 
 describe('efi_fake_mem', () => {
   test('has sizes, starts and attributes', () => {

@@ -10,6 +10,7 @@ import {
   e820TypeOf,
   endOfRam,
   ramRanges,
+  removeE820,
   sanitizeE820,
   updateE820,
 } from '../src/index.ts'
@@ -109,6 +110,23 @@ test('an update changes the bytes in the range that have the old type, and no ot
       expect(updateE820(before, range.start, range.end, from, to)).toEqual(runsOf(units))
     }),
   )
+})
+
+test('what is removed is gone from the bytes of that type, and from no others', () => {
+  const map = [
+    { start: 0, end: 0x1000, type: E820Type.RAM },
+    { start: 0x2000, end: 0x5000, type: E820Type.RESERVED },
+    { start: 0x5000, end: 0x8000, type: E820Type.RAM },
+  ]
+  expect(removeE820(map, 0x3000, 0x6000, E820Type.RESERVED)).toEqual([
+    map[0],
+    { start: 0x2000, end: 0x3000, type: E820Type.RESERVED },
+    map[2],
+  ])
+  expect(removeE820(map, 0x6000, 0x7000, E820Type.RAM).slice(2)).toEqual([
+    { start: 0x5000, end: 0x6000, type: E820Type.RAM },
+    { start: 0x7000, end: 0x8000, type: E820Type.RAM },
+  ])
 })
 
 test('RAM counts in whole pages', () => {

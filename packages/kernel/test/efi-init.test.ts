@@ -1,10 +1,12 @@
 import { inspectAddress, PageFault, PageFaultBit } from '@trapdoor/core'
-import { Guid, RuntimeServicesTable, SystemTable } from '@trapdoor/uefi'
+import { Guid, MemoryType, RuntimeServicesTable, SystemTable } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import { createKernelHooks } from '../src/index.ts'
+import { createKernelHooks, E820Type } from '../src/index.ts'
 import { boot, bootOn, converted, messages } from './booted.ts'
 import {
   CONFIGURATION_TABLE,
+  descriptor,
+  FLASH,
   gateOf,
   MAP,
   RUNTIME_DATA,
@@ -86,6 +88,19 @@ describe('efi_init()', () => {
     expect(cpu.read64(copy + offset)).toBe(BigInt(gateOf('GetVariable')))
     const converting = kernel.tables.directMapAddress(RUNTIME_TABLE) + offset
     expect(cpu.read64(converting)).toBe(kernel.tables.directMapAddress(gateOf('GetVariable')))
+  })
+
+  test('from Linux 6.2 on takes large MMIO regions out of the e820 map, and leaves small ones', () => {
+    const small = descriptor(MemoryType.MemoryMappedIO, 0xfe00_0000, 0xfe03_f000)
+    const reserved = (linux: string): number[] =>
+      boot({ map: [...MAP, small], linux })
+        .kernel.e820.filter(({ type }) => type === E820Type.RESERVED)
+        .map(({ start }) => start)
+    expect(reserved('6.1').slice(-2)).toEqual([0xfe00_0000, FLASH])
+    expect(reserved('6.2').at(-1)).toBe(0xfe00_0000)
+    expect(messages(boot({ linux: '6.12' }).machine.log.events, 'kernel')).toContain(
+      'efi: Remove mem7: MMIO range=[0xffc00000-0xffffffff] from e820 map',
+    )
   })
 
   test('leaves nothing mapped in the fixmap', () => {

@@ -5,6 +5,7 @@ import {
   crashKexec,
   E820Type,
   type EfiHandOver,
+  endOfRam,
   EfiServices,
   type Kernel,
   KernelError,
@@ -12,6 +13,7 @@ import {
   LAYOUT_2_6_26,
   type NextKernel,
   type PageTableStrategy,
+  ramRanges,
   type StrategyDefinition,
 } from '../src/index.ts'
 import {
@@ -106,10 +108,43 @@ describe('kexec', () => {
 
   test('preserves the memory map, the system table’s address and e820', () => {
     const { kernel } = boot()
-    const second = kexec(kernel, next())
+    const second = kexec(kernel, { ...next(), loader: 'kexec_file_load' })
     expect(second.requireEfi.memoryMap).toEqual(MAP)
     expect(second.requireEfi.info).toEqual(kernel.requireEfi.info)
     expect(second.bootParams.e820).toEqual(kernel.bootParams.e820)
+  })
+
+  test('by kexec-tools leaves out the interrupt table of real mode', () => {
+    const { kernel } = boot()
+    const [first, ...rest] = kernel.bootParams.e820
+    const second = kexec(kernel, next())
+    expect(second.bootParams.e820).toEqual([{ ...first, start: 0x400 }, ...rest])
+    expect(ramRanges(second.e820)).toEqual(ramRanges(kernel.e820))
+  })
+
+  test('by kexec-tools hands on the corrected map where add_efi_memmap has corrected it', () => {
+    const { kernel } = boot({ commandLine: 'add_efi_memmap' })
+    expect(kexec(kernel, next()).bootParams.e820).toEqual(kernel.e820)
+  })
+
+  test('writes an initrd over what was there, and keeps it and the real image from the page allocator', () => {
+    const { kernel, machine } = boot()
+    const initrd = { start: 0x600_0000, end: 0x600_2800 }
+    const realImage = { start: 0x700_0000, end: 0x780_0000 }
+    machine.memory.write64(initrd.start, 1n)
+    machine.memory.write64(0x600_2000, 2n)
+    const second = kexec(kernel, { ...next(), reserved: [initrd, realImage], realImage })
+    expect(machine.memory.read64(initrd.start)).toBe(0xcccc_cccc_cccc_ccccn)
+    expect(machine.memory.owners.get(0x6002)?.name).toBe('initrd of the second kernel')
+    expect(machine.memory.owners.get(0x7000)?.name).toBe('initrd of the second kernel')
+    expect(second.realImage).toEqual(realImage)
+  })
+
+  test('with --noefi is silent about EFI', () => {
+    const { kernel } = boot()
+    const second = kexec(kernel, { ...next(), noEfi: true })
+    expect(second.bootParams.efi).toBeUndefined()
+    expect(second.efiRefusal).toBe('not booted by EFI')
   })
 
   test('gives the next kernel its own command line and a new place for boot_params', () => {
@@ -215,7 +250,25 @@ describe('a hand-over', () => {
       runtimeAddress: BigInt(RUNTIME_TABLE),
       virtualMode: true,
     })
-    expect(second.requireEfi.info.memmapSize).toBe(3 * 48)
+    expect(second.requireEfi.info.memmapSize).toBe(3 * 40)
+  })
+
+  test('has descriptors as far apart as the kernel’s own, where the kernel loads the next itself', () => {
+    const { strategy } = handingOver()
+    const { kernel } = boot({ strategies: [strategy] })
+    const at = { setupEfi: 0x650_0100, runtimeMap: 0x650_0070 }
+    const second = kexec(kernel, {
+      ...next({ strategies: [strategy] }),
+      loader: 'kexec_file_load',
+      handOverAt: at,
+    })
+    expect(second.bootParams.setupData).toBe(at.setupEfi)
+    expect(second.requireEfi.info).toMatchObject({
+      memmap: at.runtimeMap,
+      memdescSize: 48,
+      memmapSize: 3 * 48,
+    })
+    expect(second.machine.memory.owners.get(0x6500)?.name).toBe('setup_data of the second kernel')
   })
 
   test('goes on from kernel to kernel', () => {
@@ -242,15 +295,51 @@ describe('a hand-over', () => {
 })
 
 describe('kdump', () => {
-  test('boots the crash kernel in the reserved region, which is all the RAM that it has', () => {
+  test('boots the crash kernel in the reserved region, without what kexec-tools keep at its end', () => {
     const { kernel } = crashing()
     const crash = crashKexec(kernel, next({}, 'crash kernel'))
     const region = kernel.crashRegion!
     expect(crash.image.base).toBe(region.start)
+    // Low memory, which is saved to a backup segment, and 16 KiB for the headers of the dump.
+    const backup = region.end - (0xa_0000 - 0x1000)
     expect(crash.e820.filter(({ type }) => type === E820Type.RAM)).toEqual([
-      { ...region, type: E820Type.RAM },
+      { start: 0x1000, end: 0xa_0000, type: E820Type.RAM },
+      { start: region.start, end: backup - 0x4000, type: E820Type.RAM },
     ])
     expect(statusOfGetTime(crash)).toBe(EfiStatus.SUCCESS)
+  })
+
+  test('saves low memory before the crash kernel gets it', () => {
+    const { kernel, machine } = crashing()
+    machine.memory.write64(0x5000, 0x6c6f_77n)
+    crashKexec(kernel, next({}, 'crash kernel'))
+    const backup = kernel.crashRegion!.end - (0xa_0000 - 0x1000)
+    expect(machine.memory.read64(backup + 0x4000)).toBe(0x6c6f_77n)
+  })
+
+  test('by the kernel itself keeps the headers of the dump at the region’s beginning', () => {
+    const { kernel } = crashing()
+    const region = kernel.crashRegion!
+    const crash = crashKexec(kernel, { ...next({}, 'crash kernel'), loader: 'kexec_file_load' })
+    // One page: 64 bytes and 56 for the CPU, three ranges of RAM and two more.
+    expect(crash.bootParams.e820).toContainEqual({
+      start: region.start + 0x1000,
+      end: region.end,
+      type: E820Type.RAM,
+    })
+    expect(crash.image.base).toBe(region.start + 0x20_0000)
+    expect(statusOfGetTime(crash)).toBe(EfiStatus.SUCCESS)
+  })
+
+  test('has room for headers of everything that may be plugged in from Linux 6.6 on', () => {
+    const { kernel } = boot({ commandLine: 'crashkernel=32M', linux: '6.6' })
+    const region = kernel.crashRegion!
+    const crash = crashKexec(kernel, { ...next({}, 'crash kernel'), loader: 'kexec_file_load' })
+    expect(crash.bootParams.e820).toContainEqual({
+      start: region.start + 64 + 56 * (2 + 8192 + 8192),
+      end: region.end,
+      type: E820Type.RAM,
+    })
   })
 
   test('leaves the memory of the kernel that crashed for the dump', () => {
@@ -270,8 +359,9 @@ describe('kdump', () => {
     const region = kernel.crashRegion!
     expect(own.length).toBeGreaterThan(0)
     for (const { start, end } of own) {
-      expect(start * 4096).toBeGreaterThanOrEqual(region.start)
-      expect(end * 4096).toBeLessThanOrEqual(region.end)
+      const isLow = start * 4096 >= 0x1000 && end * 4096 <= 0xa_0000
+      const isReserved = start * 4096 >= region.start && end * 4096 <= region.end
+      expect(isLow || isReserved).toBe(true)
     }
   })
 
@@ -307,7 +397,8 @@ describe('kdump', () => {
   test('maps in the direct map what the crash kernel calls RAM, and what lies below', () => {
     const { kernel } = crashing()
     const crash = crashKexec(kernel, next({}, 'crash kernel'))
-    expect(crash.tables.directMapEnds.lowEnd).toBe(kernel.crashRegion!.end)
+    expect(crash.tables.directMapEnds.lowEnd).toBe(endOfRam(crash.e820))
+    expect(endOfRam(crash.e820)).toBeGreaterThan(kernel.crashRegion!.start)
   })
 
   test('without reserved memory is an error that names the remedy', () => {

@@ -37,6 +37,14 @@ test('frames are aligned, and kept below a limit, as asked', () => {
   expect(allocator.allocate(OWNER, 1, { below: NORMAL + 2 })).toBe(NORMAL + 1)
 })
 
+test('from above, the highest place counts, in the highest range that has one', () => {
+  const allocator = allocatorFor([0x2000, 0x3010], [0x4000, 0x4008])
+  expect(allocator.allocate(OWNER, 2, { topDown: true })).toBe(0x4006)
+  expect(allocator.allocate(OWNER, 0x10, { topDown: true, align: 0x100 })).toBe(0x3000)
+  expect(allocator.allocate(OWNER, 4, { topDown: true, below: 0x2800 })).toBe(0x27fc)
+  expect(allocator.tryAllocate(OWNER, 8, { topDown: true, from: 0x4000 })).toBeUndefined()
+})
+
 test('frames that are handed out belong to who asked', () => {
   const memory = new PhysicalMemory()
   const allocator = new PageAllocator(memory, [{ start: NORMAL, end: NORMAL + 8 }])

@@ -136,13 +136,13 @@ describe('the low half', () => {
 })
 
 describe('memory that is no RAM', () => {
-  test('is page 0 and the legacy hole, whatever the map says', () => {
+  test('is page 0, which is reserved, and the legacy hole, which is nothing, whatever the map says', () => {
     const map = [descriptor(MemoryType.ConventionalMemory, 0, 0x10_0000), ...MAP.slice(2)]
     const { kernel } = boot({ map })
     expect(kernel.e820.slice(0, 3)).toEqual([
       { start: 0, end: 0x1000, type: E820Type.RESERVED },
       { start: 0x1000, end: 0xa_0000, type: E820Type.RAM },
-      { start: 0xa_0000, end: 0x10_0000, type: E820Type.RESERVED },
+      { start: 0x10_0000, end: RUNTIME_DATA, type: E820Type.RAM },
     ])
     expect(kernel.machine.memory.owners.get(0)?.kind).not.toBe('kernel')
     expect(kernel.machine.memory.owners.get(0xa0)?.kind).not.toBe('kernel')
@@ -215,6 +215,61 @@ describe('crashkernel=', () => {
     ]
     const { kernel } = boot({ map: high, commandLine: 'crashkernel=64M' })
     expect(kernel.crashRegion).toEqual({ start: 0x900_0000, end: 0xd00_0000 })
+  })
+
+  describe('from Linux 3.0 on', () => {
+    // From above the runtime regions to the end of RAM there are 119 MiB; all below is taken by boot services from 128 MiB on.
+    const regionOf = (commandLine: string, linux: string, map = MAP): unknown =>
+      boot({ commandLine, linux, map }).kernel.crashRegion
+
+    test('takes the highest free memory', () => {
+      expect(regionOf('crashkernel=32M', '3.0')).toEqual({ start: 0xd00_0000, end: 0xf00_0000 })
+    })
+
+    test('keeps below 896 MiB up to 5.1, and below 4 GiB later', () => {
+      const map = [...MAP, descriptor(MemoryType.ConventionalMemory, 0x3000_0000, 0x8000_0000)]
+      expect(regionOf('crashkernel=64M', '5.1', map)).toEqual({
+        start: 0x3400_0000,
+        end: 0x3800_0000,
+      })
+      expect(regionOf('crashkernel=64M', '5.2', map)).toEqual({
+        start: 0x7c00_0000,
+        end: 0x8000_0000,
+      })
+    })
+
+    test('goes above 4 GiB where there is no room below, or where it is asked to, with 256 MiB below', () => {
+      const high = descriptor(MemoryType.ConventionalMemory, 0x1_0000_0000, 0x1_8000_0000)
+      const low = descriptor(MemoryType.ConventionalMemory, 0x3000_0000, 0x8000_0000)
+      expect(regionOf('crashkernel=1G', '6.1', [...MAP, high])).toBeUndefined()
+      expect(regionOf('crashkernel=1G crashkernel=0,low', '6.1', [...MAP, high])).toEqual({
+        start: 0x1_4000_0000,
+        end: 0x1_8000_0000,
+      })
+      const { kernel } = boot({
+        commandLine: 'crashkernel=1G,high',
+        linux: '6.1',
+        map: [...MAP, low, high],
+      })
+      expect(kernel.crashRegion).toEqual({ start: 0x1_4000_0000, end: 0x1_8000_0000 })
+      expect(kernel.crashLowRegion).toEqual({ start: 0x7000_0000, end: 0x8000_0000 })
+    })
+
+    test('is where the command line puts it, or nowhere', () => {
+      expect(regionOf('crashkernel=16M@64M', '6.1')).toEqual({
+        start: 0x400_0000,
+        end: 0x500_0000,
+      })
+      expect(regionOf('crashkernel=16M@130M', '6.1')).toBeUndefined()
+    })
+
+    test('depends on how much memory there is', () => {
+      expect(regionOf('crashkernel=64M-128M:8M,128M-:16M', '6.1')).toEqual({
+        start: 0xe00_0000,
+        end: 0xf00_0000,
+      })
+      expect(regionOf('crashkernel=1G-:16M', '6.1')).toBeUndefined()
+    })
   })
 
   test('reserves whole pages', () => {

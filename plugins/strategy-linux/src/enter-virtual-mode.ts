@@ -6,6 +6,7 @@ import {
   type EfiHandOver,
   freeBootServices,
   isBootServices,
+  isLinux,
   isServiceOfRevision,
   type Kernel,
   KernelPanic,
@@ -37,6 +38,8 @@ import type { LinuxVersion } from './version.ts'
 
 /** EFI_DUMMY_GUID and the name of the variable that makes firmware collect its garbage (arch/x86/platform/efi/quirks.c). */
 const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
+/** A memory attributes table that is longer than any can be is ignored before its bytes are reserved (commit 8fbe4c49c0cc; not in 6.1.192, nor in 6.12.117). */
+const CHECKS_ATTRIBUTES_SIZE_SINCE = '6.13'
 /** EFI_1_10_SYSTEM_TABLE_REVISION. */
 const EFI_1_10 = 0x1_000a
 /** Faults below are taken for the kernel's own (efi_crash_gracefully_on_page_fault()). */
@@ -67,7 +70,10 @@ export class EfiVirtualMode implements PageTableStrategy {
     const efi = kernel.requireEfi
     if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
     if (this.#version.tighten === 'memory-attributes-table') {
-      this.#memoryAttributes = memattrInit(kernel, this.#version.memattrSize)
+      this.#memoryAttributes = memattrInit(
+        kernel,
+        isLinux(kernel, CHECKS_ATTRIBUTES_SIZE_SINCE) ? 'checked' : 'unchecked',
+      )
     }
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
   }
@@ -96,7 +102,10 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#sync()
 
     const status = this.#setVirtualAddressMap(kernel, memmap, bytes.length)
-    if (status !== EfiStatus.SUCCESS) this.#switchFailed(status)
+    if (status !== EfiStatus.SUCCESS) {
+      efi.svamStatus = status
+      this.#switchFailed(status)
+    }
     efi.memoryMap = map
     efi.systab = virtualSystab(map, efi.info.systab)
     efi.virtualMode = true

@@ -12,7 +12,6 @@ export const LINUX_3_14: LinuxVersion = {
   freedBootServices: 'mapped',
   cleanMemmap: false,
   tighten: 'none',
-  memattrSize: 'unchecked',
   apple: 'as-it-says',
   svamFailure: 'panic',
   interrupts: 'off',

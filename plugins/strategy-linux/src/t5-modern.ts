@@ -8,7 +8,6 @@ const LINUX_6_1: LinuxVersion = {
   ...LINUX_5_4,
   executable: 'code',
   branchTrackingOff: 'calls',
-  memattrSize: 'checked',
   apple: 'efi-1.10',
 }
 

@@ -18,8 +18,6 @@ export interface LinuxVersion {
   readonly cleanMemmap: boolean
   /** Whether the memory attributes table is applied (4.11 and later). */
   readonly tighten: 'none' | 'memory-attributes-table'
-  /** Whether a memory attributes table that is longer than any can be is ignored before its bytes are reserved (6.1.120 and later). */
-  readonly memattrSize: 'unchecked' | 'checked'
   /** Whether Apple's firmware is taken for EFI 1.10, whatever it says (f5390cd0b43c, Linux 5.17 and stable kernels). */
   readonly apple: 'as-it-says' | 'efi-1.10'
   /** What follows when SetVirtualAddressMap fails. */

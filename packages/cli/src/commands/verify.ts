@@ -1,11 +1,11 @@
 import { resolve } from 'node:path'
-import { verifyFolder } from '@trapdoor/harness'
+import { type VerifiedBoot, verifyFolder } from '@trapdoor/harness'
 import type { Command } from 'commander'
 import { ExitCode } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
 import { type ConfigOptions, configOf, withConfigOptions } from '../options.ts'
 import { createPaint } from '../text/paint.ts'
-import { renderVerdict, unexplained } from '../verify/verdict.ts'
+import { renderVerdict, unexplained, unread } from '../verify/verdict.ts'
 
 interface VerifyOptions extends ConfigOptions {
   readonly json?: true
@@ -34,6 +34,12 @@ export function addVerifyCommand(
           ? `${JSON.stringify(boots, undefined, 2)}\n`
           : renderVerdict(boots, createPaint(io), io.columns ?? 100),
       )
-      finish(unexplained(boots) === 0 ? ExitCode.Ok : ExitCode.Finding)
+      finish(exitCodeOf(boots))
     })
+}
+
+/** Input that cannot be read outweighs differences elsewhere: not everything was compared. */
+function exitCodeOf(boots: readonly VerifiedBoot[]): number {
+  if (unread(boots) > 0) return ExitCode.Usage
+  return unexplained(boots) === 0 ? ExitCode.Ok : ExitCode.Finding
 }

@@ -1,10 +1,20 @@
-import type { VerifiedBoot, VerifiedDifference, VerifiedKernel } from '@trapdoor/harness'
+import type {
+  VerifiedBoot,
+  VerifiedDifference,
+  VerifiedKernel,
+  VerifyError,
+} from '@trapdoor/harness'
 import { alignColumns, plural, wrap } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
 
 /** Differences that nobody can explain. */
 export function unexplained(boots: readonly VerifiedBoot[]): number {
   return allDifferences(boots).filter(({ explanation }) => explanation === undefined).length
+}
+
+/** Boots that could not be held against the model. */
+export function unread(boots: readonly VerifiedBoot[]): number {
+  return boots.filter(({ error }) => error !== undefined).length
 }
 
 /** Every boot with what was compared, every difference that nobody can explain, the explanations of the others, and the sums. */
@@ -29,17 +39,19 @@ export function renderVerdict(
       kernel.strategy,
       `${kernel.descriptors} regions`,
       `${kernel.leaves} leaves`,
+      `${kernel.e820Entries} of e820`,
       kernel.ending,
       paint('dim', noteNumbers(kernel, notes)),
     ]),
-    [5, 6],
+    [5, 6, 7],
   )
   const lines: string[] = []
   for (const [index, { differences }] of kernels.entries()) {
     const open = differences.filter(({ explanation }) => explanation === undefined)
     lines.push(heads[index]!, ...open.flatMap(describe))
   }
-  return `${[...lines, '', ...footnotes(boots, notes, columns), sums(boots)].join('\n')}\n`
+  const refusals = boots.flatMap(({ name, error }) => describeRefusal(name, error, paint))
+  return `${[...lines, ...refusals, '', ...footnotes(boots, notes, columns), sums(boots)].join('\n')}\n`
 }
 
 function allDifferences(boots: readonly VerifiedBoot[]): VerifiedDifference[] {
@@ -64,6 +76,18 @@ function describe({ subject, observed, model }: VerifiedDifference): string[] {
   return [`     ${subject}`, `       machine  ${observed}`, `       model    ${model}`]
 }
 
+/** A boot that could not be read: where, and what is wrong. */
+function describeRefusal(name: string, error: VerifyError | undefined, paint: Paint): string[] {
+  if (error === undefined) return []
+  const file = 'file' in error ? error.file : undefined
+  const line = 'line' in error ? error.line : undefined
+  const place = [file, line].filter((part) => part !== undefined).join(':')
+  return [
+    `${paint('red', '!')}  ${name}  not compared: ${error.code}${place === '' ? '' : ` ${place}`}: ${error.message}`,
+    ...(error.hint === undefined ? [] : [`     ${error.hint}`]),
+  ]
+}
+
 function footnotes(
   boots: readonly VerifiedBoot[],
   notes: readonly string[],
@@ -86,7 +110,8 @@ function sums(boots: readonly VerifiedBoot[]): string {
   const differences = sum((kernel) => kernel.differences.length)
   return [
     `${plural(boots.length, 'boot')}, ${plural(kernels.length, 'kernel')}`,
-    `${sum(({ descriptors }) => descriptors)} regions and ${sum(({ leaves }) => leaves)} leaves compared`,
+    `${sum(({ descriptors }) => descriptors)} regions, ${sum(({ leaves }) => leaves)} leaves and ${sum(({ e820Entries }) => e820Entries)} entries of e820 maps compared`,
     `${plural(differences, 'difference')}, ${differences - unexplained(boots)} of them explained`,
+    ...(unread(boots) === 0 ? [] : [`${plural(unread(boots), 'boot')} not compared`]),
   ].join(': ')
 }

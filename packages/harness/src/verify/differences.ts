@@ -1,53 +1,153 @@
 import { formatAddress, PAGE_SIZE } from '@trapdoor/core'
-import type { ObservedKernel, ObservedLeaf } from '@trapdoor/intake'
-import { formatMemoryAttribute, type MemoryDescriptor, memoryTypeName } from '@trapdoor/uefi'
+import type { ObservedE820Entry, ObservedKernel } from '@trapdoor/intake'
+import { type E820Entry, E820Type } from '@trapdoor/kernel'
+import {
+  efiStatusName,
+  formatMemoryAttribute,
+  type MemoryDescriptor,
+  memoryTypeName,
+} from '@trapdoor/uefi'
+import type { Difference, Subject } from './difference.ts'
+import { isEfiAddress } from './efi-addresses.ts'
+import { compareLeaves } from './leaves.ts'
+import { differenceOf, differing } from './pairs.ts'
 import type { ReplayedKernel } from './replay.ts'
 
-/** Where model and machine do not agree. */
-export interface Difference {
-  readonly subject: 'runtime map' | 'EFI page tables' | 'ending'
-  /** What the kernel did on the observed machine. */
-  readonly observed: string
-  /** What the model's did. */
-  readonly model: string
-  /** Physical address of the first byte in question, on either side, where there is one. */
-  readonly observedAt?: number | undefined
-  readonly modelAt?: number | undefined
-  /** Bytes in question. */
-  readonly bytes?: number
+/** A kernel on both sides, and what ran before it. */
+export interface ComparedKernels {
+  readonly observed: ObservedKernel
+  readonly model: ReplayedKernel
+  /** The kernel before, which started this one. */
+  readonly before?: ComparedKernels | undefined
 }
 
 /** Everything in which a kernel of the model differs from the one that was observed. What nobody looked at there is not compared. */
-export function compareKernels(observed: ObservedKernel, model: ReplayedKernel): Difference[] {
+export function compareKernels(kernels: ComparedKernels): Difference[] {
+  const { observed, model } = kernels
+  // One that died has shown nothing to compare.
+  if (model.panic !== undefined) return compareEndings(observed, model)
+  const seen = <T>(value: T | undefined, compare: (value: T) => Difference[]): Difference[] =>
+    value === undefined ? [] : compare(value)
   return [
+    ...seen(observed.e820, (map) => compareE820('e820 map', map, model.e820)),
+    ...seen(observed.efiMap, (map) =>
+      compareMaps(
+        'EFI memory map',
+        map,
+        (model.efiMap ?? []).map((each) => ({ ...each, virtualStart: 0n })),
+        isInOrder(kernels),
+      ),
+    ),
+    ...compareSetupData(observed, model),
+    ...compareTables(kernels),
+    ...compareAttributesTable(observed, model),
+    ...seen(observed.iomem, ({ e820, crashKernel }) => [
+      ...compareE820('corrected e820 map', e820, model.correctedE820),
+      ...compareRanges('crash kernel', crashKernel, model.crashKernel),
+    ]),
+    ...seen(observed.runtimeMap, (map) =>
+      compareMaps('runtime map', map, model.runtimeMap ?? [], isInOrder(kernels)),
+    ),
+    ...seen(observed.leaves, (leaves) =>
+      compareLeaves(
+        leaves.filter(({ address }) => isEfiAddress(address)),
+        model.leaves ?? [],
+      ),
+    ),
     ...compareEndings(observed, model),
-    ...(observed.runtimeMap === undefined
-      ? []
-      : compareMaps(observed.runtimeMap, model.runtimeMap ?? [])),
-    ...(observed.leaves === undefined ? [] : compareLeaves(observed.leaves, model.leaves ?? [])),
   ]
 }
 
-function compareEndings({ ending }: ObservedKernel, model: ReplayedKernel): Difference[] {
-  const seen = describeEnding(ending)
-  const made = describeEnding(model)
+function compareEndings(observed: ObservedKernel, model: ReplayedKernel): Difference[] {
+  const { ending } = observed
+  const seen = [
+    endingOf({ ...ending, panic: ending.panic === undefined ? undefined : 'the kernel panics' }),
+    ...ending.survivedFaults.map((at) => `firmware faulted at ${formatAddress(at)}`),
+    ...ending.flagsCorruptedBy.map((service) => `interrupt flag changed by ${service}`),
+  ].join(', ')
+  const made = endingOf({
+    ...model,
+    panic: model.panic === undefined ? undefined : 'the kernel panics',
+  })
   if (seen === made) return []
   const why = model.panic === undefined ? '' : `: ${model.panic}`
   return [{ subject: 'ending', observed: seen, model: `${made}${why}` }]
 }
 
-function describeEnding(ending: {
+/** How a kernel ended, in a few words. */
+export function endingOf(ending: {
   readonly panic: string | undefined
+  readonly svamStatus: bigint | undefined
   readonly runtimeServices: boolean
 }): string {
-  if (ending.panic !== undefined) return 'the kernel panics'
+  if (ending.panic !== undefined) return ending.panic
+  if (ending.svamStatus !== undefined) {
+    return `SetVirtualAddressMap failed with ${efiStatusName(ending.svamStatus)}`
+  }
   return ending.runtimeServices ? 'runtime services on' : 'no runtime services'
 }
 
-/** Descriptors are matched by where they begin; their order is user space's after kexec, and not compared. */
+const TYPE_NAMES: ReadonlyMap<number, ObservedE820Entry['type']> = new Map([
+  [E820Type.RAM, 'System RAM'],
+  [E820Type.RESERVED, 'Reserved'],
+  [E820Type.ACPI, 'ACPI Tables'],
+  [E820Type.NVS, 'ACPI Non-volatile Storage'],
+  [E820Type.UNUSABLE, 'Unusable memory'],
+])
+
+function compareE820(
+  subject: Subject,
+  observed: readonly ObservedE820Entry[],
+  model: readonly E820Entry[],
+): Difference[] {
+  const named = model.map(({ start, end, type }) => ({
+    start,
+    end,
+    type: TYPE_NAMES.get(type) ?? `type ${type}`,
+  }))
+  const describe = ({ start, end, type }: { start: number; end: number; type: string }): string =>
+    `${type} ${formatAddress(start)} to ${formatAddress(end)}`
+  return differing(observed, named, ({ start }) => BigInt(start), describe).map((pair) =>
+    differenceOf(
+      subject,
+      pair,
+      describe,
+      ({ start }) => start,
+      (pair.observed ?? pair.model)!.end - (pair.observed ?? pair.model)!.start,
+    ),
+  )
+}
+
+function compareRanges(
+  subject: Subject,
+  observed: readonly { start: number; end: number }[],
+  model: readonly { start: number; end: number }[],
+): Difference[] {
+  const describe = ({ start, end }: { start: number; end: number }): string =>
+    `${formatAddress(start)} to ${formatAddress(end)}`
+  return differing(observed, model, ({ start }) => BigInt(start), describe).map((pair) =>
+    differenceOf(
+      subject,
+      pair,
+      describe,
+      ({ start }) => start,
+      (pair.observed ?? pair.model)!.end - (pair.observed ?? pair.model)!.start,
+    ),
+  )
+}
+
+/** Whether maps have kept the kernel's order: kexec-tools hand over the runtime map in the order of a directory. */
+function isInOrder({ observed, before }: ComparedKernels): boolean {
+  if (observed.loader?.syscall === 'kexec_load') return false
+  return before === undefined || isInOrder(before)
+}
+
+/** Descriptors are matched by where they begin, and where a map is `inOrder`, they follow one another as in the model's. */
 function compareMaps(
+  subject: Subject,
   observed: readonly MemoryDescriptor[],
   model: readonly MemoryDescriptor[],
+  inOrder: boolean,
 ): Difference[] {
   const pairs = differing(
     observed,
@@ -55,114 +155,70 @@ function compareMaps(
     ({ physicalStart }) => BigInt(physicalStart),
     describeDescriptor,
   )
-  return pairs.map((pair) =>
+  const differences = pairs.map((pair) =>
     differenceOf(
-      'runtime map',
+      subject,
       pair,
       describeDescriptor,
       ({ physicalStart }) => physicalStart,
       (pair.observed ?? pair.model)!.numberOfPages * PAGE_SIZE,
     ),
   )
-}
-
-/** Leaves that follow one another and differ alike are one difference. */
-function compareLeaves(
-  observed: readonly ObservedLeaf[],
-  model: readonly ObservedLeaf[],
-): Difference[] {
-  const runs: (Pair<ObservedLeaf> & { count: number })[] = []
-  const pairs = differing(observed, model, ({ address }) => address, describeLeaf)
-  for (const pair of pairs) {
-    const last = runs.at(-1)
-    if (
-      last !== undefined &&
-      follows(last.observed, pair.observed, last.count) &&
-      follows(last.model, pair.model, last.count)
-    ) {
-      last.count++
-    } else {
-      runs.push({ ...pair, count: 1 })
-    }
-  }
-  return runs.map(({ count, ...first }) =>
-    differenceOf(
-      'EFI page tables',
-      first,
-      (leaf) => `${count} × ${describeLeaf(leaf)}`,
-      ({ physical }) => physical,
-      count * (first.observed ?? first.model)!.pageSize,
-    ),
+  if (!inOrder || differences.length > 0) return differences
+  const moved = observed.findIndex(
+    ({ physicalStart }, index) => physicalStart !== model[index]!.physicalStart,
   )
-}
-
-interface Pair<Item> {
-  readonly observed: Item | undefined
-  readonly model: Item | undefined
-}
-
-function differenceOf<Item>(
-  subject: Difference['subject'],
-  { observed, model }: Pair<Item>,
-  describe: (item: Item) => string,
-  physicalOf: (item: Item) => number,
-  bytes: number,
-): Difference {
-  return {
-    subject,
-    observed: observed === undefined ? 'nothing' : describe(observed),
-    model: model === undefined ? 'nothing' : describe(model),
-    observedAt: observed === undefined ? undefined : physicalOf(observed),
-    modelAt: model === undefined ? undefined : physicalOf(model),
-    bytes,
-  }
-}
-
-/** What has no equal on the other side, paired by key, in ascending order. */
-function differing<Item>(
-  observed: readonly Item[],
-  model: readonly Item[],
-  keyOf: (item: Item) => bigint,
-  describe: (item: Item) => string,
-): Pair<Item>[] {
-  const seen = new Map(observed.map((item) => [keyOf(item), item]))
-  const made = new Map(model.map((item) => [keyOf(item), item]))
-  return [...new Set([...seen.keys(), ...made.keys()])]
-    .toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
-    .map((key) => ({ observed: seen.get(key), model: made.get(key) }))
-    .filter(
-      (pair) =>
-        pair.observed === undefined ||
-        pair.model === undefined ||
-        describe(pair.observed) !== describe(pair.model),
-    )
-}
-
-function follows(
-  first: ObservedLeaf | undefined,
-  next: ObservedLeaf | undefined,
-  count: number,
-): boolean {
-  if (first === undefined || next === undefined) return first === next
-  return (
-    next.address === first.address + BigInt(count * first.pageSize) &&
-    next.physical === first.physical + count * first.pageSize &&
-    rightsOf(next) === rightsOf(first)
-  )
+  if (moved === -1) return []
+  const place = ({ physicalStart }: MemoryDescriptor): string =>
+    `${formatAddress(physicalStart)} as descriptor ${moved}`
+  return [{ subject, observed: place(observed[moved]!), model: place(model[moved]!) }]
 }
 
 function describeDescriptor(descriptor: MemoryDescriptor): string {
   const { type, physicalStart, virtualStart, numberOfPages, attribute } = descriptor
-  return `${memoryTypeName(type)} ${formatAddress(physicalStart)} at ${formatAddress(virtualStart)}, ${numberOfPages} pages, ${formatMemoryAttribute(attribute)}`
+  const at = virtualStart === 0n ? '' : ` at ${formatAddress(virtualStart)}`
+  return `${memoryTypeName(type)} ${formatAddress(physicalStart)}${at}, ${numberOfPages} pages, ${formatMemoryAttribute(attribute)}`
 }
 
-function describeLeaf(leaf: ObservedLeaf): string {
-  return `${rightsOf(leaf)} at ${formatAddress(leaf.address)} to ${formatAddress(leaf.physical)}`
+/** A kernel that was started by another gets SETUP_EFI, or does not. */
+function compareSetupData({ loader }: ObservedKernel, model: ReplayedKernel): Difference[] {
+  if (loader === undefined || (loader.setupEfi !== undefined) === model.hasSetupEfi) return []
+  const describe = (has: boolean): string => (has ? 'SETUP_EFI' : 'no SETUP_EFI')
+  return [
+    {
+      subject: 'setup_data',
+      observed: describe(loader.setupEfi !== undefined),
+      model: describe(model.hasSetupEfi),
+    },
+  ]
 }
 
-/** Size and flags, as in "4K rw-". */
-function rightsOf({ pageSize, writable, executable, user, cacheDisable }: ObservedLeaf): string {
-  const size = pageSize === PAGE_SIZE ? '4K' : pageSize === 2 ** 21 ? '2M' : '1G'
-  const flags = `r${writable ? 'w' : '-'}${executable ? 'x' : '-'}`
-  return `${size} ${flags}${user ? ' user' : ''}${cacheDisable ? ' uncached' : ''}`
+/**
+ * Whether a kernel finds the configuration tables where the one before found them. Where that is differs: the model's firmware has tables of its own. What only one of two versions knows is
+ * not compared.
+ */
+function compareTables({ observed, model, before }: ComparedKernels): Difference[] {
+  if (before === undefined) return []
+  const moved = <T>(now: ReadonlyMap<T, number>, then: ReadonlyMap<T, number>): T[] =>
+    [...now.keys()].filter((name) => then.has(name) && then.get(name) !== now.get(name))
+  const seen = moved(observed.tables, before.observed.tables)
+  const made = moved(model.tables, before.model.tables)
+  const describe = (names: readonly string[]): string =>
+    names.length === 0 ? 'where the kernel before had them' : `${names.join(', ')} elsewhere`
+  if (seen.length === made.length) return []
+  return [{ subject: 'configuration tables', observed: describe(seen), model: describe(made) }]
+}
+
+function compareAttributesTable(observed: ObservedKernel, model: ReplayedKernel): Difference[] {
+  // One that does without EFI has not looked at it in the model.
+  if (model.efiMap === undefined) return []
+  if (observed.refusesAttributesTable === model.refusesAttributesTable) return []
+  const describe = (refuses: boolean): string => (refuses ? 'overwritten' : 'as it was')
+  return [
+    {
+      subject: 'memory attributes table',
+      observed: describe(observed.refusesAttributesTable),
+      model: describe(model.refusesAttributesTable),
+    },
+  ]
 }

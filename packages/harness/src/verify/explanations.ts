@@ -1,7 +1,6 @@
 import { PAGE_SIZE } from '@trapdoor/core'
-import type { ObservedKernel } from '@trapdoor/intake'
-import type { Difference } from './differences.ts'
-import type { ReplayedKernel } from './replay.ts'
+import type { Difference } from './difference.ts'
+import type { ComparedKernels } from './differences.ts'
 
 /** Why a difference is none of the model's. */
 export interface Explanation {
@@ -11,9 +10,7 @@ export interface Explanation {
 }
 
 /** What is known about both sides of a kernel. */
-export interface Evidence {
-  readonly observed: ObservedKernel
-  readonly model: ReplayedKernel
+export interface Evidence extends ComparedKernels {
   readonly differences: readonly Difference[]
   /** Where the map that the model ran on has its memory attributes table, and where this boot's log says that it was. */
   readonly attributesTable: {
@@ -24,10 +21,14 @@ export interface Evidence {
 
 type Explain = (difference: Difference, evidence: Evidence) => Explanation | undefined
 
-/** The page allocator chooses where the map for the firmware goes; everything else of these pages must agree. */
-const memmapPlace: Explain = (difference, { model, differences }) => {
+/**
+ * The page allocator of the first kernel chooses where the map for the firmware goes; everything else of these pages must agree, and they must be memory that nobody else has: RAM, and in
+ * no region of the map. What kexec hands over lies where the log says, in the model too.
+ */
+const memmapPlace: Explain = (difference, { observed, model, differences }) => {
   const { memmap } = model
-  if (difference.subject !== 'EFI page tables' || memmap === undefined) return undefined
+  if (observed.loader !== undefined || memmap === undefined) return undefined
+  if (difference.subject !== 'EFI page tables') return undefined
   const isModels = (each: Difference): boolean =>
     each.observed === 'nothing' && each.modelAt === memmap.start && each.bytes === memmap.bytes
   const models = differences.find(isModels)
@@ -38,14 +39,15 @@ const memmapPlace: Explain = (difference, { model, differences }) => {
       each.bytes === memmap.bytes &&
       each.subject === 'EFI page tables' &&
       rights(each.observed) === rights(models.model) &&
-      isIdentity(each.observed),
+      isIdentity(each.observed) &&
+      isFreeRam(each.observedAt!, memmap.bytes, { observed, model }),
   )
   // Of two candidates nobody could say which it is.
   if (kernels.length !== 1) return undefined
   if (difference !== models && difference !== kernels[0]) return undefined
   return {
     reason:
-      'the pages of the memory map for the firmware, whose address the page allocator or kexec chooses; number, rights and identity agree',
+      'the pages of the memory map for the firmware, whose address the page allocator chooses; number, rights, cache bits and identity agree, and they are RAM in no region of the map',
     source:
       'arch/x86/platform/efi/efi.c, efi_map_regions(): realloc_pages(); efi_64.c, efi_setup_page_tables()',
   }
@@ -65,7 +67,25 @@ const attributesTablePlace: Explain = (difference, { attributesTable }) => {
   }
 }
 
-const EXPLANATIONS: readonly Explain[] = [memmapPlace, attributesTablePlace]
+/** Memory that ACPI announces when the kernel runs: user space is shown it beside what the loader had given, which the log has. */
+const hotAddedMemory: Explain = (difference, { observed: { e820 = [], biosE820 } }) => {
+  const { subject, model, observedAt, bytes } = difference
+  if (subject !== 'e820 map' && subject !== 'corrected e820 map') return undefined
+  if (model !== 'nothing' || biosE820 === undefined) return undefined
+  const added = e820.find(
+    ({ type, start, end }) =>
+      type === 'System RAM' && start === observedAt && end - start === bytes,
+  )
+  if (added === undefined) return undefined
+  if (biosE820.some(({ start, end }) => start < added.end && added.start < end)) return undefined
+  return {
+    reason:
+      'memory that was added while the kernel ran: /sys/firmware/memmap has it, and the e820 map that the kernel printed at boot has nothing there',
+    source: 'mm/memory_hotplug.c, add_memory_resource(): firmware_map_add_hotplug()',
+  }
+}
+
+const EXPLANATIONS: readonly Explain[] = [memmapPlace, attributesTablePlace, hotAddedMemory]
 
 /** Why a difference is none of the model's; undefined where nobody knows. */
 export function explainDifference(
@@ -77,6 +97,19 @@ export function explainDifference(
     if (explanation !== undefined) return explanation
   }
   return undefined
+}
+
+/** Whether bytes are RAM by the kernel's own map, and in none of the regions that it has mapped for the firmware. */
+function isFreeRam(start: number, bytes: number, { observed, model }: ComparedKernels): boolean {
+  const end = start + bytes
+  const ram = observed.iomem?.e820 ?? observed.e820 ?? []
+  return (
+    ram.some((each) => each.type === 'System RAM' && each.start <= start && end <= each.end) &&
+    (observed.runtimeMap ?? model.runtimeMap ?? []).every(
+      ({ physicalStart, numberOfPages }) =>
+        end <= physicalStart || physicalStart + numberOfPages * PAGE_SIZE <= start,
+    )
+  )
 }
 
 /** Number, size and rights of a run of leaves, without where they are. */

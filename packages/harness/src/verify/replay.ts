@@ -1,35 +1,66 @@
 import { CpuException, type CpuFeatures, mappedRanges, NEHALEM, QEMU_TCG } from '@trapdoor/core'
 import { createFirmware } from '@trapdoor/firmware'
-import type { ObservedBoot, ObservedFirmware, ObservedKernel, ObservedLeaf } from '@trapdoor/intake'
+import type {
+  ObservedBoot,
+  ObservedFirmware,
+  ObservedKernel,
+  ObservedLeaf,
+  ObservedRange,
+} from '@trapdoor/intake'
 import {
   bootKernel,
   type ByteRange,
   crashKexec,
-  EFI_VA_END,
-  EFI_VA_START,
+  type E820Entry,
   type Kernel,
   kexec,
+  KernelError,
   KernelPanic,
   LAYOUT_2_6_35,
   loadKernel,
   type NextKernel,
+  sanitizeE820,
   type StrategyDefinition,
 } from '@trapdoor/kernel'
 import type { MemoryDescriptor } from '@trapdoor/uefi'
+import { isEfiAddress } from './efi-addresses.ts'
+
+/** A leaf with the entry of the PAT that it selects: PWT, PCD and PAT as a number. */
+export type ReplayedLeaf = ObservedLeaf & { readonly patIndex: number }
 
 /** What the model did where a kernel was observed. */
 export interface ReplayedKernel {
   readonly strategy: string
+  /** The e820 map that it was given, and that map as it corrected it. */
+  readonly e820: readonly E820Entry[]
+  readonly correctedE820: readonly E820Entry[]
+  /** The EFI memory map that it was given; undefined where it does not use EFI. */
+  readonly efiMap: readonly MemoryDescriptor[] | undefined
+  /** Whether it was given SETUP_EFI. */
+  readonly hasSetupEfi: boolean
+  /** The EFI configuration tables by GUID. */
+  readonly tables: ReadonlyMap<string, number>
+  /** Whether it found a memory attributes table that it could not make sense of. */
+  readonly refusesAttributesTable: boolean
+  /** What `crashkernel=` reserved. */
+  readonly crashKernel: readonly ByteRange[]
   /** efi.memmap with its virtual addresses; undefined without runtime services. */
   readonly runtimeMap: readonly MemoryDescriptor[] | undefined
   /** The leaves of the low half and of the window of EFI addresses; undefined without runtime services. */
-  readonly leaves: readonly ObservedLeaf[] | undefined
+  readonly leaves: readonly ReplayedLeaf[] | undefined
   /** Where the model's kernel put the map that firmware was given: first byte and bytes. */
   readonly memmap: { readonly start: number; readonly bytes: number } | undefined
   readonly runtimeServices: boolean
+  /** The status that SetVirtualAddressMap failed with. */
+  readonly svamStatus: bigint | undefined
   /** The words that it died with. */
   readonly panic: string | undefined
 }
+
+/** What lies between __bss_stop and _end: 64 KiB of slop and what RESERVE_BRK() adds up to. It was 192 KiB in both kernels that were observed (/proc/kallsyms). */
+const BRK_BYTES = 0x3_0000
+/** What boot code reads before the kernel proper, which therefore calls it unknown. */
+const WORDS_OF_BOOT_CODE = /^(?:nokaslr|no5lvl)$/
 
 /** Boots the model on what the observed machine's firmware had reported, kernel after kernel, as long as they live. */
 export function replayBoot(
@@ -52,7 +83,7 @@ export function replayBoot(
       kernel = start(kernel, observed, definition)
       replayed.push(describeKernel(kernel, definition))
     } catch (error) {
-      if (!(error instanceof KernelPanic) && !(error instanceof CpuException)) throw error
+      if (!isDeath(error)) throw error
       replayed.push({ ...NOTHING, strategy: definition.name, panic: error.message })
       break
     }
@@ -66,23 +97,51 @@ export function replayBoot(
   ): Kernel {
     const options = {
       name: observed.stage,
-      profile: { layout: definition.layout ?? LAYOUT_2_6_35, strategies: [{ definition }] },
+      profile: {
+        layout: definition.layout ?? LAYOUT_2_6_35,
+        linux: observed.version,
+        strategies: [{ definition }],
+      },
     }
-    const reserved = loadedRanges(observed)
+    const loaded = loadedBy(observed)
+    const commandLine = knownWords(observed)
     if (before === undefined) {
-      const handOff = loadKernel(powered, observed.commandLine)
-      return bootKernel({ ...handOff, reserved }, options)
+      return bootKernel({ ...loadKernel(powered, commandLine), ...loaded }, options)
     }
-    const next: NextKernel = { ...options, commandLine: observed.commandLine, reserved }
-    return observed.stage === 'kdump' ? crashKexec(before, next) : kexec(before, next)
+    const next: NextKernel = {
+      ...options,
+      ...loaded,
+      commandLine,
+      ...howLoaded(observed, before),
+    }
+    return /\belfcorehdr=/.test(observed.commandLine)
+      ? crashKexec(before, next)
+      : kexec(before, next)
   }
 }
 
+/** What ends a kernel of the model, and not the model. */
+function isDeath(error: unknown): error is Error {
+  return (
+    error instanceof KernelPanic ||
+    error instanceof CpuException ||
+    (error instanceof KernelError && error.code === 'KERNEL_BAD_HAND_OFF')
+  )
+}
+
 const NOTHING = {
+  e820: [],
+  correctedE820: [],
+  efiMap: undefined,
+  hasSetupEfi: false,
+  tables: new Map<string, number>(),
+  refusesAttributesTable: false,
+  crashKernel: [],
   runtimeMap: undefined,
   leaves: undefined,
   memmap: undefined,
   runtimeServices: false,
+  svamStatus: undefined,
 } as const
 
 /** Which CPU an emulated machine had, as far as page tables can tell. */
@@ -92,32 +151,83 @@ function featuresOf(cpuModel: string): CpuFeatures {
   return { ...QEMU_TCG, la57: !flags.includes('la57=off') }
 }
 
-/** What the observed loader had put where, which the model's loader puts elsewhere. */
-function loadedRanges({ image, initrd }: ObservedKernel): ByteRange[] {
-  return [image, initrd].filter((range) => range !== undefined)
+/** The command line without the words that this kernel, as it was configured, said it does not know. */
+function knownWords({ commandLine, unknownParameters }: ObservedKernel): string {
+  const unknown = unknownParameters.filter((word) => !WORDS_OF_BOOT_CODE.test(word))
+  return commandLine
+    .split(/\s+/)
+    .filter((word) => !unknown.includes(word))
+    .join(' ')
 }
+
+/** What the observed loader had put where, which the model's loader puts elsewhere, and what a first kernel allocates before it looks for room for a crash kernel. */
+function loadedBy({ iomem, initrd, loader, nodeData, setupData }: ObservedKernel): {
+  readonly reserved: readonly ByteRange[]
+  readonly realImage?: ByteRange
+} {
+  const allocated = loader === undefined ? nodeData : []
+  const ranges: (ObservedRange | undefined)[] = [initrd, ...setupData, ...allocated]
+  const reserved = ranges.filter((range) => range !== undefined)
+  const image = iomem?.image
+  if (image === undefined) return { reserved }
+  const realImage = { start: image.start, end: image.end + BRK_BYTES }
+  return { reserved: [...reserved, image], realImage }
+}
+
+/**
+ * By which system call, and where it left what a kernel hands over. kexec_file_load puts the runtime map right before SETUP_EFI, at multiples of 16 bytes (bzImage64_load()); kexec-tools
+ * allocate it after SETUP_EFI, from the next page on (setup_efi_data()).
+ */
+function howLoaded({ loader }: ObservedKernel, before: Kernel): Partial<NextKernel> {
+  if (loader === undefined) return {}
+  const { syscall = 'kexec_file_load', noEfi, setupEfi } = loader
+  const mapBytes = (before.efi?.memoryMap.length ?? 0) * (before.efi?.info.memdescSize ?? 0)
+  const runtimeMap = (efi: number): number =>
+    syscall === 'kexec_load'
+      ? (Math.floor(efi / PAGE) + 1) * PAGE
+      : efi - Math.ceil(mapBytes / 16) * 16
+  return {
+    loader: syscall,
+    noEfi,
+    ...(setupEfi === undefined
+      ? {}
+      : { handOverAt: { setupEfi, runtimeMap: runtimeMap(setupEfi) } }),
+  }
+}
+
+const PAGE = 0x1000
 
 function describeKernel(kernel: Kernel, definition: StrategyDefinition): ReplayedKernel {
   const { efi, strategy } = kernel
-  if (efi === undefined || strategy === undefined) {
-    return { ...NOTHING, strategy: definition.name, panic: undefined }
+  const given = {
+    ...NOTHING,
+    strategy: definition.name,
+    e820: sanitizeE820(kernel.bootParams.e820),
+    correctedE820: kernel.e820,
+    crashKernel: [kernel.crashLowRegion, kernel.crashRegion].filter((range) => range !== undefined),
+    hasSetupEfi: kernel.bootParams.setupData !== 0,
+    efiMap: efi?.firmwareMap,
+    tables: new Map(efi?.configurationTable.map(({ guid, table }) => [guid, Number(table)])),
+    refusesAttributesTable: efi?.refusesAttributesTable ?? false,
+    svamStatus: efi?.svamStatus,
+    panic: undefined,
   }
+  if (efi === undefined || strategy === undefined) return given
   const root = kernel.roots.find(({ name }) => name === 'efi_pgd' || name === 'trampoline_pgd')
   return {
-    strategy: definition.name,
+    ...given,
     runtimeMap: efi.memoryMap,
     leaves: root === undefined ? undefined : leavesOf(kernel, root.root),
     memmap: kernel.efiMemmap,
     runtimeServices: true,
-    panic: undefined,
   }
 }
 
-/** Leaves in the low half and in the window of EFI addresses: all that is EFI's own. */
-function leavesOf(kernel: Kernel, root: number): ObservedLeaf[] {
+/** All leaves that are EFI's own. */
+function leavesOf(kernel: Kernel, root: number): ReplayedLeaf[] {
   const { ranges } = mappedRanges(kernel.bootCpu.translationContext(root))
   return ranges
-    .filter(({ start }) => start < 2n ** 63n || (start >= EFI_VA_END && start < EFI_VA_START))
+    .filter(({ start }) => isEfiAddress(start))
     .flatMap((range) =>
       Array.from({ length: range.bytes / range.pageSize }, (_, index) => ({
         address: range.start + BigInt(index * range.pageSize),
@@ -126,7 +236,11 @@ function leavesOf(kernel: Kernel, root: number): ObservedLeaf[] {
         writable: range.writable,
         executable: range.executable,
         user: range.user,
-        cacheDisable: range.patIndex !== 0,
+        cacheDisable: (range.patIndex & CACHE_DISABLE) !== 0,
+        patIndex: range.patIndex,
       })),
     )
 }
+
+/** PCD in the number of a PAT entry. */
+const CACHE_DISABLE = 2

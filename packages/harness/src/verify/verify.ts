@@ -1,17 +1,30 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type ObservedBoot, type ObservedFirmware, readObservedBoot } from '@trapdoor/intake'
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import {
+  IntakeError,
+  isObservedBoot,
+  type ObservedBoot,
+  type ObservedFirmware,
+  readObservedBoot,
+} from '@trapdoor/intake'
+import { compareVersions, KernelError, type StrategyDefinition } from '@trapdoor/kernel'
 import { HarnessError } from '../error.ts'
-import { compareKernels, type Difference } from './differences.ts'
-import { type Evidence, explainDifference, type Explanation } from './explanations.ts'
-import { replayBoot } from './replay.ts'
+import type { Difference } from './difference.ts'
+import { type ComparedKernels, compareKernels, endingOf } from './differences.ts'
+import { explainDifference, type Explanation } from './explanations.ts'
+import { firmwareOf } from './observed-firmware.ts'
+import { replayBoot, type ReplayedKernel } from './replay.ts'
 
 /** A boot that was observed, held against the model. */
 export interface VerifiedBoot {
   readonly name: string
   readonly kernels: readonly VerifiedKernel[]
+  /** Why it could not be held against the model: a file that is missing or cut, a version of Linux that nobody knows. Then `kernels` is empty. */
+  readonly error: VerifyError | undefined
 }
+
+/** What a boot that cannot be verified is refused with. */
+export type VerifyError = IntakeError | HarnessError | KernelError
 
 /** One kernel of it. */
 export interface VerifiedKernel {
@@ -21,6 +34,8 @@ export interface VerifiedKernel {
   /** Descriptors and leaves that were compared: those of the observed kernel. */
   readonly descriptors: number
   readonly leaves: number
+  /** Entries of e820 maps that were compared: as given, and as corrected. */
+  readonly e820Entries: number
   /** "runtime services on", or how else it ended. */
   readonly ending: string
   readonly differences: readonly VerifiedDifference[]
@@ -30,16 +45,45 @@ export interface VerifiedKernel {
 export type VerifiedDifference = Difference & { readonly explanation: Explanation | undefined }
 
 /**
- * Reads the boot in `folder`, or those in its subfolders, and runs the model on each. Throws an IntakeError for a folder that is no observed boot, HARNESS_UNREADABLE_FILE
- * where there is none, and HARNESS_NO_MEMORY_MAP where no map of the machine is at hand.
+ * Reads the boot in `folder`, or those in its subfolders, and runs the model on each. A boot among several that cannot be read or run says so in `error`; a single one throws that: an
+ * IntakeError for a folder that is no observed boot, HARNESS_NO_MEMORY_MAP where no map of the machine is at hand, HARNESS_UNKNOWN_NAME for a version of Linux without a strategy. Throws
+ * HARNESS_UNREADABLE_FILE where there is no boot at all.
  */
 export function verifyFolder(
   folder: string,
   strategies: Iterable<StrategyDefinition>,
 ): VerifiedBoot[] {
-  const boots = foldersOfBoots(folder).map(readObservedBoot)
   const known = [...strategies]
-  return boots.map((boot) => verifyBoot(boot, firmwareOf(boot, boots), known))
+  if (isObservedBoot(folder)) {
+    const boot = readObservedBoot(folder)
+    return [verifyBoot(boot, firmwareOf(boot, [boot]), known)]
+  }
+  const read = foldersOfBoots(folder).map((name) => ({
+    name,
+    boot: orError(() => readObservedBoot(join(folder, name))),
+  }))
+  const boots = read.flatMap(({ boot }) => (boot instanceof Error ? [] : [boot]))
+  return read.map(({ name, boot }) => {
+    const verified =
+      boot instanceof Error ? boot : orError(() => verifyBoot(boot, firmwareOf(boot, boots), known))
+    return verified instanceof Error ? { name, kernels: [], error: verified } : verified
+  })
+}
+
+/** What `run` returns, or the error by which it refuses its input. */
+function orError<Result>(run: () => Result): Result | VerifyError {
+  try {
+    return run()
+  } catch (error) {
+    if (
+      error instanceof IntakeError ||
+      error instanceof HarnessError ||
+      error instanceof KernelError
+    ) {
+      return error
+    }
+    throw error
+  }
 }
 
 function verifyBoot(
@@ -48,41 +92,70 @@ function verifyBoot(
   strategies: readonly StrategyDefinition[],
 ): VerifiedBoot {
   const replayed = replayBoot(boot, firmware, (version) => strategyOf(version, strategies))
-  const kernels = replayed.map((model, index) => {
-    const observed = boot.kernels[index]!
-    const differences = compareKernels(observed, model)
-    const evidence: Evidence = {
-      observed,
-      model,
-      differences,
-      attributesTable: {
-        inMap: firmware.memoryAttributes?.address,
-        inLog: observed.memoryAttributesTable,
-      },
+  const kernels: VerifiedKernel[] = []
+  let before: ComparedKernels | undefined
+  for (const [index, observed] of boot.kernels.entries()) {
+    const model = replayed[index]
+    if (model === undefined) {
+      kernels.push(neverStarted(observed.stage, observed.version, replayed.at(-1)))
+      continue
     }
-    return {
+    const compared: ComparedKernels = { observed, model, before }
+    const differences = compareKernels(compared)
+    const attributesTable = {
+      inMap: firmware.memoryAttributes?.address,
+      inLog: observed.tables.get('MEMATTR'),
+    }
+    kernels.push({
       stage: observed.stage,
       version: observed.version,
       strategy: model.strategy,
-      descriptors: observed.runtimeMap?.length ?? 0,
+      descriptors: (observed.runtimeMap?.length ?? 0) + (observed.efiMap?.length ?? 0),
       leaves: observed.leaves?.length ?? 0,
-      ending:
-        observed.ending.panic ??
-        (observed.ending.runtimeServices ? 'runtime services on' : 'no runtime services'),
+      e820Entries: (observed.e820?.length ?? 0) + (observed.iomem?.e820.length ?? 0),
+      ending: endingOf(observed.ending),
       differences: differences.map((difference) =>
-        Object.assign(difference, { explanation: explainDifference(difference, evidence) }),
+        Object.assign(difference, {
+          explanation: explainDifference(difference, { ...compared, differences, attributesTable }),
+        }),
       ),
-    }
-  })
-  return { name: boot.name, kernels }
+    })
+    before = compared
+  }
+  return { name: boot.name, kernels, error: undefined }
+}
+
+/** A kernel that ran on the observed machine, while the model's had died before. */
+function neverStarted(
+  stage: string,
+  version: string,
+  last: ReplayedKernel | undefined,
+): VerifiedKernel {
+  return {
+    stage,
+    version,
+    strategy: 'none',
+    descriptors: 0,
+    leaves: 0,
+    e820Entries: 0,
+    ending: 'it ran',
+    differences: [
+      {
+        subject: 'ending',
+        observed: 'a kernel that ran',
+        model: `none, as the one before died: ${last?.panic ?? 'nobody knows why'}`,
+        explanation: undefined,
+      },
+    ],
+  }
 }
 
 function foldersOfBoots(folder: string): string[] {
-  if (isBoot(folder)) return [folder]
   const found = existsSync(folder)
-    ? readdirSync(folder)
-        .map((name) => join(folder, name))
-        .filter(isBoot)
+    ? readdirSync(folder, { withFileTypes: true })
+        .filter((entry) => entry.isDirectory() && isObservedBoot(join(folder, entry.name)))
+        .map(({ name }) => name)
+        .toSorted()
     : []
   if (found.length > 0) return found
   throw new HarnessError('HARNESS_UNREADABLE_FILE', {
@@ -90,23 +163,6 @@ function foldersOfBoots(folder: string): string[] {
       'the folder of an observed boot (command.txt, boot1.dmesg.gz, …), or one of such folders',
     found: existsSync(folder) ? 'a folder without command.txt' : 'no such folder',
     file: folder,
-  })
-}
-
-function isBoot(folder: string): boolean {
-  return existsSync(join(folder, 'command.txt'))
-}
-
-/** The firmware that a boot ran on: what it printed, or what another boot of the same machine did. */
-function firmwareOf(boot: ObservedBoot, boots: readonly ObservedBoot[]): ObservedFirmware {
-  const firmware =
-    boot.firmware ??
-    boots.find((each) => each.machine === boot.machine && each.firmware !== undefined)?.firmware
-  if (firmware !== undefined) return firmware
-  throw new HarnessError('HARNESS_NO_MEMORY_MAP', {
-    expected: `the memory map of the firmware of ${boot.name}`,
-    found: 'no firmware-map.txt, and no other boot of the same machine that has one',
-    hint: 'boot the same machine once with efi=debug, and put its log there',
   })
 }
 
@@ -127,16 +183,4 @@ function strategyOf(
     found: version,
     hint: '`trapdoor list strategies` shows them; a strategy plugin says its versions in `linux`',
   })
-}
-
-/** Compares by the first two numbers of a version. */
-function compareVersions(a: string, b: string): number {
-  const [majorA, minorA] = numbersOf(a)
-  const [majorB, minorB] = numbersOf(b)
-  return majorA - majorB || minorA - minorB
-}
-
-function numbersOf(version: string): readonly [major: number, minor: number] {
-  const [major = '', minor = ''] = version.split('.', 2)
-  return [Number.parseInt(major, 10), Number.parseInt(minor, 10)]
 }

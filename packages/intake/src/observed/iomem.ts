@@ -1,18 +1,47 @@
 import type { SourceLine } from '../source-text.ts'
+import { e820TypeNamed, mergeE820, type ObservedE820Entry } from './e820.ts'
 
-/** The kernel's image in /proc/iomem, from "Kernel code" to "Kernel bss", in bytes; `end` is exclusive. */
-export function readKernelImage(
-  lines: readonly SourceLine[],
-): { readonly start: number; readonly end: number } | undefined {
-  const ranges = lines.flatMap(({ text }) => {
-    const match = /^\s*([\da-f]+)-([\da-f]+) : Kernel (?:code|rodata|data|bss)$/.exec(text)
+/** Physical bytes; `end` is exclusive. */
+export interface ObservedRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** What /proc/iomem tells of memory. */
+export interface ObservedIomem {
+  /** The kernel's image, from "Kernel code" to "Kernel bss"; undefined where it does not tell. */
+  readonly image: ObservedRange | undefined
+  /** The e820 map as the kernel corrected it: the resources that have an e820 type's name, at whatever depth. */
+  readonly e820: readonly ObservedE820Entry[]
+  /** What `crashkernel=` has reserved. */
+  readonly crashKernel: readonly ObservedRange[]
+}
+
+/** Reads `iomem.txt`, a copy of /proc/iomem. Lines of another form are passed over. */
+export function readIomem(lines: readonly SourceLine[]): ObservedIomem {
+  const resources = lines.flatMap(({ text }) => {
+    const match = /^\s*([\da-f]+)-([\da-f]+) : (.*)$/.exec(text)
     return match === null
       ? []
-      : [{ start: Number(`0x${match[1]}`), end: Number(`0x${match[2]}`) + 1 }]
+      : [{ start: Number(`0x${match[1]}`), end: Number(`0x${match[2]}`) + 1, name: match[3]! }]
   })
-  if (ranges.length === 0) return undefined
+  const named = (pattern: RegExp): ObservedRange[] =>
+    resources.filter(({ name }) => pattern.test(name)).map(({ start, end }) => ({ start, end }))
+  const image = named(/^Kernel (?:code|rodata|data|bss)$/)
   return {
-    start: Math.min(...ranges.map(({ start }) => start)),
-    end: Math.max(...ranges.map(({ end }) => end)),
+    image:
+      image.length === 0
+        ? undefined
+        : {
+            start: Math.min(...image.map(({ start }) => start)),
+            end: Math.max(...image.map(({ end }) => end)),
+          },
+    e820: mergeE820(
+      resources.flatMap(({ start, end, name }) => {
+        const type = e820TypeNamed(name)
+        return type === undefined ? [] : [{ start, end, type }]
+      }),
+    ),
+    crashKernel: named(/^Crash kernel$/),
   }
 }

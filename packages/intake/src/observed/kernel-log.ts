@@ -1,5 +1,7 @@
 import { IntakeError } from '../error.ts'
 import type { SourceLine } from '../source-text.ts'
+import { type ObservedE820Entry, readBiosE820 } from './e820.ts'
+import type { ObservedRange } from './iomem.ts'
 
 /** What a kernel's log says of how it was started and how it ended, as far as EFI is concerned. */
 export interface KernelLog {
@@ -8,8 +10,18 @@ export interface KernelLog {
   readonly commandLine: string
   /** Where the loader put the initrd, physical bytes, `end` exclusive. */
   readonly initrd: { readonly start: number; readonly end: number } | undefined
-  /** Physical address of the memory attributes table, where the firmware has one. */
-  readonly memoryAttributesTable: number | undefined
+  /** Physical addresses of the EFI configuration tables that it knows, by the name that it prints, such as "SMBIOS" or "MEMATTR". Empty where it printed none. */
+  readonly tables: ReadonlyMap<string, number>
+  /** Whether it found a memory attributes table that it could not make sense of. */
+  readonly refusesAttributesTable: boolean
+  /** Where it put NODE_DATA, the first that it allocates, physical bytes, `end` exclusive. */
+  readonly nodeData: readonly ObservedRange[]
+  /** The setup_data nodes that it keeps, physical bytes, `end` exclusive. */
+  readonly setupData: readonly ObservedRange[]
+  /** The e820 map as the loader gave it; undefined where it was not printed. */
+  readonly biosE820: readonly ObservedE820Entry[] | undefined
+  /** Words of the command line that it does not know and passes on to user space. */
+  readonly unknownParameters: readonly string[]
   readonly ending: KernelEnding
 }
 
@@ -57,7 +69,6 @@ function readKernelLog(lines: readonly SourceLine[]): KernelLog {
   ]
   const initrd = text.map((line) => /RAMDISK: \[mem (0x[\da-f]+)-(0x[\da-f]+)\]/.exec(line))
   const [, start, last] = initrd.find((match) => match !== null) ?? []
-  const attributes = first(/\bMEMATTR=(0x[\da-f]+)/)
   const status = first(/Unable to switch EFI into virtual mode \(status=([\da-f]+)\)/)
   return {
     version: first(BANNER)!,
@@ -66,7 +77,21 @@ function readKernelLog(lines: readonly SourceLine[]): KernelLog {
       start === undefined || last === undefined
         ? undefined
         : { start: Number(start), end: Number(last) + 1 },
-    memoryAttributesTable: attributes === undefined ? undefined : Number(attributes),
+    tables: readTables(text.find((line) => /^efi: .*\b(?:ACPI|SMBIOS)[^=]*=0x/.test(line)) ?? ''),
+    refusesAttributesTable:
+      first(/(Unexpected EFI Memory Attributes table version|Corrupted EFI Memory Attributes)/) !==
+      undefined,
+    nodeData: text.flatMap((line) => {
+      const [, begin, end] =
+        /^NODE_DATA\(\d+\) allocated \[mem (0x[\da-f]+)-(0x[\da-f]+)\]/.exec(line) ?? []
+      return begin === undefined || end === undefined
+        ? []
+        : [{ start: Number(begin), end: Number(end) + 1 }]
+    }),
+    setupData: readSetupData(text),
+    biosE820: readBiosE820(text),
+    unknownParameters:
+      first(/^Unknown kernel command line parameters "(.*)", will be passed/)?.split(/\s+/) ?? [],
     ending: {
       panic: first(/Kernel panic - not syncing: (.*)$/),
       runtimeServices: first(/(Registered efivars operations)/) !== undefined,
@@ -75,4 +100,22 @@ function readKernelLog(lines: readonly SourceLine[]): KernelLog {
       flagsCorruptedBy: all(/IRQ flags corrupted \([^)]*\) by EFI (\w+)/),
     },
   }
+}
+
+/** What efi_config_init() prints in one line, such as "efi: SMBIOS=0x3f520000 ACPI=0x3f77d000 ACPI 2.0=0x3f77d014". */
+function readTables(line: string): Map<string, number> {
+  const tables = line.replace(/^efi: /, '').matchAll(/\s*([^=]+?)=(0x[\da-f]+)/g)
+  return new Map(Array.from(tables, ([, name, address]) => [name!, Number(address)]))
+}
+
+/** e820__reserve_setup_data() gives RAM a type that prints as RAM: "e820: update [mem 0x…-0x…] usable ==> usable". */
+function readSetupData(texts: readonly string[]): ObservedRange[] {
+  const ranges = new Map<number, ObservedRange>()
+  for (const text of texts) {
+    const [, start, last] =
+      /^e820: update \[mem (0x[\da-f]+)-(0x[\da-f]+)\] usable ==> usable/.exec(text) ?? []
+    if (start === undefined || last === undefined) continue
+    ranges.set(Number(start), { start: Number(start), end: Number(last) + 1 })
+  }
+  return [...ranges.values()]
 }

@@ -1,19 +1,22 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { MemoryDescriptor } from '@trapdoor/uefi'
 import { toMemoryDescriptors } from '../descriptors.ts'
 import { IntakeError } from '../error.ts'
+import type { MapEntry, MemoryMapText } from '../memory-map-text.ts'
 import { readMemoryMaps } from '../read-memory-maps.ts'
 import { readLines, type SourceLine, unpack } from '../source-text.ts'
+import { type ObservedE820Entry, readFirmwareMemmap } from './e820.ts'
+import { type ObservedIomem, readIomem } from './iomem.ts'
 import { type KernelLog, readKernelLogs } from './kernel-log.ts'
+import { loaderOf, type ObservedLoader } from './kexec-loader.ts'
 import { type ObservedLeaf, readPageTables } from './page-tables.ts'
-import { readKernelImage } from './iomem.ts'
 
 /** A machine that was booted while somebody looked, as a folder of what its kernels said. */
 export interface ObservedBoot {
   /** The folder's name. */
   readonly name: string
-  /** The firmware's map at hand-off; undefined where none was printed. */
+  /** The firmware's map at hand-off, from `firmware-map.txt` or from the first kernel's log; undefined where none was printed. */
   readonly firmware: ObservedFirmware | undefined
   /** The emulator's command up to the kernel: two boots that have the same ran on the same machine. */
   readonly machine: string
@@ -33,29 +36,40 @@ export interface ObservedFirmware {
     | undefined
 }
 
-/** One kernel: how it was started, what it had mapped, how it ended. */
+/** One kernel: how it was started, what it was given, what it had mapped, how it ended. */
 export interface ObservedKernel extends KernelLog {
-  /** `boot1`, `boot2` after kexec, `kdump` after a crash. */
+  /** `boot1`, `boot2` after kexec, `kdump` after a crash; the beginning of its files' names. */
   readonly stage: string
-  /** Physical bytes of the image, `end` exclusive; undefined where /proc/iomem does not tell. */
-  readonly image: { readonly start: number; readonly end: number } | undefined
+  /** How it was loaded; undefined for the first. */
+  readonly loader: ObservedLoader | undefined
+  /** The e820 map that its loader gave it; undefined where neither /sys/firmware/memmap nor its log tells. */
+  readonly e820: readonly ObservedE820Entry[] | undefined
+  /** What /proc/iomem said; undefined where it is not at hand. */
+  readonly iomem: ObservedIomem | undefined
+  /** The EFI memory map that it got, without virtual addresses; undefined where it did not print it (efi=debug). */
+  readonly efiMap: readonly MemoryDescriptor[] | undefined
   /** efi.memmap with virtual addresses; undefined where the kernel has none. */
   readonly runtimeMap: readonly MemoryDescriptor[] | undefined
   /** Every leaf of the EFI page tables, in the order of addresses; undefined where the kernel has none. */
   readonly leaves: readonly ObservedLeaf[] | undefined
 }
 
-const STAGES = ['boot1', 'boot2', 'boot3', 'boot4', 'kdump'] as const
+const LOG = /^(.+?)\.dmesg(?:\.txt|\.log)?(?:\.gz)?$/
+
+/** Whether a folder holds what an observed boot leaves. */
+export function isObservedBoot(folder: string): boolean {
+  if (!(statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false)) return false
+  return existsSync(join(folder, 'command.txt')) || logsIn(folder).length > 0
+}
 
 /**
- * Reads a folder with `command.txt`, `firmware-map.txt`, and for each kernel `STAGE.dmesg.gz`, `STAGE.runtime-map.txt`, `STAGE.efi-pgd.json`, `STAGE.iomem.txt`.
- * Throws an IntakeError that names file and line where something is missing, cut or not what its name says.
+ * Reads a folder with `command.txt`, and for each kernel `STAGE.dmesg.gz`. What else is there is read, too: `firmware-map.txt`, and for each kernel `STAGE.runtime-map.txt`,
+ * `STAGE.efi-pgd.json`, `STAGE.firmware-memmap.txt`, `STAGE.iomem.txt`. Throws an IntakeError that names file and line where something is cut or not what its name says.
  */
 export function readObservedBoot(folder: string): ObservedBoot {
   const command = linesOf(join(folder, 'command.txt'))[0]!.text
-  const firmwareFile = join(folder, 'firmware-map.txt')
-  const stages = STAGES.filter((stage) => existsSync(join(folder, `${stage}.dmesg.gz`)))
-  if (stages.length === 0) {
+  const logs = logsIn(folder)
+  if (logs.length === 0) {
     throw new IntakeError('INTAKE_EMPTY', {
       file: folder,
       expected: 'the log of a kernel, boot1.dmesg.gz',
@@ -63,20 +77,52 @@ export function readObservedBoot(folder: string): ObservedBoot {
       hint: 'give the folder of one boot, or one whose subfolders are boots',
     })
   }
+  const kernels: ObservedKernel[] = []
+  for (const log of logs) kernels.push(readKernel(folder, log, kernels.at(-1)))
   return {
     name: basename(folder),
-    firmware: existsSync(firmwareFile) ? readFirmware(firmwareFile) : undefined,
+    firmware: readFirmware(folder, logs[0]!),
     machine: command.split(' -kernel ')[0]!,
     cpuModel: /\s-cpu\s+(\S+)/.exec(command)?.[1] ?? 'unknown',
     cpus: Number(/\s-smp\s+(\d+)/.exec(command)?.[1] ?? 1),
-    kernels: stages.map((stage) => readKernel(folder, stage)),
+    kernels,
   }
 }
 
-function readFirmware(file: string): ObservedFirmware {
-  const bytes = readFileSync(file)
-  const { maps } = readMemoryMaps({ file, bytes })
-  const map = maps.find(({ kind }) => kind === 'firmware')
+/** A kernel's log, and the stage that its name begins with. */
+interface StageLog {
+  readonly stage: string
+  readonly file: string
+}
+
+/** The logs in a folder in the order in which their kernels ran: by the number that the stage ends with, what has none at the end. */
+function logsIn(folder: string): StageLog[] {
+  const order = (stage: string): number => Number(/\d+$/.exec(stage)?.[0] ?? Infinity)
+  return readdirSync(folder)
+    .toSorted()
+    .flatMap((file) => {
+      const stage = LOG.exec(file)?.[1]
+      return stage === undefined ? [] : [{ stage, file: join(folder, file) }]
+    })
+    .toSorted((a, b) => {
+      const [one, other] = [order(a.stage), order(b.stage)]
+      return one === other ? 0 : one - other
+    })
+}
+
+function readFirmware(folder: string, log: StageLog): ObservedFirmware | undefined {
+  const file = join(folder, 'firmware-map.txt')
+  return existsSync(file) ? firmwareIn(file) : tryFirmwareIn(log.file)
+}
+
+/** As {@link firmwareIn}, but undefined for a log without a whole map. */
+function tryFirmwareIn(file: string): ObservedFirmware | undefined {
+  return firmwareMapOf(mapsIn(file))?.complete === true ? firmwareIn(file) : undefined
+}
+
+function firmwareIn(file: string): ObservedFirmware {
+  const maps = mapsIn(file)
+  const map = firmwareMapOf(maps)
   if (map === undefined) {
     throw new IntakeError('INTAKE_NO_MAP', { file, expected: 'a firmware’s map', found: 'none' })
   }
@@ -98,30 +144,48 @@ function readFirmware(file: string): ObservedFirmware {
         ? undefined
         : {
             address: Number(address),
-            entries: attributes.entries.map((entry) => ({
-              type: entry.type,
-              physicalStart: Number(entry.start),
-              virtualStart: 0n,
-              numberOfPages: Number(entry.pages),
-              attribute: entry.attribute ?? 0n,
-            })),
+            entries: attributes.entries.map((entry) => descriptorOf(entry, 0n)),
           },
   }
 }
 
-function readKernel(folder: string, stage: string): ObservedKernel {
-  const path = (ending: string): string => join(folder, `${stage}.${ending}`)
-  const log = path('dmesg.gz')
-  const runtimeMap = path('runtime-map.txt')
-  const tables = path('efi-pgd.json')
-  const iomem = path('iomem.txt')
-  const [kernel] = readKernelLogs(log, linesOf(log))
+/** What a kernel printed of the map that it got: the firmware's, or what the kernel before has handed over of it. */
+function firmwareMapOf(maps: readonly MemoryMapText[]): MemoryMapText | undefined {
+  return maps.find(({ kind, format }) => kind === 'firmware' && format !== 'linux_remove_mmio')
+}
+
+/** The memory maps in a file; none where it has none. */
+function mapsIn(file: string): readonly MemoryMapText[] {
+  try {
+    return readMemoryMaps({ file, bytes: readFileSync(file) }).maps
+  } catch (error) {
+    if (error instanceof IntakeError && error.code === 'INTAKE_NO_MAP') return []
+    throw error
+  }
+}
+
+function readKernel(
+  folder: string,
+  { stage, file }: StageLog,
+  before: ObservedKernel | undefined,
+): ObservedKernel {
+  const ifThere = <T>(ending: string, read: (path: string) => T): T | undefined => {
+    const path = join(folder, `${stage}.${ending}`)
+    return existsSync(path) ? read(path) : undefined
+  }
+  const [log] = readKernelLogs(file, linesOf(file))
+  const map = firmwareMapOf(mapsIn(file))
   return {
-    ...kernel!,
+    ...log!,
     stage,
-    image: existsSync(iomem) ? readKernelImage(linesOf(iomem)) : undefined,
-    runtimeMap: existsSync(runtimeMap) ? readRuntimeMap(runtimeMap) : undefined,
-    leaves: existsSync(tables) ? readPageTables(tables, readFileSync(tables)) : undefined,
+    loader: before === undefined ? undefined : loaderOf(before.commandLine, log!.setupData),
+    e820:
+      ifThere('firmware-memmap.txt', (path) => readFirmwareMemmap(path, linesOf(path))) ??
+      log!.biosE820,
+    iomem: ifThere('iomem.txt', (path) => readIomem(linesOf(path))),
+    efiMap: map?.entries.map((entry) => descriptorOf(entry, 0n)),
+    runtimeMap: ifThere('runtime-map.txt', readRuntimeMap),
+    leaves: ifThere('efi-pgd.json', (path) => readPageTables(path, readFileSync(path))),
   }
 }
 
@@ -136,14 +200,21 @@ function readRuntimeMap(file: string): MemoryDescriptor[] {
         found: 'one without',
       })
     }
-    return {
-      type: entry.type,
-      physicalStart: Number(entry.start),
-      virtualStart: entry.virtualStart,
-      numberOfPages: Number(entry.pages),
-      attribute: entry.attribute,
-    }
+    return descriptorOf(entry, entry.virtualStart)
   })
+}
+
+function descriptorOf(
+  { type, start, pages, attribute }: MapEntry,
+  virtualStart: bigint,
+): MemoryDescriptor {
+  return {
+    type,
+    physicalStart: Number(start),
+    virtualStart,
+    numberOfPages: Number(pages),
+    attribute: attribute ?? 0n,
+  }
 }
 
 /** The lines of a text file, gzip unpacked. Throws INTAKE_EMPTY where it is not there. */

@@ -22,8 +22,20 @@ export interface CommandLine {
   readonly no5lvl: boolean
   /** `maxcpus=N`: CPUs that are brought up at boot, Infinity where it is not there. */
   readonly maxCpus: number
-  /** `crashkernel=SIZE[KMG]`: bytes to reserve for a kdump kernel, 0 for none. */
-  readonly crashKernelBytes: number
+  /** `crashkernel=`: what to reserve for a kdump kernel. */
+  readonly crashKernel: CrashKernelRequest | undefined
+}
+
+/** What `crashkernel=` asks for, in bytes (parse_crashkernel(), Documentation/admin-guide/kernel-parameters.txt). */
+export interface CrashKernelRequest {
+  /** The size that a machine with so much RAM gets; `to` is exclusive. */
+  readonly sizes: readonly { readonly from: number; readonly to: number; readonly bytes: number }[]
+  /** Where it has to be; undefined where the kernel picks the place. */
+  readonly at: number | undefined
+  /** `SIZE,high`: above 4 GiB where there is room. */
+  readonly isHigh: boolean
+  /** `SIZE,low`: what is reserved below 4 GiB beside that. */
+  readonly lowBytes: number | undefined
 }
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
@@ -35,7 +47,6 @@ const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20,
 export function parseCommandLine(text: string): CommandLine {
   const words = text.split(/\s+/).filter((word) => word !== '')
   const maxCpus = words.findLast((word) => /^maxcpus=\d+$/.test(word))
-  const crash = words.findLast((word) => word.startsWith('crashkernel='))
   return {
     text: words.join(' '),
     noefi: words.includes('noefi'),
@@ -53,7 +64,7 @@ export function parseCommandLine(text: string): CommandLine {
     no5lvl: words.includes('no5lvl'),
     // `maxcpus=0` means the boot CPU alone, too.
     maxCpus: maxCpus === undefined ? Infinity : Math.max(1, Number(maxCpus.slice(8))),
-    crashKernelBytes: crash === undefined ? 0 : parseSize(crash),
+    crashKernel: parseCrashKernel(words),
   }
 }
 
@@ -78,13 +89,56 @@ function parseFakeRange(text: string): FakeRange {
   }
 }
 
-function parseSize(word: string): number {
-  const match = /^crashkernel=(\d+)([KMG]?)$/i.exec(word)
+/** `crashkernel=SIZE[@OFFSET]`, `RANGE:SIZE[,…][@OFFSET]`, `SIZE,high` and `SIZE,low`, of each kind the last. */
+function parseCrashKernel(words: readonly string[]): CrashKernelRequest | undefined {
+  const values = words
+    .filter((word) => word.startsWith('crashkernel='))
+    .map((word) => word.slice('crashkernel='.length))
+  const suffixed = (suffix: string): number | undefined => {
+    const value = values.findLast((each) => each.endsWith(suffix))
+    return value === undefined ? undefined : parseSize(value.slice(0, -suffix.length), value)
+  }
+  const [high, lowBytes] = [suffixed(',high'), suffixed(',low')]
+  const value = values.findLast((each) => !/,(?:high|low)$/.test(each))
+  if (value === undefined) {
+    if (high === undefined) return undefined
+    return {
+      sizes: [{ from: 0, to: Infinity, bytes: high }],
+      at: undefined,
+      isHigh: true,
+      lowBytes,
+    }
+  }
+  const [sizes = '', at] = value.split('@', 2)
+  return {
+    sizes: sizes.includes(':')
+      ? sizes.split(',').map((part) => parseSizeForRam(part, value))
+      : [{ from: 0, to: Infinity, bytes: parseSize(sizes, value) }],
+    at: at === undefined ? undefined : parseSize(at, value),
+    isHigh: false,
+    lowBytes,
+  }
+}
+
+/** One part of a list of sizes by RAM, such as "1G-4G:160M" or "4G-:256M". */
+function parseSizeForRam(part: string, value: string): CrashKernelRequest['sizes'][number] {
+  const [range = '', bytes = ''] = part.split(':', 2)
+  const [from = '', to] = range.split('-', 2)
+  return {
+    from: parseSize(from, value),
+    to: to === undefined || to === '' ? Infinity : parseSize(to, value),
+    bytes: parseSize(bytes, value),
+  }
+}
+
+/** A number with a unit, decimal or, with 0x, hexadecimal (memparse()). `value` is what the command line says. */
+function parseSize(text: string, value: string): number {
+  const match = /^(0x[\da-f]+|\d+)([KMG]?)$/i.exec(text)
   if (match === null) {
     throw new KernelError('KERNEL_BAD_COMMAND_LINE', {
-      expected: 'crashkernel= with a size such as 128M',
-      found: word,
-      hint: 'an offset is not modelled: the kernel picks the place',
+      expected: 'crashkernel= with a size such as 128M, 128M@16M, 256M,high or 1G-4G:160M,4G-:256M',
+      found: `crashkernel=${value}`,
+      hint: 'sizes are numbers with K, M or G behind them',
     })
   }
   return Number(match[1]) * UNITS[(match[2] ?? '').toUpperCase()]!

@@ -30,6 +30,8 @@ export interface HandOff {
   readonly bootParams: PhysicalAddress
   /** What the loader has put into memory beside the image and boot_params, such as an initrd: the kernel reserves it early. */
   readonly reserved?: readonly ByteRange[]
+  /** Where the image of the real kernel lies that this one stands for, from _text up to _end: what overlaps it is never given back, either. */
+  readonly realImage?: ByteRange
 }
 
 /** Physical bytes; `end` is exclusive. */

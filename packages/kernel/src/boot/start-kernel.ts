@@ -5,8 +5,15 @@ import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-
 import { KernelError } from '../error.ts'
 import { createKernelHooks, type KernelHooks } from '../hooks.ts'
 import { Kernel, type KernelProfile } from '../kernel.ts'
-import { readHandOver } from '../kexec/setup-data.ts'
-import { E820Type, endOfRam, ramRanges, sanitizeE820, updateE820 } from '../memory/e820.ts'
+import { readHandOver, SETUP_EFI_BYTES } from '../kexec/setup-data.ts'
+import {
+  E820Type,
+  endOfRam,
+  ramRanges,
+  removeE820,
+  sanitizeE820,
+  updateE820,
+} from '../memory/e820.ts'
 import { HAND_OFF_BYTES, KERNEL_IMAGE_BYTES } from '../memory/kernel-image.ts'
 import { randomizeLayout } from '../memory/kaslr.ts'
 import type { AddressSpaceLayout } from '../memory/layout.ts'
@@ -15,6 +22,7 @@ import { PageAllocator } from '../memory/page-allocator.ts'
 import { ArgumentArea, Task } from '../task/task.ts'
 import { BOOT_PARAMS_BYTES, decodeBootParams } from './boot-params.ts'
 import { parseCommandLine } from './command-line.ts'
+import { reserveCrashKernel } from './crash-kernel.ts'
 import type { Injections } from './injections.ts'
 import type { ByteRange, HandOff } from './loader.ts'
 import { switchPagingMode } from './paging-mode-switch.ts'
@@ -27,9 +35,6 @@ export interface BootOptions {
   readonly injections?: Injections
 }
 
-/** Where a crash kernel may live: below what a 32-bit trampoline and the kernels of 2010 could use (reserve_crashkernel(), 896 MiB). */
-const CRASH_LIMIT = 0x3800_0000
-const CRASH_ALIGN = 0x100_0000
 /** Where real mode reaches. */
 const LOW_MEMORY = 0x10_0000
 /** Bytes of struct page for each page of memory. */
@@ -63,6 +68,7 @@ export function bootToRuntimeServices(
     hooks: options.hooks ?? createKernelHooks(),
     imageBase: handOff.imageBase,
     bootParamsAddress: handOff.bootParams,
+    realImage: handOff.realImage,
   })
   kernel.machine.log.era = kernel.name
   reportingDeath(kernel, () => {
@@ -207,10 +213,10 @@ function startKernel(
   useMemory(kernel)
 }
 
-/** trim_bios_range(): page 0 and the legacy hole below 1 MiB are no RAM, whatever the map says. */
+/** trim_bios_range(): page 0 is reserved and the legacy hole below 1 MiB taken out of RAM, whatever the map says. */
 function trimBiosRange(entries: Kernel['e820']): Kernel['e820'] {
   const withoutPage0 = updateE820(entries, 0, PAGE_SIZE, E820Type.RAM, E820Type.RESERVED)
-  return updateE820(withoutPage0, 0xa_0000, 0x10_0000, E820Type.RAM, E820Type.RESERVED)
+  return removeE820(withoutPage0, 0xa_0000, 0x10_0000, E820Type.RAM)
 }
 
 /** RAM in whole pages, as far as the kernel's page tables reach ("Warning only 4GB will be used. Use a HIGHMEM64G enabled kernel."). */
@@ -221,7 +227,7 @@ function usableRam({ e820, tables }: Kernel): { start: number; end: number }[] {
     .filter(({ start, end }) => start < end)
 }
 
-/** The image, what the loader handed over and what else it has loaded, and the EFI memory map (efi_reserve_early()). */
+/** The image, what the loader handed over and what else it has loaded, the EFI memory map (efi_reserve_early()), and setup_data (memblock_x86_reserve_range_setup_data()). */
 function reserveEarly(kernel: Kernel, loaded: readonly ByteRange[]): ByteRange[] {
   const { image, bootParams, machine } = kernel
   const imageEnd = image.base + KERNEL_IMAGE_BYTES
@@ -234,15 +240,16 @@ function reserveEarly(kernel: Kernel, loaded: readonly ByteRange[]): ByteRange[]
     { ...handOff, use: 'boot parameters' },
     ...loaded.map((range) => ({ ...range, use: 'initrd' })),
   ]
-  const { efi } = bootParams
+  // What lies inside what the loader handed over is kept already.
+  const keep = (start: number, end: number, use: string): void => {
+    if (start < handOff.start || end > handOff.end) ranges.push({ start, end, use })
+  }
+  const { efi, setupData } = bootParams
   if (efi !== undefined) {
     const count = Math.floor(efi.memmapSize / efi.memdescSize)
-    const end = efi.memmap + count * efi.memdescSize
-    // A map inside what the loader handed over is kept already.
-    if (efi.memmap < handOff.start || end > handOff.end) {
-      ranges.push({ start: efi.memmap, end, use: 'EFI memory map' })
-    }
+    keep(efi.memmap, efi.memmap + count * efi.memdescSize, 'EFI memory map')
   }
+  if (setupData !== 0) keep(setupData, setupData + SETUP_EFI_BYTES, 'setup_data')
   for (const range of ranges) {
     machine.memory.owners.set(
       Math.floor(range.start / PAGE_SIZE),
@@ -308,24 +315,6 @@ function reserveRealMode(kernel: Kernel): void {
     return
   }
   kernel.realModeMemory = { code: phys(frame * PAGE_SIZE), root: phys((frame + 1) * PAGE_SIZE) }
-}
-
-/** reserve_crashkernel(): the lowest free range below 896 MiB; without one the kernel says so and boots on. */
-function reserveCrashKernel(kernel: Kernel): void {
-  const bytes = Math.ceil(kernel.commandLine.crashKernelBytes / PAGE_SIZE) * PAGE_SIZE
-  if (bytes === 0) return
-  const frame = kernel.allocator.tryAllocate(kernel.owner('crash kernel'), bytes / PAGE_SIZE, {
-    align: CRASH_ALIGN / PAGE_SIZE,
-    below: CRASH_LIMIT / PAGE_SIZE,
-  })
-  if (frame === undefined) {
-    kernel.print('crashkernel reservation failed - No suitable area found.')
-    return
-  }
-  kernel.crashRegion = { start: frame * PAGE_SIZE, end: frame * PAGE_SIZE + bytes }
-  kernel.print(
-    `Reserving ${bytes / 2 ** 20}MB of memory at ${(frame * PAGE_SIZE) / 2 ** 20}MB for crashkernel`,
-  )
 }
 
 /** mem_map: one struct page for each page of RAM, from the lowest free memory on. */

@@ -4,22 +4,26 @@ import {
   decodeConfigTable,
   decodeMemoryMap,
   decodeUcs2,
+  descriptorEnd,
   Guid,
   type MemoryDescriptor,
   getNatural,
+  MemoryType,
   type RuntimeServiceName,
   SYSTEM_TABLE_SIGNATURE,
 } from '@trapdoor/uefi'
 import type { EfiInfo } from '../boot/boot-params.ts'
 import type { Kernel } from '../kernel.ts'
-import { e820FromEfi, sanitizeE820 } from '../memory/e820.ts'
+import { isLinux } from '../linux-version.ts'
+import { e820FromEfi, E820Type, removeE820, sanitizeE820 } from '../memory/e820.ts'
 import { readNatural } from './natural.ts'
 import type { EfiHandOver } from './strategy.ts'
 import { fakeMemmap, softReserve } from './regions/fake-mem.ts'
-import { reachesLinux } from './strategy.ts'
 
 /** The vendor string's characters that efi_init() prints at most. */
 const VENDOR_LENGTH = 99
+/** MMIO regions of this size and more are removed from the e820 map: some platforms describe small ones that are no window of a host bridge. */
+const LARGE_MMIO_BYTES = 2 ** 18
 
 /** What efi_init() keeps: `efi`, `efi_phys`, `memmap`, and the patch's `phys_runtime`. */
 export interface EfiState {
@@ -45,6 +49,10 @@ export interface EfiState {
   systab: bigint | undefined
   /** Whether this kernel or the one before it has called SetVirtualAddressMap. */
   virtualMode: boolean
+  /** Whether there is a memory attributes table that nobody could make sense of. */
+  refusesAttributesTable: boolean
+  /** What SetVirtualAddressMap failed with. */
+  svamStatus: bigint | undefined
 }
 
 /**
@@ -104,12 +112,10 @@ export function efiInit(
   if (kernel.commandLine.addEfiMemmap) {
     kernel.e820 = sanitizeE820([...kernel.e820, ...e820FromEfi(memoryMap)])
   }
-  if (
-    reachesLinux(kernel.strategy?.definition, '5.5') &&
-    !kernel.commandLine.efi.has('nosoftreserve')
-  ) {
+  if (isLinux(kernel, '5.5') && !kernel.commandLine.efi.has('nosoftreserve')) {
     kernel.e820 = softReserve(kernel.e820, memoryMap)
   }
+  if (isLinux(kernel, '6.2')) removeMmioFromE820(kernel, memoryMap)
   return {
     info,
     firmwareMap,
@@ -128,6 +134,25 @@ export function efiInit(
     physicalRuntimeCopy: copy,
     systab: undefined,
     virtualMode: handOver !== undefined,
+    refusesAttributesTable: false,
+    svamStatus: undefined,
+  }
+}
+
+/**
+ * efi_remove_e820_mmio() (arch/x86/platform/efi/efi.c, Linux 6.2 and later, commit 07eab0901ede): large regions of memory-mapped I/O are no longer reserved in the e820 map, so that
+ * PCI devices can be put there.
+ */
+function removeMmioFromE820(kernel: Kernel, map: readonly MemoryDescriptor[]): void {
+  for (const [index, descriptor] of map.entries()) {
+    if (descriptor.type !== MemoryType.MemoryMappedIO) continue
+    const start = descriptor.physicalStart
+    const end = descriptorEnd(descriptor)
+    if (end - start < LARGE_MMIO_BYTES) continue
+    kernel.print(
+      `efi: Remove mem${index}: MMIO range=[0x${start.toString(16)}-0x${(end - 1).toString(16)}] from e820 map`,
+    )
+    kernel.e820 = removeE820(kernel.e820, start, end, E820Type.RESERVED)
   }
 }
 

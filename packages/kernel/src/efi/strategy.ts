@@ -130,16 +130,6 @@ export interface StrategyDefinition {
   create(options: Readonly<Record<string, string>>): PageTableStrategy
 }
 
-/** Whether kernels with this strategy are Linux, and the latest of them is of `version` (such as "4.10") or later. */
-export function reachesLinux(definition: StrategyDefinition | undefined, version: string): boolean {
-  if (definition?.linux === undefined) return false
-  const { before } = definition.linux
-  if (before === undefined) return true
-  const [major = 0, minor = 0] = before.split('.').map(Number)
-  const [wantedMajor = 0, wantedMinor = 0] = version.split('.').map(Number)
-  return major > wantedMajor || (major === wantedMajor && minor > wantedMinor)
-}
-
 /** A strategy with its options chosen; those left out have their default. */
 export interface StrategyChoice {
   readonly definition: StrategyDefinition

@@ -1,4 +1,12 @@
-import { Cr4, type Machine, PAGE_SIZE, phys, type PhysicalAddress } from '@trapdoor/core'
+import {
+  Cr4,
+  type Machine,
+  PAGE_SIZE,
+  PAGE_SIZE_2M,
+  phys,
+  type PhysicalAddress,
+} from '@trapdoor/core'
+import { MEMORY_DESCRIPTOR_SIZE } from '@trapdoor/uefi'
 import { type ByteRange, type HandOff, loadImage, writeBootParams } from '../boot/loader.ts'
 import type { BootParams } from '../boot/boot-params.ts'
 import type { Injections } from '../boot/injections.ts'
@@ -6,13 +14,14 @@ import { bootKernel } from '../boot/start-kernel.ts'
 import { KernelError } from '../error.ts'
 import type { KernelHooks } from '../hooks.ts'
 import type { Kernel, KernelProfile } from '../kernel.ts'
-import { type E820Entry, E820Type } from '../memory/e820.ts'
+import type { E820Entry } from '../memory/e820.ts'
 import { switchToIdentityMap } from '../memory/identity-map.ts'
 import {
   HAND_OFF_BYTES,
   KERNEL_FOOTPRINT_BYTES,
   KERNEL_IMAGE_BYTES,
 } from '../memory/kernel-image.ts'
+import { crashMemory, kexecE820, type KexecLoader } from './next-e820.ts'
 import { encodeHandOver } from './setup-data.ts'
 
 /** The kernel that is to run next. */
@@ -22,10 +31,21 @@ export interface NextKernel {
   readonly commandLine: string
   readonly hooks?: KernelHooks
   readonly injections?: Injections
-  /** Physical bytes that the loader gave to an initrd and the like. */
+  /** What loads it; default `kexec_load`, that is kexec-tools, which have been there from the beginning. */
+  readonly loader?: KexecLoader
+  /** Whether it is told nothing of EFI (`kexec --noefi`). Default false. */
+  readonly noEfi?: boolean
+  /** Physical bytes that the loader gave to an initrd and the like. Their whole pages are written to before the kernel starts, whoever had them. */
   readonly reserved?: readonly ByteRange[]
+  /** Where the image of the real kernel lies that this one stands for; see {@link HandOff.realImage}. */
+  readonly realImage?: ByteRange
+  /** Physical addresses at which the loader left SETUP_EFI and the runtime map; by default they are behind the image. */
+  readonly handOverAt?: { readonly setupEfi: number; readonly runtimeMap: number }
 }
 
+const DEFAULT_LOADER: KexecLoader = 'kexec_load'
+/** What an initrd and the image of a real kernel read as: INT3, which no table begins with. */
+const LOADED_PATTERN = -0x3333_3334
 /** Offset of setup_data and of a runtime map in what kexec hands over. */
 const SETUP_DATA_OFFSET = 0x2000
 const RUNTIME_MAP_OFFSET = 0x3000
@@ -35,7 +55,7 @@ const RUNTIME_MAP_OFFSET = 0x3000
  * (machine_kexec_64.c, kexec-tools). All but the firmware's memory is the next kernel's to use. Throws what kills that one.
  */
 export function kexec(kernel: Kernel, next: NextKernel): Kernel {
-  const { image, machine, bootParams } = kernel
+  const { image, machine } = kernel
   const first = image.base + KERNEL_IMAGE_BYTES
   // Not where this kernel's own hand-off is: the EFI memory map may be in it.
   const handOff = kernel.bootParamsAddress === first ? first + HAND_OFF_BYTES : first
@@ -48,7 +68,7 @@ export function kexec(kernel: Kernel, next: NextKernel): Kernel {
   return bootNext(kernel, next, machine, {
     imageBase: image.base,
     handOff,
-    e820: bootParams.e820,
+    e820: kexecE820(kernel, next.loader ?? DEFAULT_LOADER),
   })
 }
 
@@ -62,7 +82,15 @@ export function crashKexec(
   machine: Machine = kernel.machine,
 ): Kernel {
   const region = kernel.crashRegion
-  if (region === undefined || region.end - region.start < KERNEL_FOOTPRINT_BYTES) {
+  const memory =
+    region === undefined ? undefined : crashMemory(kernel, region, next.loader ?? DEFAULT_LOADER)
+  const imageBase =
+    memory === undefined ? 0 : Math.ceil(memory.usable.start / PAGE_SIZE_2M) * PAGE_SIZE_2M
+  if (
+    region === undefined ||
+    memory === undefined ||
+    memory.usable.end - imageBase < KERNEL_FOOTPRINT_BYTES
+  ) {
     throw new KernelError('KERNEL_BAD_HAND_OFF', {
       expected: 'memory for a crash kernel',
       found: region === undefined ? 'none reserved' : `${region.end - region.start} bytes`,
@@ -70,16 +98,19 @@ export function crashKexec(
     })
   }
   // What the loader of the crash kernel had put at the end of its memory.
-  let lastFrame = region.end / PAGE_SIZE
-  leaveMachine(kernel, machine, phys(region.start), () => --lastFrame)
-  machine.memory.owners.set(region.start / PAGE_SIZE, region.end / PAGE_SIZE, undefined)
+  let lastFrame = Math.floor(memory.usable.end / PAGE_SIZE)
+  leaveMachine(kernel, machine, phys(imageBase), () => --lastFrame)
+  const { owners } = machine.memory
+  owners.set(region.start / PAGE_SIZE, region.end / PAGE_SIZE, undefined)
+  if (memory.backup !== undefined) {
+    const { from, to } = memory.backup
+    machine.memory.write(to, machine.memory.read(from.start, from.end - from.start))
+    owners.set(from.start / PAGE_SIZE, from.end / PAGE_SIZE, undefined)
+  }
   return bootNext(kernel, next, machine, {
-    imageBase: phys(region.start),
-    handOff: region.start + KERNEL_IMAGE_BYTES,
-    e820: [
-      ...kernel.bootParams.e820.filter((entry) => entry.type !== E820Type.RAM),
-      { ...region, type: E820Type.RAM },
-    ],
+    imageBase: phys(imageBase),
+    handOff: imageBase + KERNEL_IMAGE_BYTES,
+    e820: memory.e820,
   })
 }
 
@@ -105,6 +136,11 @@ function hidesEfi({ profile }: Kernel): boolean {
   return profile.strategies.some(({ definition }) => definition.efiOnlyWithRuntimeMap === true)
 }
 
+/** What the descriptors of the runtime map are apart: as in this kernel's own (efi_get_runtime_map_desc_size()), but kexec-tools pack them (get_efi_runtime_map()). */
+function runtimeMapStride(kernel: Kernel, loader: KexecLoader): number {
+  return loader === 'kexec_load' ? MEMORY_DESCRIPTOR_SIZE : kernel.requireEfi.info.memdescSize
+}
+
 function bootNext(
   kernel: Kernel,
   next: NextKernel,
@@ -115,26 +151,38 @@ function bootNext(
     readonly e820: readonly E820Entry[]
   },
 ): Kernel {
+  for (const { start, end } of next.reserved ?? []) {
+    const [first, last] = [Math.ceil(start / PAGE_SIZE), Math.floor(end / PAGE_SIZE)]
+    if (first < last) machine.memory.fill(first * PAGE_SIZE, last * PAGE_SIZE, LOADED_PATTERN)
+  }
   loadImage(machine, place.imageBase)
   if (kernel.efi !== undefined) kernel.strategy?.instance.purgatory?.(kernel, machine)
   const handOver =
     kernel.efiRefusal === undefined ? kernel.strategy?.instance.handOver?.(kernel) : undefined
   let params: BootParams = {
-    efi: handOver === undefined && hidesEfi(kernel) ? undefined : kernel.bootParams.efi,
+    efi:
+      next.noEfi === true || (handOver === undefined && hidesEfi(kernel))
+        ? undefined
+        : kernel.bootParams.efi,
     e820: place.e820,
     commandLine: next.commandLine,
     setupData: 0,
   }
   if (handOver !== undefined && params.efi !== undefined) {
-    const { node, runtimeMap, stride } = encodeHandOver(handOver)
-    machine.memory.write(place.handOff + SETUP_DATA_OFFSET, node)
-    machine.memory.write(place.handOff + RUNTIME_MAP_OFFSET, runtimeMap)
+    const stride = runtimeMapStride(kernel, next.loader ?? DEFAULT_LOADER)
+    const { node, runtimeMap } = encodeHandOver(handOver, stride)
+    const at = next.handOverAt ?? {
+      setupEfi: place.handOff + SETUP_DATA_OFFSET,
+      runtimeMap: place.handOff + RUNTIME_MAP_OFFSET,
+    }
+    machine.memory.write(at.setupEfi, node)
+    machine.memory.write(at.runtimeMap, runtimeMap)
     params = {
       ...params,
-      setupData: place.handOff + SETUP_DATA_OFFSET,
+      setupData: at.setupEfi,
       efi: {
         ...params.efi,
-        memmap: place.handOff + RUNTIME_MAP_OFFSET,
+        memmap: at.runtimeMap,
         memmapSize: runtimeMap.length,
         memdescSize: stride,
       },
@@ -146,6 +194,7 @@ function bootNext(
     imageBase: place.imageBase,
     bootParams: phys(place.handOff),
     ...(next.reserved === undefined ? {} : { reserved: next.reserved }),
+    ...(next.realImage === undefined ? {} : { realImage: next.realImage }),
   }
   return bootKernel(handOff, {
     name: next.name,

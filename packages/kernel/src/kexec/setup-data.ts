@@ -7,14 +7,14 @@ const SETUP_EFI = 4
 const NODE_HEADER = 16
 /** struct efi_setup_data: fw_vendor, runtime, tables, smbios, reserved[8]. */
 const PAYLOAD = 96
-const RUNTIME_MAP_STRIDE = 48
+/** Bytes of the node with its header. */
+export const SETUP_EFI_BYTES: number = NODE_HEADER + PAYLOAD
 
-/** A setup_data node with the runtime map behind it, as bytes. */
-export function encodeHandOver(handOver: EfiHandOver): {
-  readonly node: Uint8Array
-  readonly runtimeMap: Uint8Array
-  readonly stride: number
-} {
+/** A setup_data node, and the runtime map with descriptors `stride` bytes apart. */
+export function encodeHandOver(
+  handOver: EfiHandOver,
+  stride: number,
+): { readonly node: Uint8Array; readonly runtimeMap: Uint8Array } {
   const node = new Uint8Array(NODE_HEADER + PAYLOAD)
   const view = new DataView(node.buffer)
   view.setUint32(8, SETUP_EFI, true)
@@ -23,11 +23,7 @@ export function encodeHandOver(handOver: EfiHandOver): {
   view.setBigUint64(NODE_HEADER + 8, BigInt(handOver.runtime), true)
   view.setBigUint64(NODE_HEADER + 16, BigInt(handOver.configurationTable), true)
   view.setBigUint64(NODE_HEADER + 24, BigInt(handOver.smbios ?? 0), true)
-  return {
-    node,
-    runtimeMap: encodeMemoryMap(handOver.memoryMap, RUNTIME_MAP_STRIDE),
-    stride: RUNTIME_MAP_STRIDE,
-  }
+  return { node, runtimeMap: encodeMemoryMap(handOver.memoryMap, stride) }
 }
 
 /** The hand-over that boot_params points to, read through early_ioremap(); undefined where there is none. */

@@ -103,6 +103,22 @@ export function updateE820(
   return mergeNeighbours(pieces)
 }
 
+/** Takes the bytes from `start` up to `end` out of the map where they have type `type` (e820__range_remove()). `entries` are sanitized. */
+export function removeE820(
+  entries: readonly E820Entry[],
+  start: number,
+  end: number,
+  type: E820Type,
+): E820Entry[] {
+  return entries.flatMap((entry) => {
+    if (entry.type !== type || entry.end <= start || end <= entry.start) return [entry]
+    return [
+      { ...entry, end: Math.min(entry.end, start) },
+      { ...entry, start: Math.max(entry.start, end) },
+    ].filter((piece) => piece.start < piece.end)
+  })
+}
+
 /** Sorted entries without overlaps, those of one type that touch made one. */
 function mergeNeighbours(entries: readonly E820Entry[]): E820Entry[] {
   const merged: E820Entry[] = []

@@ -13,6 +13,10 @@ export interface Placement {
   readonly below?: number
   /** Whether high memory will do, which then goes first (__GFP_HIGHMEM). */
   readonly highMemory?: boolean
+  /** The first frame, with `topDown`. */
+  readonly from?: number
+  /** The highest place, as memblock_find_in_range() chooses; default the lowest. */
+  readonly topDown?: boolean
 }
 
 /** Below this frame memory is kept for those who ask for it (ZONE_DMA: the first 16 MiB). */
@@ -60,12 +64,19 @@ export class PageAllocator {
   tryAllocate(
     owner: FrameOwner,
     count: number,
-    { align = 1, below = this.#lowEnd, highMemory = false }: Placement = {},
+    {
+      align = 1,
+      below = this.#lowEnd,
+      from = 0,
+      highMemory = false,
+      topDown = false,
+    }: Placement = {},
   ): number | undefined {
-    const start =
-      (highMemory ? this.#find(count, align, this.#lowEnd, Infinity) : undefined) ??
-      this.#find(count, align, ZONE_DMA_END, below) ??
-      this.#find(count, align, 0, below)
+    const start = topDown
+      ? this.#findLast(count, align, from, below)
+      : ((highMemory ? this.#find(count, align, this.#lowEnd, Infinity) : undefined) ??
+        this.#find(count, align, ZONE_DMA_END, below) ??
+        this.#find(count, align, 0, below))
     if (start === undefined) return undefined
     this.reserve(start, start + count)
     this.#memory.owners.set(start, start + count, owner)
@@ -111,6 +122,14 @@ export class PageAllocator {
     for (const range of this.#free) {
       const start = Math.ceil(Math.max(range.start, from) / align) * align
       if (start + count <= Math.min(range.end, below)) return start
+    }
+    return undefined
+  }
+
+  #findLast(count: number, align: number, from: number, below: number): number | undefined {
+    for (const range of this.#free.toReversed()) {
+      const start = Math.floor((Math.min(range.end, below) - count) / align) * align
+      if (start >= Math.max(range.start, from)) return start
     }
     return undefined
   }

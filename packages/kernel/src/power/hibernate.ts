@@ -1,6 +1,6 @@
 import { type FrameOwner, type Machine, PAGE_SIZE, type PhysicalMemory } from '@trapdoor/core'
-import { reachesLinux } from '../efi/strategy.ts'
 import type { Kernel } from '../kernel.ts'
+import { isLinux } from '../linux-version.ts'
 import { type E820Entry, ramRanges } from '../memory/e820.ts'
 import { resumeBootCpu } from './suspend.ts'
 
@@ -13,10 +13,7 @@ const CHECKS_MAP_SINCE = '4.10'
  * another memory map than its own and throws the image away.
  */
 export function restoreImage(kernel: Kernel, booted: Kernel): boolean {
-  if (
-    reachesLinux(kernel.profile.strategies[0]?.definition, CHECKS_MAP_SINCE) &&
-    !sameMap(kernel.e820, booted.e820)
-  ) {
+  if (isLinux(kernel, CHECKS_MAP_SINCE) && !sameMap(kernel.e820, booted.e820)) {
     booted.print('PM: Image mismatch: memory map')
     return false
   }

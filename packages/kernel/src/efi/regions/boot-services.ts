@@ -63,6 +63,9 @@ function canFreeRegion(kernel: Kernel, descriptor: MemoryDescriptor): boolean {
   const start = descriptor.physicalStart
   const end = descriptorEnd(descriptor)
   const { base } = kernel.image
-  if (end > base && start <= base + KERNEL_IMAGE_BYTES) return false
+  const images = [{ start: base, end: base + KERNEL_IMAGE_BYTES }, kernel.realImage]
+  if (images.some((image) => image !== undefined && end > image.start && start <= image.end)) {
+    return false
+  }
   return ramRanges(kernel.e820).some((ram) => ram.start <= start && end <= ram.end)
 }

@@ -11,13 +11,16 @@ import {
   UefiError,
 } from '@trapdoor/uefi'
 import type { Kernel } from '../../kernel.ts'
+import { ramRanges } from '../../memory/e820.ts'
 
 const HEADER_BYTES = 16
+const LAST_VERSION = 2
 
 /**
  * efi_memattr_init() (drivers/firmware/efi/memattr.c, Linux 4.9 and later): reads the memory attributes table that the configuration table names, and reserves its pages.
- * Undefined where there is none, or none that can be believed: one of more than three times the bytes of the memory map is ignored (8fbe4c49c0cc, Linux 6.13 and stable kernels
- * from 6.1.120 on). With `size` unchecked the bytes that its header speaks of are reserved all the same, and then there is no way to map them.
+ * Undefined where there is none, or none that can be believed: one of an unknown version is left alone, as kexec may have overwritten it; so is one of more than three times the bytes of the
+ * memory map (8fbe4c49c0cc, Linux 6.13 and later). With `size` unchecked the bytes that its header speaks of are reserved all the same, as a signed 32-bit number, and then there is no way to map
+ * them (Linux 6.1.192 and 6.12.117 still do so).
  */
 export function memattrInit(
   kernel: Kernel,
@@ -28,44 +31,49 @@ export function memattrInit(
     (entry) => entry.guid === Guid.MEMORY_ATTRIBUTES_TABLE,
   )?.table
   if (address === undefined) return undefined
+  const refuse = (message: string): undefined => {
+    efi.refusesAttributesTable = true
+    kernel.print(message)
+    return undefined
+  }
   const read = (bytes: number): Uint8Array =>
     kernel.tables.withEarlyIoremap(kernel.bootCpu, address, bytes, (at) =>
       kernel.bootCpu.readBytes(at, bytes),
     )
   const header = new DataView(read(HEADER_BYTES).buffer)
-  const [version, count, stride] = [0, 4, 8].map((at) => header.getUint32(at, true))
-  const entryBytes = count! * stride!
-  const isCredible = entryBytes <= 3 * efi.info.memmapSize
-  // tbl_size is an unsigned int.
-  const bytes = (HEADER_BYTES + entryBytes) % 2 ** 32
-  const start = Number(address)
-  const reserve = (): void => {
-    kernel.allocator.reserve(Math.floor(start / PAGE_SIZE), Math.ceil((start + bytes) / PAGE_SIZE))
+  const version = header.getUint32(0, true)
+  const count = header.getUint32(4, true)
+  const stride = header.getUint32(8, true)
+  if (version > LAST_VERSION) {
+    // Linux prints it as a signed number.
+    return refuse(`efi: memattr: Unexpected EFI Memory Attributes table version ${version | 0}`)
   }
-  if (!isCredible) {
-    if (size === 'unchecked') {
-      reserve()
-      kernel.print(
-        `efi: memattr: Failed to map EFI Memory Attributes table @ 0x${address.toString(16)}`,
-      )
-      return undefined
-    }
-    kernel.print(
+  if (size === 'checked' && count * stride > 3 * efi.info.memmapSize) {
+    return refuse(
       `[Firmware Bug]: Corrupted EFI Memory Attributes Table detected! (version == ${version}, desc_size == ${stride}, num_entries == ${count})`,
     )
-    return undefined
   }
-  let table: MemoryAttributesTable
+  const start = Number(address)
+  const tblSize = (HEADER_BYTES + Math.imul(count, stride)) | 0
+  const end = tblSize < 0 ? END_OF_MEMORY : start + tblSize
+  kernel.allocator.reserve(Math.floor(start / PAGE_SIZE), Math.ceil(end / PAGE_SIZE))
+  // memremap() gives nothing that is RAM only in part.
+  const ram = ramRanges(kernel.e820).filter((range) => range.start < end && start < range.end)
+  if (ram.some((range) => start < range.start || range.end < end)) {
+    return refuse(
+      `efi: memattr: Failed to map EFI Memory Attributes table @ 0x${address.toString(16)}`,
+    )
+  }
   try {
-    table = decodeMemoryAttributesTable(read(bytes), efi.memoryMap.length)
+    return decodeMemoryAttributesTable(read(tblSize), Infinity)
   } catch (error) {
     if (!(error instanceof UefiError)) throw error
-    kernel.print(`efi: memattr: ${error.message}`)
-    return undefined
+    return refuse(`efi: memattr: ${error.message}`)
   }
-  reserve()
-  return table
 }
+
+/** One more than any physical address. */
+const END_OF_MEMORY = 2 ** 52
 
 /**
  * efi_memattr_apply_permissions(): calls `update` for each entry that entry_is_valid() lets pass, with its virtual address, and prints why it does not.
