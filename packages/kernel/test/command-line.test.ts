@@ -76,11 +76,21 @@ test('the last crashkernel= counts', () => {
   expect(crashKernel?.sizes[0]?.bytes).toBe(2 ** 21)
 })
 
+function request(commandLine: string): unknown {
+  return parseCommandLine(commandLine).crashKernel
+}
+
+function whatever(bytes: number): unknown {
+  return [{ from: 0, to: Infinity, bytes }]
+}
+
 test('crashkernel= has a place, a size for each amount of RAM, and parts above and below 4 GiB', () => {
-  const request = (value: string): unknown => parseCommandLine(value).crashKernel
-  const size = (bytes: number): unknown => [{ from: 0, to: Infinity, bytes }]
   const plain = { at: undefined, isHigh: false, lowBytes: undefined }
-  expect(request('crashkernel=128M@16M')).toEqual({ ...plain, sizes: size(2 ** 27), at: 2 ** 24 })
+  expect(request('crashkernel=128M@16M')).toEqual({
+    ...plain,
+    sizes: whatever(2 ** 27),
+    at: 2 ** 24,
+  })
   expect(request('crashkernel=1G-4G:160M,4G-:256M@0x1000000')).toEqual({
     ...plain,
     at: 2 ** 24,
@@ -92,7 +102,7 @@ test('crashkernel= has a place, a size for each amount of RAM, and parts above a
   expect(request('crashkernel=1G,high crashkernel=128M,low')).toEqual({
     at: undefined,
     isHigh: true,
-    sizes: size(2 ** 30),
+    sizes: whatever(2 ** 30),
     lowBytes: 2 ** 27,
   })
 })

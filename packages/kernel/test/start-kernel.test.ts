@@ -192,6 +192,10 @@ describe('the command line', () => {
   })
 })
 
+function regionOf(commandLine: string, linux: string, map = MAP): unknown {
+  return boot({ commandLine, linux, map }).kernel.crashRegion
+}
+
 describe('crashkernel=', () => {
   test('reserves the lowest free memory on a 16 MiB boundary, and says where', () => {
     const { kernel, machine } = boot({ commandLine: 'crashkernel=32M' })
@@ -218,10 +222,7 @@ describe('crashkernel=', () => {
   })
 
   describe('from Linux 3.0 on', () => {
-    // From above the runtime regions to the end of RAM there are 119 MiB; all below is taken by boot services from 128 MiB on.
-    const regionOf = (commandLine: string, linux: string, map = MAP): unknown =>
-      boot({ commandLine, linux, map }).kernel.crashRegion
-
+    // Boot services have from 128 MiB up to the runtime regions; from behind those to the end of RAM there are 119 MiB.
     test('takes the highest free memory', () => {
       expect(regionOf('crashkernel=32M', '3.0')).toEqual({ start: 0xd00_0000, end: 0xf00_0000 })
     })

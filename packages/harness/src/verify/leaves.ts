@@ -13,7 +13,7 @@ export function compareLeaves(
   model: readonly ReplayedLeaf[],
 ): Difference[] {
   const runs: (Pair<Leaf> & { count: number })[] = []
-  const pairs = differing<Leaf, Leaf>(observed, model, ({ address }) => address, describeLeaf)
+  const pairs = differing<Leaf>(observed, model, ({ address }) => address, describeLeaf)
   for (const pair of pairs) {
     const last = runs.at(-1)
     if (

@@ -7,12 +7,12 @@ export interface Pair<Item> {
 }
 
 /** What has no equal on the other side, paired by key, in ascending order. Of several with one key the first are paired, then the second. */
-export function differing<Observed extends Model, Model>(
-  observed: readonly Observed[],
-  model: readonly Model[],
-  keyOf: (item: Model) => bigint,
-  describe: (item: Model) => string,
-): Pair<Model>[] {
+export function differing<Item>(
+  observed: readonly Item[],
+  model: readonly Item[],
+  keyOf: (item: Item) => bigint,
+  describe: (item: Item) => string,
+): Pair<Item>[] {
   const seen = byKey(observed, keyOf)
   const made = byKey(model, keyOf)
   return [...new Set([...seen.keys(), ...made.keys()])]

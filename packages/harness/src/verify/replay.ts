@@ -153,10 +153,10 @@ function featuresOf(cpuModel: string): CpuFeatures {
 
 /** The command line without the words that this kernel, as it was configured, said it does not know. */
 function knownWords({ commandLine, unknownParameters }: ObservedKernel): string {
-  const unknown = unknownParameters.filter((word) => !WORDS_OF_BOOT_CODE.test(word))
+  const unknown = new Set(unknownParameters.filter((word) => !WORDS_OF_BOOT_CODE.test(word)))
   return commandLine
     .split(/\s+/)
-    .filter((word) => !unknown.includes(word))
+    .filter((word) => !unknown.has(word))
     .join(' ')
 }
 

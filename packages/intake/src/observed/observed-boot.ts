@@ -97,7 +97,6 @@ interface StageLog {
 
 /** The logs in a folder in the order in which their kernels ran: by the number that the stage ends with, what has none at the end. */
 function logsIn(folder: string): StageLog[] {
-  const order = (stage: string): number => Number(/\d+$/.exec(stage)?.[0] ?? Infinity)
   return readdirSync(folder)
     .toSorted()
     .flatMap((file) => {
@@ -105,9 +104,13 @@ function logsIn(folder: string): StageLog[] {
       return stage === undefined ? [] : [{ stage, file: join(folder, file) }]
     })
     .toSorted((a, b) => {
-      const [one, other] = [order(a.stage), order(b.stage)]
+      const [one, other] = [numberOf(a), numberOf(b)]
       return one === other ? 0 : one - other
     })
+}
+
+function numberOf({ stage }: StageLog): number {
+  return Number(/\d+$/.exec(stage)?.[0] ?? Infinity)
 }
 
 function readFirmware(folder: string, log: StageLog): ObservedFirmware | undefined {

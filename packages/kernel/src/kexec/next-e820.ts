@@ -36,9 +36,8 @@ export function kexecE820(kernel: Kernel, loader: KexecLoader): readonly E820Ent
   const first = ranges.findIndex(
     ({ type, start }) => type === E820Type.RAM && start < INTERRUPT_TABLE_END,
   )
-  return ranges.map((entry, index) =>
-    index === first ? { ...entry, start: INTERRUPT_TABLE_END } : entry,
-  )
+  const table = ranges[first]
+  return table === undefined ? ranges : ranges.with(first, { ...table, start: INTERRUPT_TABLE_END })
 }
 
 /** What a crash kernel gets. */
