@@ -12,7 +12,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cpu: ['core'],
   intake: ['uefi'],
   snapshot: ['core', 'uefi'],
-  guest: ['core'],
+  guest: ['core', 'cpu'],
   firmware: ['core', 'uefi', 'snapshot'],
   kernel: ['core', 'uefi'],
   'plugin-kit': ['core', 'uefi', 'firmware'],

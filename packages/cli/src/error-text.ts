@@ -10,6 +10,8 @@ interface CodedError {
   readonly hint?: string
   readonly file?: string
   readonly line?: number
+  /** Byte of the file, from 0. */
+  readonly offset?: number
 }
 
 /** Lines of a stack that are worth showing. */
@@ -33,12 +35,13 @@ export function formatError(error: unknown, cwd: string, paint: Paint): string {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
     return `${label} TRAPDOOR_INTERNAL: ${text}\n  hint: this is a fault of Trapdoor or of a plugin, not of your input\n`
   }
-  const { code, message, expected, found, hint, file, line } = error
+  const { code, message, expected, found, hint, file, line, offset } = error
   const lines = [`${label} ${code}: ${message}`]
   if (file !== undefined) {
     const inside = relative(cwd, file)
     const shown = inside.startsWith('..') ? file : inside
-    lines.push(`  at ${line === undefined ? shown : `${shown}:${line}`}`)
+    const place = offset === undefined ? '' : `, offset 0x${offset.toString(16)}`
+    lines.push(`  at ${line === undefined ? shown : `${shown}:${line}`}${place}`)
   }
   // Most messages are made of these two already.
   if (!message.includes(expected)) lines.push(`  expected: ${expected}`, `  found: ${found}`)

@@ -76,7 +76,8 @@ export function jobsOption(): Option {
   ).argParser((text) => wholeNumber(text, /^[1-9]\d{0,2}$/, 'a number of threads from 1 to 999'))
 }
 
-function wholeNumber(text: string, pattern: RegExp, expected: string): number {
+/** A number that a text is, where it has the pattern; else an error says what was expected. */
+export function wholeNumber(text: string, pattern: RegExp, expected: string): number {
   if (pattern.test(text)) return Number(text)
   throw new HarnessError('HARNESS_UNKNOWN_NAME', { expected, found: `"${text}"` })
 }

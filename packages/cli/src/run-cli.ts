@@ -2,6 +2,7 @@ import { nameHint, toolVersion } from '@trapdoor/harness'
 import { Command, CommanderError } from 'commander'
 import { addCompareCommand } from './commands/compare.ts'
 import { addExplainCommand } from './commands/explain.ts'
+import { addGuestCommand } from './commands/guest.ts'
 import { addInitCommand } from './commands/init.ts'
 import { addInspectCommand } from './commands/inspect.ts'
 import { addListCommand } from './commands/list.ts'
@@ -72,6 +73,7 @@ function createProgram(io: CliIo, finish: (code: number) => void): Command {
   addInspectCommand(program, io, finish)
   addVerifyCommand(program, io, finish)
   addReplayCommand(program, io, finish)
+  addGuestCommand(program, io, finish)
   addListCommand(program, io, finish)
   addShowCommand(program, io, finish)
   addInitCommand(program, io, finish)

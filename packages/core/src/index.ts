@@ -32,6 +32,7 @@ export {
 } from './cpu/cpu.ts'
 export {
   type Access,
+  BoundRangeExceeded,
   ControlProtection,
   CpuException,
   describePageFault,
@@ -90,6 +91,7 @@ export { deliverInterrupt, exceptionEvent, returnFromInterrupt } from './interru
 export { type Delivery, type InterruptEvent, Vector } from './interrupt/event.ts'
 export { interruptReturn } from './interrupt/return.ts'
 export { type Descriptor, is64BitMode, isIa32e, readDescriptor } from './segmentation/descriptor.ts'
+export { accessRights, isAccessible, segmentLimit } from './segmentation/access-rights.ts'
 export { farCall, farJump, type FarPointer, farReturn } from './segmentation/far-transfer.ts'
 export { ioPrivilegeLevel, loadFlags } from './segmentation/flags.ts'
 export { isRealMode, loadSegmentRegister } from './segmentation/segment-load.ts'

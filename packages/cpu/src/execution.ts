@@ -45,8 +45,19 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   addressHigh = 0
   /** Set to have {@link attend} called before the next block. */
   attention = false
-  /** What is done when somebody has asked for attention, such as taking an interrupt. It may change RIP, and it resets {@link attention}. */
-  attend: (() => void) | undefined
+  /**
+   * What is done when somebody has asked for attention, such as taking an interrupt. It may change RIP, and it resets {@link attention}. It returns whether the next instruction is to be carried out
+   * alone.
+   */
+  attend: (() => boolean) | undefined
+  /** Told of what an instruction has thrown; returns whether code can go on, at RIP. */
+  onException: ((error: unknown) => boolean) | undefined
+  /** A single-step trap is due when the instruction that is carried out is done. */
+  singleStepDue = false
+  /** What does not come between the last instruction and the next: nothing, or interrupts, as after STI and a load of SS. */
+  shadow: 'none' | 'interrupts' = 'none'
+  /** Non-maskable interrupts wait for an IRET (SDM Vol. 3, 6.7.1). */
+  nmiBlocked = false
   /** Whether HLT has stopped the CPU. */
   halted = false
   /** Told before each instruction, while it is set; the address is RIP. */
@@ -101,7 +112,7 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   }
 
   get instructions(): number {
-    return this.#counted - this.#quota
+    return this.#counted - this.#quota + (this.#block === undefined ? 0 : this.#at)
   }
 
   /** The default size of addresses and operands. */
@@ -142,6 +153,19 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   /** Leaves the block after the instruction that is carried out. */
   stop(): void {
     this.#end = 0
+  }
+
+  /** Has {@link attend} called when the instruction that is carried out is done. */
+  callAttention(): void {
+    this.attention = true
+    this.stop()
+  }
+
+  /** Keeps interrupts away until the next instruction is done, and with `traps` the single-step trap of this one. */
+  shadowNext({ traps }: { readonly traps: boolean }): void {
+    this.shadow = 'interrupts'
+    if (traps) this.singleStepDue = false
+    this.callAttention()
   }
 
   /** Counts iterations of a repeated string instruction beyond the one that every instruction counts as. */
@@ -316,7 +340,7 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
         this.#loop(untilLow, untilHigh)
       } catch (error) {
         this.#settle()
-        throw error
+        if (this.onException?.(error) !== true) throw error
       }
       if (this.halted) return 'halted'
     }
@@ -326,16 +350,16 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   #loop(untilLow: number, untilHigh: number): void {
     const general = this.#general
     for (;;) {
-      if (this.attention) this.attend?.()
+      this.#block = undefined
+      const isAlone = this.attention && this.#callAttend()
       const low = (general[32]! + this.#codeBase) | 0
       const high = general[33]!
-      this.#block = undefined
       if (high !== this.#codeHigh || (low & -4096) !== this.#codeLow) this.#enterPage(high, low)
       let block = this.#blocks[low & 4095]
       if (block === undefined || block.second !== undefined) block = this.#find(high, low)
       const { operations } = block
       const { length } = operations
-      if (length > this.#quota || this.tracer !== undefined) {
+      if (isAlone || length > this.#quota || this.tracer !== undefined) {
         if (this.#quota <= 0) return
         this.tracer?.(this.cpu)
         this.#runOne()
@@ -355,6 +379,12 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
       if (this.halted) break
     }
     this.#block = undefined
+  }
+
+  #callAttend(): boolean {
+    if (this.attend !== undefined) return this.attend()
+    this.attention = false
+    return false
   }
 
   /** Carries out the next instruction alone. */

@@ -5,4 +5,5 @@ export { type CodeBits, DecodedInstruction } from './decode/decoded-instruction.
 export { Execution } from './execution.ts'
 export { INSTRUCTION_FAMILIES } from './instructions/families.ts'
 export type { InstructionFamily, Translator } from './instructions/table.ts'
+export { EventDelivery } from './system/event-delivery.ts'
 export { Interpreter, type InterpreterOptions } from './interpreter.ts'

@@ -4,6 +4,8 @@ export type GuestErrorCode =
   | 'GUEST_BAD_HEADER'
   | 'GUEST_BAD_ELF'
   | 'GUEST_NO_ROOM'
+  | 'GUEST_UNREADABLE'
+  | 'GUEST_NOT_RUNNABLE'
 
 /** What an error has to say beside its code. */
 export interface GuestErrorDetail {
@@ -14,7 +16,7 @@ export interface GuestErrorDetail {
   readonly hint?: string
 }
 
-/** A file that no Multiboot loader can start. */
+/** A file that cannot be started, or not be run to its end. */
 export class GuestError extends Error {
   override readonly name = 'GuestError'
   readonly code: GuestErrorCode

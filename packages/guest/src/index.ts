@@ -8,3 +8,12 @@ export {
   type MemoryRange,
   MULTIBOOT_BOOTLOADER_MAGIC,
 } from './multiboot/information.ts'
+export { DEBUG_EXIT_PORT } from './devices/debug-exit.ts'
+export {
+  DEFAULT_MEMORY_BYTES,
+  type GuestMachine,
+  type GuestModule,
+  type GuestOptions,
+  loadGuest,
+} from './machine.ts'
+export { type GuestOutcome, runGuest } from './run.ts'

@@ -1,6 +1,7 @@
 /** Bits of CR0 (SDM Vol. 3, 2.5). */
 export const Cr0 = {
   PE: 0x1,
+  TS: 0x8,
   ET: 0x10,
   WP: 0x1_0000,
   NW: 0x2000_0000,
@@ -9,10 +10,14 @@ export const Cr0 = {
 } as const
 /** Bits of CR4. */
 export const Cr4 = {
+  TSD: 0x4,
+  DE: 0x8,
   PSE: 0x10,
   PAE: 0x20,
   PGE: 0x80,
+  UMIP: 0x800,
   LA57: 0x1000,
+  FSGSBASE: 0x1_0000,
   PCIDE: 0x2_0000,
   SMEP: 0x10_0000,
   SMAP: 0x20_0000,

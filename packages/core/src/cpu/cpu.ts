@@ -44,6 +44,7 @@ import { MachineCode } from './machine-code.ts'
 import { type ModelSpecificRegisters, MSRS_AT_RESET } from './model-specific.ts'
 import { type CurrentTranslation, FAULT, joinHalves, Mmu, type StaleUse } from './mmu.ts'
 import { AccessKind, accessOf } from './permission.ts'
+import type { LocalApic } from '../devices/local-apic.ts'
 import { deliverInterrupt, returnFromInterrupt } from '../interrupt/delivery.ts'
 import type { Delivery, InterruptEvent } from '../interrupt/event.ts'
 import { CONTROL_FLAGS, Rflags, STATUS_FLAGS } from './rflags.ts'
@@ -127,6 +128,8 @@ export class Cpu {
   pat: PageAttributeTable
   /** MXCSR, which rules SSE's rounding and its exceptions. Instructions that look at it are not modelled: it is kept for whoever was to keep it. */
   mxcsr: number
+  /** The local APIC, where the machine has one for this CPU: machine code reaches it as CR8 and by MSRs, its registers in memory are a device's. Forks have none. */
+  localApic: LocalApic | undefined
   /** What an executor that has run on this CPU keeps of it. */
   execution: CpuExecution | undefined
 

@@ -109,6 +109,18 @@ export class DivideError extends CpuException {
   }
 }
 
+/** #BR: BOUND has found an index outside of its bounds. */
+export class BoundRangeExceeded extends CpuException {
+  override readonly name = 'BoundRangeExceeded'
+  readonly vector = 5
+  readonly mnemonic = '#BR'
+  readonly pushedCode = undefined
+
+  constructor(index: number, lower: number, upper: number, site: FaultSite) {
+    super(`index ${index} is not within ${lower} and ${upper}`, site)
+  }
+}
+
 /** #UD: the bytes at an address that was called are no code of this machine, or an instruction that the CPU model lacks. */
 export class InvalidOpcode extends CpuException {
   override readonly name = 'InvalidOpcode'

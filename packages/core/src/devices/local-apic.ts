@@ -76,6 +76,8 @@ export class LocalApic implements MemoryDevice {
   readonly name = 'local APIC'
   readonly start: number = LOCAL_APIC_ADDRESS
   readonly end: number = LOCAL_APIC_ADDRESS + 0x1000
+  /** Told when an interrupt may have become pending, or the timer may owe one at another time than before. */
+  onChange: (() => void) | undefined
   readonly #options: LocalApicOptions
   readonly #initialId: number
   readonly #request: InterruptBits = new InterruptBits()
@@ -155,6 +157,7 @@ export class LocalApic implements MemoryDevice {
     this.#request.set(vector)
     if (trigger === 'level') this.#triggerMode.set(vector)
     else this.#triggerMode.clear(vector)
+    this.onChange?.()
   }
 
   /** The vector that interrupts the processor as soon as it lets itself be interrupted, or -1. */
@@ -194,6 +197,7 @@ export class LocalApic implements MemoryDevice {
       this.#logicalDestination = value & 0xff00_0000
     else if (register === Register.DestinationFormat) this.#destinationFormat = value | 0x0fff_ffff
     else if (register === Register.SelfIpi || !this.#writeRegister(register, value)) this.#illegal()
+    this.onChange?.()
   }
 
   /** RDMSR of an x2APIC register; undefined where that is #GP(0). */

@@ -96,6 +96,8 @@ export type MachineEvent = MachineEventBody & {
 export class EventLog {
   /** Put into every event from now on; the kernel that boots says who it is. */
   era = 'firmware'
+  /** Whether events are kept. Who runs programs for billions of instructions, and asks for no evidence, switches it off. */
+  isRecording = true
   #events: MachineEvent[] = []
 
   /** All events so far. */
@@ -104,6 +106,7 @@ export class EventLog {
   }
 
   emit(body: MachineEventBody): void {
+    if (!this.isRecording) return
     this.#events.push({ ...body, sequence: this.#events.length, era: this.era })
   }
 
@@ -127,6 +130,7 @@ export class EventLog {
   fork(): EventLog {
     const copy = new EventLog()
     copy.era = this.era
+    copy.isRecording = this.isRecording
     copy.#events = this.#events.slice()
     return copy
   }

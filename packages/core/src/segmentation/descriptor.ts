@@ -58,12 +58,19 @@ export function readDescriptor(
   mnemonic: SelectorFault = '#GP',
   external = 0,
 ): Descriptor {
+  const descriptor = findDescriptor(cpu, selector)
+  if (descriptor === undefined) {
+    throw selectorFault(cpu, mnemonic, (selector & 0xfffc) + external)
+  }
+  return descriptor
+}
+
+/** Reads what a selector names; undefined where it is beyond the table's limit. */
+export function findDescriptor(cpu: Cpu, selector: number): Descriptor | undefined {
   const isLocal = (selector & TABLE_INDICATOR) !== 0
   const { base, limit } = isLocal ? cpu.ldtr : cpu.gdtr
   const offset = selector & 0xfff8
-  if (offset + 7 > limit || (isLocal && cpu.ldtr.rights === 0)) {
-    throw selectorFault(cpu, mnemonic, (selector & 0xfffc) + external)
-  }
+  if (offset + 7 > limit || (isLocal && cpu.ldtr.rights === 0)) return undefined
   const baseLow = lowHalf(base)
   const atLow = (baseLow + offset) | 0
   const atHigh = highWithCarry(highHalf(base), baseLow, offset)

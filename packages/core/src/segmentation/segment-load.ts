@@ -116,7 +116,7 @@ function dataSegment(cpu: Cpu, selector: number): SegmentRegister {
 }
 
 /** Data, or code that can be read. */
-function isReadable(descriptor: Descriptor): boolean {
+export function isReadable(descriptor: Descriptor): boolean {
   if (systemType(descriptor) !== undefined) return false
   return !isCode(descriptor) || (descriptor.high & SegmentRights.ReadableOrWritable) !== 0
 }

@@ -86,6 +86,13 @@ export class DecodedInstruction {
     )
   }
 
+  /** The segment register that is an operand, or undefined. */
+  segmentRegister(operand: number): SegmentNumber | undefined {
+    if (!this.isRegister(operand)) return undefined
+    const number = this.instruction.opRegister(operand) - Register.ES
+    return number >= 0 && number <= Segment.GS ? (number as SegmentNumber) : undefined
+  }
+
   isMemory(operand: number): boolean {
     return this.instruction.opKind(operand) === OpKind.Memory
   }

@@ -6,6 +6,7 @@ import { CONTROL_FLOW } from './integer/control-flow.ts'
 import { CONVERSIONS } from './integer/conversions.ts'
 import { FLAGS } from './integer/flags.ts'
 import { HINTS } from './integer/hints.ts'
+import { LEGACY } from './integer/legacy.ts'
 import { LOGIC } from './integer/logic.ts'
 import { MOVES } from './integer/moves.ts'
 import { MULTIPLY_DIVIDE } from './integer/multiply-divide.ts'
@@ -13,6 +14,11 @@ import { PORTS } from './integer/ports.ts'
 import { SHIFTS } from './integer/shifts.ts'
 import { STACK } from './integer/stack.ts'
 import { STRINGS } from './integer/strings.ts'
+import { CONTROL_REGISTERS } from './system/control-registers.ts'
+import { DESCRIPTOR_TABLES } from './system/descriptor-tables.ts'
+import { FAR_TRANSFERS } from './system/far-transfers.ts'
+import { PROCESSOR } from './system/processor.ts'
+import { SEGMENTS } from './system/segments.ts'
 import type { InstructionFamily } from './table.ts'
 
 /** All instructions of this package. */
@@ -25,6 +31,7 @@ export const INSTRUCTION_FAMILIES: readonly InstructionFamily[] = [
   CONVERSIONS,
   FLAGS,
   HINTS,
+  LEGACY,
   LOGIC,
   MOVES,
   MULTIPLY_DIVIDE,
@@ -32,4 +39,9 @@ export const INSTRUCTION_FAMILIES: readonly InstructionFamily[] = [
   SHIFTS,
   STACK,
   STRINGS,
+  CONTROL_REGISTERS,
+  DESCRIPTOR_TABLES,
+  FAR_TRANSFERS,
+  PROCESSOR,
+  SEGMENTS,
 ]

@@ -1,4 +1,4 @@
-import { Rflags, STATUS_FLAGS } from '@trapdoor/core'
+import { loadFlags, Rflags } from '@trapdoor/core'
 import { Mnemonic } from 'iced-x86'
 import type { Execution } from '../../execution.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
@@ -63,18 +63,10 @@ const popf: Translator = (decoded) => {
     const { cpu } = execution
     const value =
       size === 8 ? execution.loadStack64(general[9]!, general[8]!) : execution.top(general, size)
-    const iopl = (cpu.controlFlags >>> Rflags.IoplShift) & 3
-    const mask =
-      STATUS_FLAGS |
-      Rflags.TF |
-      Rflags.DF |
-      Rflags.NT |
-      (cpu.cpl <= iopl ? Rflags.IF : 0) |
-      (cpu.cpl === 0 ? 3 << Rflags.IoplShift : 0) |
-      (size === 2 ? 0 : Rflags.AC | Rflags.ID)
     execution.addToStackPointer(general, size)
-    const kept = cpu.rflags & ~(mask | (size === 2 ? 0 : Rflags.RF))
-    cpu.rflags = kept | (value & mask)
+    loadFlags(cpu, value, size, { byInterruptReturn: false })
+    // An interrupt that was held back may come now, or single-stepping begin.
+    execution.attention = true
   }
 }
 
@@ -95,6 +87,5 @@ export const FLAGS: InstructionFamily = {
     [Mnemonic.Popfd, popf],
     [Mnemonic.Popfq, popf],
   ]),
-  // An interrupt that was held back may come now.
   endBlock: new Set([Mnemonic.Popf, Mnemonic.Popfd, Mnemonic.Popfq]),
 }
