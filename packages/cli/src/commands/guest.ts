@@ -31,14 +31,10 @@ const MIB = 2 ** 20
 const ALL_SKIPPED = 77
 
 /** Adds `trapdoor guest`. `finish` is told the exit code. */
-export function addGuestCommand(
-  program: Command,
-  io: CliIo,
-  finish: (code: number) => void,
-): void {
+export function addGuestCommand(program: Command, io: CliIo, finish: (code: number) => void): void {
   program
     .command('guest')
-    .description('run a Multiboot image, such as one of kvm-unit-tests, on the emulated CPU')
+    .description('run a Multiboot image on the emulated CPU')
     .argument('<file>', 'ELF with a Multiboot header, or a flat image whose header has addresses')
     .addOption(
       new Option('--cpu <model>', 'the CPU model that it runs on')
@@ -124,22 +120,23 @@ function runSlice(guest: GuestMachine, instructions: number, file: string): Gues
 }
 
 function describe(outcome: GuestOutcome): string {
-  switch (outcome.kind) {
-    case 'exit':
-      return outcome.value === ALL_SKIPPED
-        ? `exited with ${outcome.value} (kvm-unit-tests: everything was skipped)`
-        : `exited with ${outcome.value}`
-    case 'reset':
-      return outcome.type === 'shutdown' ? 'switched itself off' : `reset (${outcome.type})`
-    case 'triple-fault':
-      return `${outcome.fault.message}, at ${formatAddress(outcome.rip)},`
-    case 'hang':
-      return outcome.interrupts === 'off'
-        ? `hang: HLT with interrupts off before ${formatAddress(outcome.rip)}`
-        : `hang: HLT before ${formatAddress(outcome.rip)}, and no interrupt will come,`
-    case 'instruction-limit':
-      return 'stopped, as --max-instructions has it,'
+  if (outcome.kind === 'exit') {
+    return outcome.value === ALL_SKIPPED
+      ? `exited with ${outcome.value} (kvm-unit-tests: everything was skipped)`
+      : `exited with ${outcome.value}`
   }
+  if (outcome.kind === 'reset') {
+    return outcome.type === 'shutdown' ? 'switched itself off' : `reset (${outcome.type})`
+  }
+  if (outcome.kind === 'triple-fault') {
+    return `${outcome.fault.message}, at ${formatAddress(outcome.rip)},`
+  }
+  if (outcome.kind === 'hang') {
+    return outcome.interrupts === 'off'
+      ? `hang: HLT with interrupts off before ${formatAddress(outcome.rip)}`
+      : `hang: HLT before ${formatAddress(outcome.rip)}, and no interrupt will come,`
+  }
+  return 'stopped, as --max-instructions has it,'
 }
 
 async function readInput(file: string, io: CliIo): Promise<Uint8Array> {
@@ -149,7 +146,7 @@ async function readInput(file: string, io: CliIo): Promise<Uint8Array> {
     throw new GuestError('GUEST_UNREADABLE', {
       file,
       expected: 'a file that can be read',
-      found: error instanceof Error ? error.message : String(error),
+      found: (error as NodeJS.ErrnoException).code ?? String(error),
     })
   }
 }

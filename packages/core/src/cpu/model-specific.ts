@@ -14,6 +14,8 @@ export interface ModelSpecificRegisters {
   readonly timeStampOffset: bigint
   readonly tscAux: bigint
   readonly miscEnable: bigint
+  /** PerfEvtSel0 to 3 and PerfCtr0 to 3 of AMD (APM Vol. 2, 13.2.1): storage. */
+  readonly performance: readonly bigint[]
 }
 
 /** The local APIC at its usual address, enabled, of the boot processor (SDM Vol. 3, 11.4.4). */
@@ -35,4 +37,5 @@ export const MSRS_AT_RESET: ModelSpecificRegisters = {
   timeStampOffset: 0n,
   tscAux: 0n,
   miscEnable: MISC_ENABLE_AT_RESET,
+  performance: [0n, 0n, 0n, 0n, 0n, 0n, 0n, 0n],
 }

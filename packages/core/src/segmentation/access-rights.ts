@@ -67,11 +67,7 @@ export function isAccessible(cpu: Cpu, selector: number, access: 'read' | 'write
   return isUsable && isWithinPrivilege(cpu, selector, descriptor)
 }
 
-function visible(
-  cpu: Cpu,
-  selector: number,
-  types: ReadonlySet<number>,
-): Descriptor | undefined {
+function visible(cpu: Cpu, selector: number, types: ReadonlySet<number>): Descriptor | undefined {
   const descriptor = isNull(selector) ? undefined : findDescriptor(cpu, selector)
   if (descriptor === undefined) return undefined
   const type = systemType(descriptor)

@@ -35,7 +35,11 @@ export function identify(cpu: Cpu, leaf: number, subleaf: number): Identificatio
     case 1:
       return { ...versionOf(features), ...basicFeatures(cpu) }
     case 7:
-      return subleaf === 0 ? structuredFeatures(cpu) : subleaf === 1 ? laterFeatures(features) : NOTHING
+      return subleaf === 0
+        ? structuredFeatures(cpu)
+        : subleaf === 1
+          ? laterFeatures(features)
+          : NOTHING
     case FIRST_EXTENDED:
       return vendorLeaf(features, LAST_EXTENDED)
     case 0x8000_0001:
@@ -50,7 +54,7 @@ export function identify(cpu: Cpu, leaf: number, subleaf: number): Identificatio
 }
 
 function flags(...bits: readonly (readonly [number, boolean])[]): number {
-  return bits.reduce((word, [bit, isSet]) => (isSet ? word | (1 << bit) : word), 0)
+  return bits.reduce((all, [bit, isSet]) => (isSet ? all | (1 << bit) : all), 0)
 }
 
 /** The vendor in EBX, EDX, ECX; AMD repeats it in the extended leaves, Intel does not. */

@@ -1,5 +1,6 @@
 import {
   ApicBase,
+  CoreError,
   type Cpu,
   decodePat,
   isCanonical,
@@ -10,7 +11,7 @@ import {
 } from '@trapdoor/core'
 
 /** Model-specific registers by their index (SDM Vol. 4, table 2-2; APM Vol. 2, appendix A). */
-export const Msr = {
+const Msr = {
   TimeStampCounter: 0x10,
   ApicBase: 0x1b,
   BiosSignature: 0x8b,
@@ -29,9 +30,17 @@ export const Msr = {
   GsBase: 0xc000_0101,
   KernelGsBase: 0xc000_0102,
   TscAux: 0xc000_0103,
+  /** PerfEvtSel0 to 3, and PerfCtr0 to 3 behind them. */
+  PerformanceAmd: 0xc001_0000,
 } as const
 
 const X2APIC_MSR_COUNT = 0x100
+const PERFORMANCE_MSRS = 8
+const EVENT_SELECTS = 4
+/** PerfEvtSel.EN: the counter counts. */
+const COUNTS = 0x40_0000n
+/** A counter has 48 bits. */
+const COUNTER_BITS = 48
 const WORD = 64n
 
 /** The time-stamp counter: instructions that the CPU has carried out, and what was added to them. */
@@ -61,7 +70,10 @@ export function readModelSpecific(cpu: Cpu, index: number): bigint | undefined {
     case Msr.GsBase:
       return cpu.segments[Segment.GS]!.base
     default:
-      return isX2Apic(index) ? cpu.localApic?.readMsr(index) : undefined
+      if (isX2Apic(index)) return cpu.localApic?.readMsr(index)
+      return isAmdPerformance(cpu, index)
+        ? cpu.msrs.performance[index - Msr.PerformanceAmd]
+        : undefined
   }
 }
 
@@ -98,15 +110,14 @@ export function writeModelSpecific(cpu: Cpu, index: number, value: bigint): bool
     case Msr.GsBase:
       return writeBase(cpu, Segment.GS, value)
     default:
-      return isX2Apic(index) && cpu.localApic !== undefined
-        ? cpu.localApic.writeMsr(index, value)
-        : false
+      if (isX2Apic(index)) return cpu.localApic?.writeMsr(index, value) === true
+      return isAmdPerformance(cpu, index) && writePerformance(cpu, index, value)
   }
 }
 
 /** Registers that hold a value and do nothing by themselves. */
 interface PlainRegister {
-  readonly field: keyof ModelSpecificRegisters
+  readonly field: Exclude<keyof ModelSpecificRegisters, 'performance'>
   readonly holds: (cpu: Cpu, value: bigint) => boolean
 }
 
@@ -133,6 +144,29 @@ function linearBits(cpu: Cpu): 48 | 57 {
 
 function isX2Apic(index: number): boolean {
   return index >= X2APIC_MSRS && index < X2APIC_MSRS + X2APIC_MSR_COUNT
+}
+
+function isAmdPerformance(cpu: Cpu, index: number): boolean {
+  return (
+    cpu.machine.features.vendor === 'amd' &&
+    index >= Msr.PerformanceAmd &&
+    index < Msr.PerformanceAmd + PERFORMANCE_MSRS
+  )
+}
+
+/** Nothing is counted here: a counter that is switched on would tell a wrong number. CORE_NOT_MODELLED. */
+function writePerformance(cpu: Cpu, index: number, value: bigint): boolean {
+  const number = index - Msr.PerformanceAmd
+  const isSelect = number < EVENT_SELECTS
+  if (isSelect && (value & COUNTS) !== 0n) {
+    throw new CoreError('CORE_NOT_MODELLED', {
+      expected: 'performance counters that stay off',
+      found: `MSR 0x${index.toString(16)} written with 0x${value.toString(16)}`,
+    })
+  }
+  const kept = isSelect ? value : BigInt.asUintN(COUNTER_BITS, value)
+  cpu.msrs = { ...cpu.msrs, performance: cpu.msrs.performance.with(number, kept) }
+  return true
 }
 
 /** Without an APIC behind it, only the value that it has can be written. */

@@ -7,8 +7,8 @@ const nothing: Translator = (): Operation => () => {}
 
 export const HINTS: InstructionFamily = {
   name: 'hints',
-  translators: new Map([
-    ...[
+  translators: new Map(
+    [
       Mnemonic.Nop,
       Mnemonic.Reservednop,
       Mnemonic.Endbr64,
@@ -26,5 +26,5 @@ export const HINTS: InstructionFamily = {
       Mnemonic.Prefetcht2,
       Mnemonic.Cldemote,
     ].map((mnemonic): [Mnemonic, Translator] => [mnemonic, nothing]),
-  ]),
+  ),
 }

@@ -173,21 +173,20 @@ const invlpg: Translator = (decoded) => {
 const invpcid: Translator = (decoded) => {
   const { memory } = decoded
   const { word, size } = decoded.register(0)
-  return (
-    supervisorOnly('INVPCID', (general, execution) => {
-      const { cpu } = execution
-      const type = size === 8 ? join(general[word + 1]!, general[word]!) : join(0, general[word]!)
-      if (!cpu.machine.features.invpcid) throw execution.invalidOpcode(decoded.bytes)
-      const low = execution.address(general, memory)
-      const high = execution.addressHigh
-      const pcid = loadWide(execution, high, low)
-      const secondLow = (low + 8) | 0
-      const secondHigh = secondLow >>> 0 < low >>> 0 ? (high + 1) | 0 : high
-      const address = loadWide(execution, secondHigh, secondLow)
-      if (type > 3n) throw execution.generalProtection('INVPCID has types 0 to 3', type)
-      if (pcid >> 12n !== 0n) throw execution.generalProtection('a PCID has 12 bits', pcid)
-      cpu.invpcid(Number(type) as 0 | 1 | 2 | 3, Number(pcid), address)
-    }))
+  return supervisorOnly('INVPCID', (general, execution) => {
+    const { cpu } = execution
+    const type = size === 8 ? join(general[word + 1]!, general[word]!) : join(0, general[word]!)
+    if (!cpu.machine.features.invpcid) throw execution.invalidOpcode(decoded.bytes)
+    const low = execution.address(general, memory)
+    const high = execution.addressHigh
+    const pcid = loadWide(execution, high, low)
+    const secondLow = (low + 8) | 0
+    const secondHigh = secondLow >>> 0 < low >>> 0 ? (high + 1) | 0 : high
+    const address = loadWide(execution, secondHigh, secondLow)
+    if (type > 3n) throw execution.generalProtection('INVPCID has types 0 to 3', type)
+    if (pcid >> 12n !== 0n) throw execution.generalProtection('a PCID has 12 bits', pcid)
+    cpu.invpcid(Number(type) as 0 | 1 | 2 | 3, Number(pcid), address)
+  })
 }
 
 function loadWide(execution: Execution, high: number, low: number): bigint {

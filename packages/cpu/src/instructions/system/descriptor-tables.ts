@@ -1,10 +1,4 @@
-import {
-  Cr0,
-  Cr4,
-  type Cpu,
-  loadLocalDescriptorTable,
-  loadTaskRegister,
-} from '@trapdoor/core'
+import { Cr0, Cr4, type Cpu, loadLocalDescriptorTable, loadTaskRegister } from '@trapdoor/core'
 import { Code, Mnemonic } from 'iced-x86'
 import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'

@@ -103,7 +103,10 @@ function enter(
 }
 
 const interrupt =
-  (vectorOf: (decoded: DecodedInstruction) => number, source: 'software' | 'exception'): Translator =>
+  (
+    vectorOf: (decoded: DecodedInstruction) => number,
+    source: 'software' | 'exception',
+  ): Translator =>
   (decoded) => {
     decoded.endsBlock = true
     const vector = vectorOf(decoded)
