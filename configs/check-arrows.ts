@@ -30,6 +30,7 @@ const PLUGIN_MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const TOP: ReadonlySet<string> = new Set(['cli'])
 /** What tests may import beside what the sources may. */
 const TESTS_MAY_IMPORT: ReadonlySet<string> = new Set([
+  'assembler',
   'core',
   'cpu',
   'uefi',
