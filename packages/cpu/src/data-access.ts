@@ -38,6 +38,8 @@ export abstract class DataAccess extends StatusFlags {
   protected readonly memory: PhysicalMemory
   readonly #reads: Window[] = newWindows()
   readonly #writes: Window[] = newWindows()
+  /** For stores to pages that hold code: asked after the others, and the bytes have to be asked for. */
+  readonly #codePages: Window[] = newWindows()
   readonly #filled: Window[] = []
   #accessTracer: AccessTracer | undefined
 
@@ -56,6 +58,9 @@ export abstract class DataAccess extends StatusFlags {
     this.#accessTracer = value
     this.dropWindows()
   }
+
+  /** Whether any of the bytes `start` up to `end` (exclusive) of a frame was decoded. */
+  protected abstract isDecoded(frame: number, start: number, end: number): boolean
 
   /** Whether the instruction that is carried out addresses its memory operand by SS. */
   protected abstract get usesStackSegment(): boolean
@@ -243,7 +248,7 @@ export abstract class DataAccess extends StatusFlags {
     windows: Window[],
     origin?: AccessOrigin,
   ): number {
-    this.#accessTracer?.('read', join(high, low))
+    if (this.#accessTracer !== undefined) this.#accessTracer('read', join(high, low))
     const offset = low & 4095
     if (offset + size > 4096) return this.#loadAcross(high, low, size, windows, origin)
     const window = this.#open(high, low, windows, origin)
@@ -286,18 +291,27 @@ export abstract class DataAccess extends StatusFlags {
     origin?: AccessOrigin,
   ): void {
     const offset = low & 4095
-    const address = join(high, low)
-    this.#accessTracer?.('write', address)
+    if (this.#accessTracer !== undefined) this.#accessTracer('write', join(high, low))
     if (offset + size > 4096) {
-      this.#storeAcross(address, size, value, valueHigh, origin ?? this.#dataOrigin)
+      this.#storeAcross(join(high, low), size, value, valueHigh, origin ?? this.#dataOrigin)
+      return
+    }
+    const window = this.#open(high, low, this.#writes, origin)
+    if (window !== undefined) {
+      storeInWindow(window, offset, size, value, valueHigh)
       return
     }
     const { cpu, memory } = this
-    const window = this.#open(high, low, this.#writes, origin)
-    const physical =
-      window === undefined
-        ? cpu.translate(address, 'write', origin ?? this.#dataOrigin)
-        : window.frame * 4096 + offset
+    const codePage = this.#codePages[(low >>> 12) & 255]!
+    if (codePage.low === (low & -4096) && codePage.high === high) {
+      const { frame } = codePage
+      const isDecoded = this.isDecoded(frame, offset, offset + size)
+      storeInWindow(codePage, offset, size, value, valueHigh)
+      if (isDecoded) memory.noteCodeWrite(frame, offset, offset + size)
+      return
+    }
+    const address = join(high, low)
+    const physical = cpu.translate(address, 'write', origin ?? this.#dataOrigin)
     if (size === 8) {
       memory.writeByCpu(physical, 4, value)
       memory.writeByCpu(physical + 4, 4, valueHigh)
@@ -311,9 +325,13 @@ export abstract class DataAccess extends StatusFlags {
     const window = windows[(low >>> 12) & 255]!
     const pageLow = low & -4096
     if (window.low === pageLow && window.high === high) return window
-    const { cpu, memory } = this
-    if (cpu.touchRecorder !== undefined || this.#accessTracer !== undefined) return undefined
     const isWrite = windows === this.#writes
+    const { cpu, memory } = this
+    if (isWrite) {
+      const codePage = this.#codePages[(low >>> 12) & 255]!
+      if (codePage.low === pageLow && codePage.high === high) return undefined
+    }
+    if (cpu.touchRecorder !== undefined || this.#accessTracer !== undefined) return undefined
     const physical = cpu.translate(
       join(high, low),
       isWrite ? 'write' : 'read',
@@ -322,17 +340,19 @@ export abstract class DataAccess extends StatusFlags {
     const frame = Math.floor(physical / 4096)
     const device = memory.hasDevices ? memory.deviceAt(frame) : undefined
     if (device !== undefined && (isWrite || device.readsAsMemory !== true)) return undefined
-    const words = isWrite ? memory.plainWords(frame) : memory.locate(frame)
+    const words = isWrite ? memory.wordsForStores(frame) : memory.locate(frame)
     if (words === undefined) return undefined
     if (isWrite) this.#dropOther(high, pageLow, frame)
-    if (window.high === NOWHERE) this.#filled.push(window)
+    const isCode = isWrite && memory.holdsCode
+    const filled = isCode ? this.#codePages[(low >>> 12) & 255]! : window
     if (this.#filled.length > FILLED_LIMIT) this.dropWindows()
-    window.high = high
-    window.low = pageLow
-    window.frame = frame
-    window.words = words
-    window.base = memory.base
-    return window
+    if (filled.high === NOWHERE) this.#filled.push(filled)
+    filled.high = high
+    filled.low = pageLow
+    filled.frame = frame
+    filled.words = words
+    filled.base = memory.base
+    return isCode ? undefined : window
   }
 
   /** A write may have walked the tables again, and found another frame than reads had. */
@@ -387,6 +407,52 @@ export abstract class DataAccess extends StatusFlags {
     memory.writeBytesByCpu(first, bytes.subarray(0, inFirst))
     memory.writeBytesByCpu(second, bytes.subarray(inFirst))
   }
+}
+
+/** Stores bytes that lie within a page. */
+function storeInWindow(
+  { words, base }: Window,
+  offset: number,
+  size: 1 | 2 | 4 | 8,
+  value: number,
+  valueHigh: number,
+): void {
+  const at = base + (offset >>> 2)
+  const shift = (offset & 3) << 3
+  if (size === 8) {
+    storeWord(words, at, shift, value)
+    storeWord(words, at + 1, shift, valueHigh)
+  } else if (size === 4) {
+    storeWord(words, at, shift, value)
+  } else {
+    storePart(words, at, shift, value, size << 3)
+  }
+}
+
+/** Stores 32 bits `shift` bits into the word at an index, and what is left into the next. */
+function storeWord(words: Int32Array, at: number, shift: number, value: number): void {
+  if (shift === 0) {
+    words[at] = value
+    return
+  }
+  const mask = -1 << shift
+  words[at] = (words[at]! & ~mask) | (value << shift)
+  words[at + 1] = (words[at + 1]! & mask) | (value >>> (32 - shift))
+}
+
+/** Stores 8 or 16 bits. */
+function storePart(
+  words: Int32Array,
+  at: number,
+  shift: number,
+  value: number,
+  bits: number,
+): void {
+  const mask = (1 << bits) - 1
+  words[at] = (words[at]! & ~(mask << shift)) | ((value & mask) << shift)
+  if (shift + bits <= 32) return
+  const rest = 32 - shift
+  words[at + 1] = (words[at + 1]! & ~(mask >>> rest)) | ((value & mask) >>> rest)
 }
 
 function newWindows(): Window[] {

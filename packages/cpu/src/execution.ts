@@ -29,6 +29,9 @@ const CODE_WINDOWS = 64
 const LONGEST = 15
 /** Instructions between two looks at how many are left. */
 const QUOTA = 2 ** 30
+const NOTHING = 0
+const BLOCK = 1
+const SINGLE = 2
 const NO_BLOCKS: readonly undefined[] = []
 
 /** A page that code is fetched from, until somebody says otherwise. */
@@ -80,8 +83,11 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   #bits: CodeBits = 64
   /** Low half of CS.base, which is 0 in 64-bit mode. */
   #codeBase = 0
-  /** The block that is carried out; undefined where the block words are RIP itself. */
-  #block: Block | undefined
+  /**
+   * What is carried out: a block of {@link #blocks}, or one of the single ones; or nothing, and then the block words are RIP itself. Which block it is they tell, too: to keep the block itself would be a
+   * write barrier for each.
+   */
+  #running: typeof NOTHING | typeof BLOCK | typeof SINGLE = NOTHING
   /** The instruction of the block that is carried out, and before which it stops. */
   #at = 0
   #end = 0
@@ -101,18 +107,18 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
 
   get rip(): bigint {
     const address = join(this.#general[33]!, this.#general[32]!)
-    const block = this.#block
+    const block = this.#current
     return block === undefined ? address : this.#wrap(address + BigInt(block.offsets[this.#at]!))
   }
 
   set rip(value: bigint) {
     this.#general[32] = lowHalf(value)
     this.#general[33] = highHalf(value)
-    this.#block = undefined
+    this.#running = NOTHING
   }
 
   get instructions(): number {
-    return this.#counted - this.#quota + (this.#block === undefined ? 0 : this.#at)
+    return this.#counted - this.#quota + (this.#running === NOTHING ? 0 : this.#at)
   }
 
   /** The default size of addresses and operands. */
@@ -121,7 +127,11 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   }
 
   protected get usesStackSegment(): boolean {
-    return this.#block?.stackOperands[this.#at] ?? false
+    return this.#current?.stackOperands[this.#at] ?? false
+  }
+
+  protected isDecoded(frame: number, start: number, end: number): boolean {
+    return this.#codes.isDecoded(this.memory, frame, start, end)
   }
 
   translationsChanged(): void {
@@ -350,7 +360,7 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
   #loop(untilLow: number, untilHigh: number): void {
     const general = this.#general
     for (;;) {
-      this.#block = undefined
+      this.#running = NOTHING
       const isAlone = this.attention && this.#callAttend()
       const low = (general[32]! + this.#codeBase) | 0
       const high = general[33]!
@@ -359,26 +369,35 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
       if (block === undefined || block.second !== undefined) block = this.#find(high, low)
       const { operations } = block
       const { length } = operations
-      if (isAlone || length > this.#quota || this.tracer !== undefined) {
+      if (isAlone || block.instructions > this.#quota || this.tracer !== undefined) {
         if (this.#quota <= 0) return
         this.tracer?.(this.cpu)
         this.#runOne()
       } else {
-        this.#block = block
+        this.#running = BLOCK
         this.#end = length
         let at = 0
         do {
           this.#at = at
-          operations[at]!(general, this)
+          // A call through the array would pass it as the receiver.
+          const operation = operations[at]!
+          operation(general, this)
           at++
         } while (at < this.#end)
-        this.#quota -= at
+        this.#quota -= at === length ? block.instructions : at
         if (at < length || !block.setsNext) this.branch(general, block.offsets[at]!)
       }
       if (general[32] === untilLow && general[33] === untilHigh) break
       if (this.halted) break
     }
-    this.#block = undefined
+    this.#running = NOTHING
+  }
+
+  /** The block that is carried out, until its last operation has set the block words. */
+  get #current(): Block | undefined {
+    if (this.#running === NOTHING) return undefined
+    const blocks = this.#running === BLOCK ? this.#blocks : this.#code!.singles(this.#bits)
+    return blocks[(this.#general[32]! + this.#codeBase) & 4095]
   }
 
   #callAttend(): boolean {
@@ -392,7 +411,7 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
     const general = this.#general
     const low = (general[32]! + this.#codeBase) | 0
     const high = general[33]!
-    this.#block = undefined
+    this.#running = NOTHING
     if (high !== this.#codeHigh || (low & -4096) !== this.#codeLow) this.#enterPage(high, low)
     const singles = this.#code!.singles(this.#bits)
     let block = singles[low & 4095]
@@ -403,18 +422,18 @@ export class Execution extends DataAccess implements CpuExecution, FrameObserver
       block = this.#translate(high, low, 1)
       singles[low & 4095] = block
     }
-    this.#block = block
+    this.#running = SINGLE
     this.#at = 0
     this.#end = 1
     block.operations[0]!(general, this)
     this.#quota--
     if (!block.setsNext) this.branch(general, block.offsets[1]!)
-    this.#block = undefined
+    this.#running = NOTHING
   }
 
   /** Notes where the instruction stands that raised an exception: what was carried out of its block is, the rest was not. */
   #settle(): void {
-    if (this.#block === undefined) return
+    if (this.#running === NOTHING) return
     this.#quota -= this.#at
     const { rip } = this
     this.rip = rip

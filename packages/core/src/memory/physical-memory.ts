@@ -204,10 +204,23 @@ export class PhysicalMemory {
     return copy
   }
 
-  /** The words of a frame where they may be written in place and nobody wants to know, or undefined. For executors, which keep them until an observer is told that they moved. */
-  plainWords(frame: number): Int32Array | undefined {
+  /**
+   * The words of a frame, to be written in place from now on; undefined for page tables that are watched. For executors, which keep them until an observer is told that they
+   * moved, and which see to {@link holdsCode} themselves.
+   */
+  wordsForStores(frame: number): Int32Array | undefined {
     const words = this.#locateForWrite(frame)
-    return this.#watch === 0 ? words : undefined
+    return (this.#watch & Watch.Table) === 0 ? words : undefined
+  }
+
+  /** Whether the frame of the last {@link wordsForStores} was given to {@link watchCode}: then a store to its words has to be told by {@link noteCodeWrite}. */
+  get holdsCode(): boolean {
+    return (this.#watch & Watch.Code) !== 0
+  }
+
+  /** Tells that the bytes `start` up to `end` (exclusive) of a frame with code were written in place. */
+  noteCodeWrite(frame: number, start: number, end: number): void {
+    this.#noteCode(frame, start, end)
   }
 
   /** Has changes of a frame noted in {@link tables} from now on: a processor has translated through it. */

@@ -65,15 +65,21 @@ export class CodeCache {
     return added
   }
 
+  /** Whether any of the bytes `start` up to `end` (exclusive) of a frame may have been decoded. */
+  isDecoded(memory: PhysicalMemory, frame: number, start: number, end: number): boolean {
+    const words = memory.locate(frame)
+    const index = (words.byteOffset + memory.base * 4) / PAGE
+    return this.#buffers.get(words.buffer)?.[index]?.holdsCode(start, end) ?? false
+  }
+
   /** The bytes `start` up to `end` (exclusive) of a frame were written to. */
   written(memory: PhysicalMemory, frame: number, start: number, end: number): void {
+    if (!this.isDecoded(memory, frame, start, end)) return
     const words = memory.locate(frame)
-    const frames = this.#buffers.get(words.buffer)
+    const frames = this.#buffers.get(words.buffer)!
     const index = (words.byteOffset + memory.base * 4) / PAGE
-    const known = frames?.[index]
-    if (known === undefined || !known.holdsCode(start, end)) return
-    known.isCurrent = false
-    frames![index] = undefined
+    frames[index]!.isCurrent = false
+    frames[index] = undefined
   }
 }
 

@@ -12,7 +12,7 @@ const SETS_ALL: ReadonlySet<number> = new Set([
   Mnemonic.Test,
   Mnemonic.Xor,
 ])
-/** Instructions on registers that neither fault nor look at flags. */
+/** Instructions on registers that neither fault nor look at flags. Of those that set some, or set them for some operands alone, what was before is needed as far as what is after. */
 const TRANSPARENT: ReadonlySet<number> = new Set([
   Mnemonic.Mov,
   Mnemonic.Movzx,
@@ -25,6 +25,15 @@ const TRANSPARENT: ReadonlySet<number> = new Set([
   Mnemonic.Cdqe,
   Mnemonic.Cqo,
   Mnemonic.Nop,
+  Mnemonic.Dec,
+  Mnemonic.Imul,
+  Mnemonic.Inc,
+  Mnemonic.Rol,
+  Mnemonic.Ror,
+  Mnemonic.Sal,
+  Mnemonic.Sar,
+  Mnemonic.Shl,
+  Mnemonic.Shr,
   Mnemonic.Endbr64,
 ])
 /**

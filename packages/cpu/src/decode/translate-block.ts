@@ -1,5 +1,6 @@
 import { Code, Decoder, DecoderError, DecoderOptions, FlowControl } from 'iced-x86'
 import { GATE_BYTES, gate, isGatePrefix } from '../instructions/gate.ts'
+import { compareAndBranch } from '../instructions/integer/compare-and-branch.ts'
 import type { InstructionTable } from '../instructions/table.ts'
 import { invalidOpcode, missingInstruction } from '../instructions/undefined.ts'
 import type { Block, Operation } from './block.ts'
@@ -73,25 +74,35 @@ function assemble(
   end: number,
   table: InstructionTable,
 ): Block {
-  const operations: Operation[] = []
-  const offsets: number[] = []
-  const stackOperands: boolean[] = []
-  let setsNext = last !== undefined
-  for (const one of decoded) {
-    offsets.push(one.offset)
-    const isMemory = Array.from({ length: one.operands }, (_, operand) => operand).some((operand) =>
-      one.isMemory(operand),
-    )
-    stackOperands.push(isMemory && one.memory.usesStackSegment)
-    const operation = table.translate(one)
-    operations.push(operation ?? missingInstruction(one.instruction.toString(), one.bytes))
-    setsNext ||= one.endsBlock
-  }
-  if (last !== undefined) {
-    offsets.push(decoded.at(-1)?.next ?? 0)
+  const [comparison, jump] = [decoded.at(-2), decoded.at(-1)]
+  const fused =
+    comparison === undefined || jump === undefined ? undefined : compareAndBranch(comparison, jump)
+  const single = fused === undefined ? decoded : decoded.slice(0, -2)
+  const operations = single.map(
+    (one) => table.translate(one) ?? missingInstruction(one.instruction.toString(), one.bytes),
+  )
+  const offsets = single.map(({ offset }) => offset)
+  const stackOperands = single.map((one) => usesStackSegment(one))
+  const final = fused ?? last
+  if (final !== undefined) {
+    operations.push(final)
+    offsets.push(fused === undefined ? (jump?.next ?? 0) : comparison!.offset)
     stackOperands.push(false)
-    operations.push(last)
   }
   offsets.push(end)
-  return { operations, offsets, stackOperands, setsNext, second: undefined }
+  return {
+    operations,
+    instructions: decoded.length + (last === undefined ? 0 : 1),
+    offsets,
+    stackOperands,
+    setsNext: final !== undefined || single.some(({ endsBlock }) => endsBlock),
+    second: undefined,
+  }
+}
+
+function usesStackSegment(decoded: DecodedInstruction): boolean {
+  for (let operand = 0; operand < decoded.operands; operand++) {
+    if (decoded.isMemory(operand)) return decoded.memory.usesStackSegment
+  }
+  return false
 }

@@ -1,8 +1,26 @@
 import { Mnemonic } from 'iced-x86'
-import { binaryTranslator, comparisonTranslator, type HotForms, unaryTranslator } from './binary.ts'
+import {
+  binaryTranslator,
+  type ComparisonForms,
+  comparisonTranslator,
+  type HotForms,
+  unaryTranslator,
+} from './binary.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
 
 const ADD: HotForms = {
+  memory32: (word, memory) => (general, execution) => {
+    const low = execution.address(general, memory)
+    const value = execution.load32(execution.addressHigh, low)
+    general[word] = execution.add32(general[word]!, value)
+    general[word + 1] = 0
+  },
+  memory64: (word, memory) => (general, execution) => {
+    const at = execution.address(general, memory)
+    const low = execution.load64(execution.addressHigh, at)
+    general[word] = execution.add64(general[word]!, general[word + 1]!, low, execution.high)
+    general[word + 1] = execution.high
+  },
   registers32: (word, other) => (general, execution) => {
     general[word] = execution.add32(general[word]!, general[other]!)
     general[word + 1] = 0
@@ -50,6 +68,18 @@ const ADD: HotForms = {
 }
 
 const SUB: HotForms = {
+  memory32: (word, memory) => (general, execution) => {
+    const low = execution.address(general, memory)
+    const value = execution.load32(execution.addressHigh, low)
+    general[word] = execution.sub32(general[word]!, value)
+    general[word + 1] = 0
+  },
+  memory64: (word, memory) => (general, execution) => {
+    const at = execution.address(general, memory)
+    const low = execution.load64(execution.addressHigh, at)
+    general[word] = execution.sub64(general[word]!, general[word + 1]!, low, execution.high)
+    general[word + 1] = execution.high
+  },
   registers32: (word, other) => (general, execution) => {
     general[word] = execution.sub32(general[word]!, general[other]!)
     general[word + 1] = 0
@@ -95,7 +125,50 @@ const SUB: HotForms = {
   },
 }
 
-const CMP: HotForms = {
+const CMP: ComparisonForms = {
+  memoryImmediate32: (memory, value) => (general, execution) => {
+    const low = execution.address(general, memory)
+    execution.sub32(execution.load32(execution.addressHigh, low), value)
+  },
+  memoryImmediate64: (memory, secondLow, secondHigh) => (general, execution) => {
+    const at = execution.address(general, memory)
+    const low = execution.load64(execution.addressHigh, at)
+    execution.sub64(low, execution.high, secondLow, secondHigh)
+  },
+  memoryRegister32: (memory, word) => (general, execution) => {
+    const low = execution.address(general, memory)
+    execution.sub32(execution.load32(execution.addressHigh, low), general[word]!)
+  },
+  memoryRegister64: (memory, word) => (general, execution) => {
+    const at = execution.address(general, memory)
+    const low = execution.load64(execution.addressHigh, at)
+    execution.sub64(low, execution.high, general[word]!, general[word + 1]!)
+  },
+  immediate8: (read, value) => (general, execution) => {
+    execution.subSmall(read(general, execution), value, 24)
+  },
+  memoryImmediateSmall: (memory, value, shift) => (general, execution) => {
+    const low = execution.address(general, memory)
+    const high = execution.addressHigh
+    const first = shift === 24 ? execution.load8(high, low) : execution.load16(high, low)
+    execution.subSmall(first, value, shift)
+  },
+  memorySmall: (memory, read, shift) => (general, execution) => {
+    const low = execution.address(general, memory)
+    const high = execution.addressHigh
+    const first = shift === 24 ? execution.load8(high, low) : execution.load16(high, low)
+    execution.subSmall(first, read(general, execution), shift)
+  },
+  memory32: (word, memory) => (general, execution) => {
+    const low = execution.address(general, memory)
+    const value = execution.load32(execution.addressHigh, low)
+    execution.sub32(general[word]!, value)
+  },
+  memory64: (word, memory) => (general, execution) => {
+    const at = execution.address(general, memory)
+    const low = execution.load64(execution.addressHigh, at)
+    execution.sub64(general[word]!, general[word + 1]!, low, execution.high)
+  },
   registers32: (word, other) => (general, execution) => {
     execution.sub32(general[word]!, general[other]!)
   },
@@ -145,18 +218,45 @@ const neg: Translator = unaryTranslator({
   of32: (execution, value) => execution.sub32(0, value),
   ofSmall: (execution, value, shift) => execution.subSmall(0, value, shift),
   of64: (execution, low, high) => execution.sub64(0, 0, low, high),
+  flagless32: (word) => (general) => {
+    general[word] = (0 - general[word]!) | 0
+    general[word + 1] = 0
+  },
+  flagless64: (word) => (general) => {
+    const low = general[word]!
+    general[word] = (0 - low) | 0
+    general[word + 1] = 0 - general[word + 1]! - (low === 0 ? 0 : 1)
+  },
 })
 
 const inc: Translator = unaryTranslator({
   of32: (execution, value) => execution.inc32(value),
   ofSmall: (execution, value, shift) => execution.incSmall(value, shift),
   of64: (execution, low, high) => execution.inc64(low, high),
+  flagless32: (word) => (general) => {
+    general[word] = general[word]! + 1
+    general[word + 1] = 0
+  },
+  flagless64: (word) => (general) => {
+    const low = (general[word]! + 1) | 0
+    general[word] = low
+    if (low === 0) general[word + 1] = general[word + 1]! + 1
+  },
 })
 
 const dec: Translator = unaryTranslator({
   of32: (execution, value) => execution.dec32(value),
   ofSmall: (execution, value, shift) => execution.decSmall(value, shift),
   of64: (execution, low, high) => execution.dec64(low, high),
+  flagless32: (word) => (general) => {
+    general[word] = general[word]! - 1
+    general[word + 1] = 0
+  },
+  flagless64: (word) => (general) => {
+    const low = general[word]!
+    general[word] = low - 1
+    if (low === 0) general[word + 1] = general[word + 1]! - 1
+  },
 })
 
 export const ARITHMETIC: InstructionFamily = {

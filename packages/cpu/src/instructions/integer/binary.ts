@@ -1,7 +1,15 @@
 import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
+import type { MemoryOperand } from '../../decode/memory-operand.ts'
 import type { Execution } from '../../execution.ts'
-import { modifier, reader, wideModifier, wideReader } from '../../operands.ts'
+import {
+  modifier,
+  type Read,
+  reader,
+  readRegister,
+  wideModifier,
+  wideReader,
+} from '../../operands.ts'
 import type { Translator } from '../table.ts'
 
 /** An operation of two operands whose result goes to the first, in every size. What is returned has the low bits of the result. */
@@ -24,6 +32,9 @@ export interface HotForms {
   readonly immediate32: (word: number, value: number) => Operation
   readonly registers64: (word: number, other: number) => Operation
   readonly immediate64: (word: number, low: number, high: number) => Operation
+  /** The second operand in memory. */
+  readonly memory32: (word: number, memory: MemoryOperand) => Operation
+  readonly memory64: (word: number, memory: MemoryOperand) => Operation
   /** The same where nobody looks at the flags. */
   readonly flagless?: {
     readonly registers32: (word: number, other: number) => Operation
@@ -37,7 +48,7 @@ export interface HotForms {
 export function binaryTranslator(operation: BinaryOperation, hot?: HotForms): Translator {
   return (decoded) => {
     const size = decoded.size(0)
-    if (hot !== undefined && decoded.isRegister(0) && !decoded.isMemory(1) && size >= 4) {
+    if (hot !== undefined && decoded.isRegister(0) && size >= 4) {
       return hotForm(decoded, hot, size === 8)
     }
     if (size === 8) {
@@ -60,40 +71,58 @@ export function binaryTranslator(operation: BinaryOperation, hot?: HotForms): Tr
   }
 }
 
+/** More of {@link HotForms}, for CMP and TEST: of memory, and of 8 and 16 bits, whose `shift` is 24 and 16. */
+export interface ComparisonForms extends HotForms {
+  readonly memoryImmediate32: (memory: MemoryOperand, value: number) => Operation
+  readonly memoryImmediate64: (memory: MemoryOperand, low: number, high: number) => Operation
+  readonly memoryRegister32: (memory: MemoryOperand, word: number) => Operation
+  readonly memoryRegister64: (memory: MemoryOperand, word: number) => Operation
+  readonly immediate8: (read: Read, value: number) => Operation
+  readonly memoryImmediateSmall: (memory: MemoryOperand, value: number, shift: number) => Operation
+  readonly memorySmall: (memory: MemoryOperand, read: Read, shift: number) => Operation
+}
+
 /** The same for CMP and TEST, which write no result. */
-export function comparisonTranslator(operation: BinaryOperation, hot: HotForms): Translator {
+export function comparisonTranslator(operation: BinaryOperation, hot: ComparisonForms): Translator {
   return (decoded) => {
     const size = decoded.size(0)
-    if (decoded.isRegister(0) && !decoded.isMemory(1) && size >= 4) {
-      return hotForm(decoded, hot, size === 8)
-    }
-    if (size === 8) {
-      const first = wideReader(decoded, 0)
-      const second = wideReader(decoded, 1)
-      return (general, execution) => {
-        const low = first(general, execution)
-        const { high } = execution
-        const secondLow = second(general, execution)
-        operation.of64(execution, low, high, secondLow, execution.high)
-      }
-    }
-    const first = reader(decoded, 0, size)
-    const second = reader(decoded, 1, size)
-    if (size === 4) {
-      return (general, execution) => {
-        operation.of32(execution, first(general, execution), second(general, execution))
-      }
-    }
+    if (decoded.isMemory(0)) return memoryComparison(decoded, hot)
+    if (size >= 4) return hotForm(decoded, hot, size === 8)
     const shift = size === 1 ? 24 : 16
+    const first = reader(decoded, 0, size)
+    if (size === 1 && decoded.isImmediate(1)) {
+      return hot.immediate8(first, decoded.immediate(1).low & 0xff)
+    }
+    const second = reader(decoded, 1, size)
     return (general, execution) => {
       operation.ofSmall(execution, first(general, execution), second(general, execution), shift)
     }
   }
 }
 
+function memoryComparison(decoded: DecodedInstruction, hot: ComparisonForms): Operation {
+  const size = decoded.size(0)
+  const { memory } = decoded
+  const shift = size === 1 ? 24 : 16
+  if (decoded.isImmediate(1)) {
+    const { low, high } = decoded.immediate(1)
+    if (size === 8) return hot.memoryImmediate64(memory, low, high)
+    if (size === 4) return hot.memoryImmediate32(memory, low)
+    return hot.memoryImmediateSmall(memory, low & (size === 1 ? 0xff : 0xffff), shift)
+  }
+  const register = decoded.register(1)
+  if (size === 8) return hot.memoryRegister64(memory, register.word)
+  if (size === 4) return hot.memoryRegister32(memory, register.word)
+  return hot.memorySmall(memory, readRegister(register), shift)
+}
+
 function hotForm(decoded: DecodedInstruction, hot: HotForms, isWide: boolean): Operation {
-  const forms = decoded.flagsNeeded ? hot : (hot.flagless ?? hot)
   const { word } = decoded.register(0)
+  if (decoded.isMemory(1)) {
+    const { memory } = decoded
+    return isWide ? hot.memory64(word, memory) : hot.memory32(word, memory)
+  }
+  const forms = decoded.flagsNeeded ? hot : (hot.flagless ?? hot)
   if (decoded.isRegister(1)) {
     const other = decoded.register(1).word
     return isWide ? forms.registers64(word, other) : forms.registers32(word, other)
@@ -102,14 +131,24 @@ function hotForm(decoded: DecodedInstruction, hot: HotForms, isWide: boolean): O
   return isWide ? forms.immediate64(word, low, high) : forms.immediate32(word, low)
 }
 
-/** Translates NEG, NOT, INC, DEC and the like. */
-export function unaryTranslator(operation: {
+/** An operation of one operand, in every size, as {@link BinaryOperation}. */
+export interface UnaryOperation {
   readonly of32: (execution: Execution, value: number) => number
   readonly ofSmall: (execution: Execution, value: number, shift: number) => number
   readonly of64: (execution: Execution, low: number, high: number) => number
-}): Translator {
+  /** Of a register of 32 or 64 bits where nobody looks at the flags. */
+  readonly flagless32: (word: number) => Operation
+  readonly flagless64: (word: number) => Operation
+}
+
+/** Translates NEG, NOT, INC and DEC. */
+export function unaryTranslator(operation: UnaryOperation): Translator {
   return (decoded) => {
     const size = decoded.size(0)
+    if (decoded.isRegister(0) && size >= 4 && !decoded.flagsNeeded) {
+      const { word } = decoded.register(0)
+      return size === 8 ? operation.flagless64(word) : operation.flagless32(word)
+    }
     if (size === 8) return wideModifier(decoded, operation.of64)
     if (size === 4) return modifier(decoded, 4, operation.of32)
     const shift = size === 1 ? 24 : 16

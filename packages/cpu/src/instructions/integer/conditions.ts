@@ -21,6 +21,15 @@ const NAMES = [
   'g',
 ] as const
 
+const CONDITION_OF_JUMP: ReadonlyMap<Mnemonic, number> = new Map(
+  NAMES.map((name, condition) => [Mnemonic[`J${name}`], condition]),
+)
+
+/** The condition of a conditional jump; undefined for other instructions. */
+export function conditionOf(mnemonic: Mnemonic): number | undefined {
+  return CONDITION_OF_JUMP.get(mnemonic)
+}
+
 /** Instructions that come once for each condition, by the prefix of their mnemonics. */
 export function forConditions(
   prefix: 'Cmov' | 'Set' | 'J',

@@ -317,6 +317,62 @@ function hotShr(decoded: DecodedInstruction, count: number): Operation | undefin
   }
 }
 
+/** SAR of a register by a constant. */
+function hotSar(decoded: DecodedInstruction, count: number): Operation | undefined {
+  const size = decoded.size(0)
+  if (!decoded.isRegister(0) || size < 4 || decoded.flagsNeeded) return undefined
+  const { word } = decoded.register(0)
+  if (size === 4) {
+    return (general) => {
+      general[word] = general[word]! >> count
+      general[word + 1] = 0
+    }
+  }
+  if (count >= 32) {
+    return (general) => {
+      const high = general[word + 1]!
+      general[word] = high >> (count - 32)
+      general[word + 1] = high >> 31
+    }
+  }
+  return (general) => {
+    const high = general[word + 1]!
+    general[word] = (general[word]! >>> count) | (high << (32 - count))
+    general[word + 1] = high >> count
+  }
+}
+
+/** ROL of a register by a constant; ROR is one by what is left. */
+const hotRotation =
+  (isLeft: boolean) =>
+  (decoded: DecodedInstruction, count: number): Operation | undefined => {
+    const size = decoded.size(0)
+    if (!decoded.isRegister(0) || size < 4 || decoded.flagsNeeded) return undefined
+    const { word } = decoded.register(0)
+    const turns = isLeft ? count : size * 8 - count
+    if (size === 4) {
+      return (general) => {
+        const value = general[word]!
+        general[word] = (value << turns) | (value >>> (32 - turns))
+        general[word + 1] = 0
+      }
+    }
+    const by = turns & 31
+    return turns >= 32
+      ? (general) => {
+          const low = general[word]!
+          const high = general[word + 1]!
+          general[word] = (high << by) | ((low >>> 1) >>> (31 - by))
+          general[word + 1] = (low << by) | ((high >>> 1) >>> (31 - by))
+        }
+      : (general) => {
+          const low = general[word]!
+          const high = general[word + 1]!
+          general[word] = (low << by) | (high >>> (32 - by))
+          general[word + 1] = (high << by) | (low >>> (32 - by))
+        }
+  }
+
 /** SHLD and SHRD: bits of the second operand follow those that leave. Of 16 bits a count above 16 is undefined; here the second operand is followed by the first again. */
 const doubleShift =
   (isLeft: boolean): Translator =>
@@ -399,9 +455,9 @@ export const SHIFTS: InstructionFamily = {
     [Mnemonic.Shl, shl],
     [Mnemonic.Sal, shl],
     [Mnemonic.Shr, translator(SHR, hotShr)],
-    [Mnemonic.Sar, translator(SAR)],
-    [Mnemonic.Rol, translator(ROL)],
-    [Mnemonic.Ror, translator(ROR)],
+    [Mnemonic.Sar, translator(SAR, hotSar)],
+    [Mnemonic.Rol, translator(ROL, hotRotation(true))],
+    [Mnemonic.Ror, translator(ROR, hotRotation(false))],
     [Mnemonic.Rcl, translator(rotateThroughCarry(true))],
     [Mnemonic.Rcr, translator(rotateThroughCarry(false))],
     [Mnemonic.Shld, doubleShift(true)],
