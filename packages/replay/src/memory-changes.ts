@@ -41,9 +41,11 @@ export class MemoryImage {
     return found
   }
 
-  /** Puts memory back to what it was. */
-  restore(memory: PhysicalMemory): void {
-    for (const { address, before } of this.changes(memory)) memory.write64(address, before)
+  /** Puts memory back to what it was, the words that `isMeant` chooses. */
+  restore(memory: PhysicalMemory, isMeant: (address: number) => boolean = () => true): void {
+    for (const { address, before } of this.changes(memory)) {
+      if (isMeant(address)) memory.write64(address, before)
+    }
   }
 }
 

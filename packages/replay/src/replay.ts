@@ -11,6 +11,7 @@ import { Interpreter, MissingInstruction } from '@trapdoor/cpu'
 import { loadMachine } from '@trapdoor/firmware'
 import {
   type DeviceAccess,
+  type FirmwareImage,
   type FirmwareSnapshot,
   readObservedSnapshot,
   readRecordedCalls,
@@ -96,9 +97,7 @@ class Replay {
   readonly #ports: RecordedPorts = new RecordedPorts()
   readonly #flash: RecordedFlash | undefined
   readonly #runtime: readonly MemoryRegion[]
-  /** Whether a physical address is in runtime memory that is pool, and whether a linear one is in code of images, which lie where they lie or where the kernel has put them. */
-  readonly #isPool: (address: number) => boolean
-  readonly #isCode: (page: bigint) => boolean
+  readonly #images: readonly FirmwareImage[]
   /** What runtime memory was before the last call of SetVirtualAddressMap. */
   #beforeChange: MemoryImage | undefined
 
@@ -129,13 +128,7 @@ class Replay {
       memory.attachDevice(new RecordedRegisters(page, this.#ports))
     }
     this.#runtime = runtimeRegions(memoryMap)
-    const isInImage = (address: number): boolean =>
-      images.some(({ base, bytes }) => address >= base && address < base + bytes)
-    this.#isPool = (address) => !isInImage(address)
-    this.#isCode = (page) => {
-      const physical = this.#machine.bootCpu.peekPhysical(page)
-      return physical !== undefined && isInImage(physical)
-    }
+    this.#images = images
   }
 
   /** Runs a call and compares it. The machine is then as it was recorded, whatever happened. */
@@ -152,7 +145,7 @@ class Replay {
     const log = new DeviceLog(call.devices)
     const extent = extentOf(log)
     const before = cpu.instructions
-    const differences = extent === 'not' ? [] : this.#execute(call, log, extent)
+    const differences = extent === 'not' ? [] : this.#execute(call, { log, extent, runtime })
     const found = [
       ...compareChanges('runtime memory', call.runtimeChanges, runtime.changes(memory)),
       ...compareChanges('scratch memory', call.scratchChanges, scratchMemory.changes(memory)),
@@ -167,12 +160,17 @@ class Replay {
   }
 
   /** Carries out the call, as Linux does. Returns what was not as recorded, but for memory. */
-  #execute(call: RecordedCall, log: DeviceLog, extent: Extent): Difference[] {
+  #execute(
+    call: RecordedCall,
+    from: { readonly log: DeviceLog; readonly extent: Extent; readonly runtime: MemoryImage },
+  ): Difference[] {
+    const { log, extent, runtime } = from
     const { bootCpu: cpu } = this.#machine
     const trace = new InstructionTrace(this.#interpreter.execution(cpu))
     this.#ports.log = log
     this.#ports.onSmi = () => {
-      this.#answerSmi(call, log)
+      this.#programFlash(log.skipHandler())
+      this.#answerSmi(call, runtime)
     }
     let end: Difference[] = []
     trace.during(() => {
@@ -189,7 +187,9 @@ class Replay {
     return [
       ...end,
       ...log.differences,
-      ...(extent === 'whole' ? trace.compare(call) : trace.compareCode(call, this.#isCode)),
+      ...(extent === 'whole'
+        ? trace.compare(call)
+        : trace.compareCode(call, (page) => this.#imageAt(cpu.peekPhysical(page)) !== undefined)),
     ]
   }
 
@@ -214,13 +214,26 @@ class Replay {
     this.#interpreter.run(cpu, { until: { rip: RETURN_ADDRESS, rsp: frame } })
   }
 
-  /** What a handler in system-management mode did, from the recording: it programmed the flash, and left its answer in the driver's buffer. */
-  #answerSmi(call: RecordedCall, log: DeviceLog): void {
-    const { memory } = this.#machine
-    this.#programFlash(log.skipHandler())
-    for (const { address, after } of call.runtimeChanges) {
-      if (this.#isPool(address)) memory.write64(address, after)
+  /**
+   * What a handler in system-management mode left in memory, from the recording of how it was in the end: in pool, where the driver's buffer is, and in the data of the drivers between the service and the handler, which
+   * share it with the latter (PiSmmIpl's gSmmCorePrivate). The data of the service's own image are its own.
+   */
+  #answerSmi(call: RecordedCall, before: MemoryImage): void {
+    const { memory, bootCpu: cpu } = this.#machine
+    const own = this.#imageAt(cpu.peekPhysical(call.functionAddress))
+    const isShared = (address: number): boolean => {
+      const image = this.#imageAt(address)
+      return image === undefined || image !== own
     }
+    before.restore(memory, isShared)
+    for (const { address, after } of call.runtimeChanges) {
+      if (isShared(address)) memory.write64(address, after)
+    }
+  }
+
+  #imageAt(physical: number | undefined): FirmwareImage | undefined {
+    if (physical === undefined) return undefined
+    return this.#images.find(({ base, bytes }) => physical >= base && physical < base + bytes)
   }
 
   /** Makes the machine what it was recorded to be after the call, for the next. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type ReplayedCall, replayFolder } from '../src/index.ts'
+import { replayFolder } from '../src/index.ts'
 
 const SNAPSHOTS = join(import.meta.dirname, '../../../../shared/data/observed/snapshots')
 
@@ -10,14 +10,10 @@ describe.skipIf(!existsSync(SNAPSHOTS))(
   () => {
     test('are the same here in every word, access, instruction and page', () => {
       const calls = [...replayFolder(join(SNAPSHOTS, 'pc-2M-512M'))]
-      const named = (name: string): ReplayedCall => calls.find((call) => call.name === name)!
       expect(calls).toHaveLength(57)
-      expect(named('phys/QueryVariableInfo')).toEqual({
-        name: 'phys/QueryVariableInfo',
-        extent: 'whole',
-        instructions: 4080,
-        differences: [],
-      })
-    }, 60_000)
+      expect(calls.filter(({ differences }) => differences.length > 0)).toEqual([])
+      expect(calls.every(({ extent }) => extent === 'whole')).toBe(true)
+      expect(calls.reduce((sum, { instructions }) => sum + instructions, 0)).toBe(4_528_195)
+    }, 120_000)
   },
 )
