@@ -26,6 +26,10 @@ export default defineConfig({
       },
       {
         extends: true,
+        test: { name: 'capture', include: ['test/capture/**/*.test.ts'], testTimeout: 300_000 },
+      },
+      {
+        extends: true,
         test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], testTimeout: 240_000 },
       },
     ],

@@ -13,6 +13,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   intake: ['uefi'],
   snapshot: ['core', 'uefi'],
   guest: ['core', 'cpu'],
+  capture: ['assembler', 'core', 'uefi', 'snapshot'],
   firmware: ['core', 'uefi', 'snapshot'],
   kernel: ['core', 'uefi'],
   'plugin-kit': ['core', 'uefi', 'firmware'],
@@ -35,6 +36,7 @@ const TESTS_MAY_IMPORT: ReadonlySet<string> = new Set([
   'cpu',
   'uefi',
   'intake',
+  'capture',
   'plugin-kit',
 ])
 

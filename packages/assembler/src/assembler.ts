@@ -113,6 +113,16 @@ export class Assembler {
     this.raw(0xf4)
   }
 
+  /** CLD: string instructions count upwards. */
+  cld(): void {
+    this.raw(0xfc)
+  }
+
+  /** RDMSR: EDX:EAX from the register whose number is in ECX. */
+  rdmsr(): void {
+    this.raw(0x0f, 0x32)
+  }
+
   wrmsr(): void {
     this.raw(0x0f, 0x30)
   }
@@ -185,6 +195,17 @@ export class Assembler {
     this.#memory(width, [0x89], from, base, displacement)
   }
 
+  /** LEA r, [base + displacement]. */
+  loadAddress(width: 32 | 64, to: Register, base: Register, displacement: number): void {
+    this.#memory(width, [0x8d], to, base, displacement)
+  }
+
+  /** POP r, as wide as the code's addresses. */
+  pop(to: Register): void {
+    this.#rex(32, 0, to)
+    this.raw(0x58 | (to & 7))
+  }
+
   /** PUSH r, as wide as the code's addresses. */
   push(from: Register): void {
     this.#rex(32, 0, from)
@@ -242,6 +263,17 @@ export class Assembler {
   shiftRight(width: 32 | 64, to: Register, by: number): void {
     this.#registers(width, 0xc1, 5, to)
     this.raw(by)
+  }
+
+  /** CALL rel32. */
+  call(label: string): void {
+    this.raw(0xe8)
+    this.#fix(label, 'relative32')
+  }
+
+  /** CALL [base + displacement], a near call through memory. */
+  callMemory(base: Register, displacement: number): void {
+    this.#memory(32, [0xff], 2, base, displacement)
   }
 
   /** JMP rel32. */

@@ -51,6 +51,13 @@ test.each<[string, (code: Assembler) => void, string]>([
   ['lgdt [rbx + 0x60]', (code) => code.lgdt(B, 0x60), '0f019360000000'],
   ['lidt [rbx + 0x70]', (code) => code.lidt(B, 0x70), '0f019b70000000'],
   ['ltr ax', (code) => code.ltr(A), '0f00d8'],
+  ['lea rcx, [rbx + 0x20]', (code) => code.loadAddress(64, C, B, 0x20), '488d8b20000000'],
+  ['lea r9, [rsp - 8]', (code) => code.loadAddress(64, R9, SP, -8), '4c8d8c24f8ffffff'],
+  ['pop rbx', (code) => code.pop(B), '5b'],
+  ['pop r9', (code) => code.pop(R9), '4159'],
+  ['call [rax + 0xe8]', (code) => code.callMemory(A, 0xe8), 'ff90e8000000'],
+  ['rdmsr', (code) => code.rdmsr(), '0f32'],
+  ['cld', (code) => code.cld(), 'fc'],
   ['wrmsr', (code) => code.wrmsr(), '0f30'],
   ['wrpkru', (code) => code.wrpkru(), '0f01ef'],
   ['int 0x20', (code) => code.int(0x20), 'cd20'],
@@ -82,6 +89,9 @@ test.each<[string, (code: Assembler) => void, string]>([
   ['and eax, 0x7fffffff', (code) => code.and(32, A, 0x7fff_ffff), '81e0ffffff7f'],
   ['mov cr0, eax', (code) => code.moveToControl(0, A), '0f22c0'],
   ['iretd', (code) => code.iretd(), 'cf'],
+  ['lea eax, [ebx + 0x10]', (code) => code.loadAddress(32, A, B, 0x10), '8d8310000000'],
+  ['call [eax + 0x28]', (code) => code.callMemory(A, 0x28), 'ff9028000000'],
+  ['pop ebx', (code) => code.pop(B), '5b'],
 ])('32-bit code: %s', (_, emit, expected) => {
   expect(bytesOf(32, emit)).toBe(expected)
 })
@@ -120,6 +130,15 @@ test('jumps count from their end, forwards and backwards', () => {
     code.label('end')
   })
   expect(hex).toBe('0f8505000000e9f5ffffff')
+})
+
+test('a call names its label by the distance from its end', () => {
+  const hex = bytesOf(64, (code) => {
+    code.call('next')
+    code.label('next')
+    code.pop(B)
+  })
+  expect(hex).toBe('e8000000005b')
 })
 
 test('a label that is nowhere, or twice, is an error', () => {

@@ -1,5 +1,6 @@
 import { nameHint, toolVersion } from '@trapdoor/harness'
 import { Command, CommanderError } from 'commander'
+import { addCaptureCommand } from './commands/capture.ts'
 import { addCompareCommand } from './commands/compare.ts'
 import { addExplainCommand } from './commands/explain.ts'
 import { addGuestCommand } from './commands/guest.ts'
@@ -74,6 +75,7 @@ function createProgram(io: CliIo, finish: (code: number) => void): Command {
   addVerifyCommand(program, io, finish)
   addReplayCommand(program, io, finish)
   addGuestCommand(program, io, finish)
+  addCaptureCommand(program, io, finish)
   addListCommand(program, io, finish)
   addShowCommand(program, io, finish)
   addInitCommand(program, io, finish)

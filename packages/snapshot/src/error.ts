@@ -1,5 +1,10 @@
 /** Every code that {@link SnapshotError} can carry. */
-export type SnapshotErrorCode = 'SNAPSHOT_NOT_FOUND' | 'SNAPSHOT_DAMAGED' | 'SNAPSHOT_BAD_CONTENT'
+export type SnapshotErrorCode =
+  | 'SNAPSHOT_NOT_FOUND'
+  | 'SNAPSHOT_DAMAGED'
+  | 'SNAPSHOT_BAD_CONTENT'
+  | 'SNAPSHOT_FOLDER_THERE'
+  | 'SNAPSHOT_UNWRITABLE'
 
 /** A snapshot, or a recording of calls, that cannot be used. */
 export class SnapshotError extends Error {

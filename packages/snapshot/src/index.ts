@@ -19,3 +19,11 @@ export {
   SEGMENT_REGISTERS,
   type SegmentName,
 } from './snapshot.ts'
+export {
+  type Provenance,
+  SNAPSHOT_FORMAT_VERSION,
+  type SnapshotContents,
+  type TablePage,
+  type UsedFile,
+} from './written/contents.ts'
+export { writeSnapshot } from './written/write-snapshot.ts'

@@ -6,6 +6,7 @@ export type UefiErrorCode =
   | 'UEFI_BAD_GUID'
   | 'UEFI_BAD_TABLE'
   | 'UEFI_BAD_TIME'
+  | 'UEFI_BAD_IMAGE'
 
 /** Bytes or text that are not what the UEFI specification says, where nothing can be made of them. */
 export class UefiError extends Error {

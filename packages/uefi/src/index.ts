@@ -39,6 +39,12 @@ export {
 } from './memory-descriptor.ts'
 export { MemoryType, memoryTypeName } from './memory-type.ts'
 export { debugFileName, decodePeHeaders, type PeHeaders, type PeSection } from './pe-headers.ts'
+export {
+  encodePeApplication,
+  PE_SECTION_ALIGNMENT,
+  type PeApplication,
+  type PeApplicationSection,
+} from './pe-encode.ts'
 export { ResetType } from './reset.ts'
 export { EfiStatus, efiStatusName, isEfiError } from './status.ts'
 export {
