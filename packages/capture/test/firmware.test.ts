@@ -53,9 +53,9 @@ describe('a firmware', () => {
   })
 
   test('is what the caller says, whatever its name', () => {
-    const firmware = file('OVMF_CODE_4M.secboot.fd', CODE)
+    const image = file('OVMF_CODE_4M.secboot.fd', CODE)
     const variables = file('own.fd', STORE)
-    const found = findFirmware({ firmware, variables, architecture: 'ia32', smm: false })
+    const found = findFirmware({ firmware: image, variables, architecture: 'ia32', smm: false })
     expect(found).toMatchObject({ architecture: 'ia32', smm: false })
     expect(found.variables?.path).toBe(variables)
   })
