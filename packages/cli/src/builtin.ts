@@ -9,6 +9,7 @@ import scenarioLifecycle from '@trapdoor/scenario-lifecycle'
 import scenarioMemory from '@trapdoor/scenario-memory'
 import scenarioPower from '@trapdoor/scenario-power'
 import strategyGlobalIdentityMap from '@trapdoor/strategy-global-identity-map'
+import strategyI386 from '@trapdoor/strategy-i386'
 import strategyLegacyVirtual from '@trapdoor/strategy-legacy-virtual'
 import strategyLinux from '@trapdoor/strategy-linux'
 import strategyOtherSystems from '@trapdoor/strategy-other-systems'
@@ -25,6 +26,7 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   strategyLinux,
   strategyOtherSystems,
   strategySwitches,
+  strategyI386,
   firmwareSvam,
   firmwareMemoryMap,
   firmwareCpuState,

@@ -19,15 +19,18 @@ export { efivarInit, type VariableName } from './efi/efivars.ts'
 export { isServiceOfRevision } from './efi/runtime-version.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
 export {
+  architectureOf,
   createStrategy,
   type EfiHandOver,
   type Hardening,
+  layoutOf,
   type PageTableStrategy,
   type StrategyChoice,
   type StrategyDefinition,
   type StrategyOption,
   StrategyRefusal,
 } from './efi/strategy.ts'
+export { InitialPageTable, type LowAlias, PagingOff, SwapperAlias } from './efi/early/paging-off.ts'
 export { callPhysical } from './efi/physical-call.ts'
 export { EfiPgd } from './efi/pgd/efi-pgd.ts'
 export { kernelMapPagesInPgd, type PageRights } from './efi/pgd/map-pages.ts'

@@ -1,5 +1,6 @@
 import {
   type Cpu,
+  type DescriptorTable,
   type FrameOwner,
   type Machine,
   PAGE_SIZE,
@@ -9,7 +10,7 @@ import {
   type Rewind,
   type VirtualAddress,
 } from '@trapdoor/core'
-import { type Architecture, IA32, X64 } from '@trapdoor/uefi'
+import type { Architecture } from '@trapdoor/uefi'
 import type { BootParams } from './boot/boot-params.ts'
 import type { CommandLine } from './boot/command-line.ts'
 import { switchPagingMode } from './boot/paging-mode-switch.ts'
@@ -22,7 +23,7 @@ import type { E820Entry } from './memory/e820.ts'
 import type { RealModeMemory } from './memory/identity-map.ts'
 import { KernelImage } from './memory/kernel-image.ts'
 import { KernelTables } from './memory/kernel-tables.ts'
-import { type AddressSpaceLayout, kernelAddress } from './memory/layout.ts'
+import { type AddressSpaceLayout, kernelAddress, kernelArchitecture } from './memory/layout.ts'
 import type { PageAllocator, Placement } from './memory/page-allocator.ts'
 import type { ArgumentArea, Task } from './task/task.ts'
 
@@ -153,7 +154,7 @@ export class Kernel {
 
   /** What the kernel is built for. */
   get architecture(): Architecture {
-    return this.tables.layout.mode.linearBits === 32 ? IA32 : X64
+    return kernelArchitecture(this.tables.layout)
   }
 
   /** How far the boot has come. */
@@ -207,6 +208,11 @@ export class Kernel {
   /** cpu_init(): GDT, IDT, TSS and segment registers. */
   loadDescriptorTables(cpu: Cpu): void {
     this.#descriptorTables.load(cpu)
+  }
+
+  /** Where the GDT of a CPU is, at its linear address. */
+  gdtOf(cpu: Cpu): DescriptorTable {
+    return this.#descriptorTables.gdtOf(cpu)
   }
 
   /** What an interrupt handler reads first: a variable of its CPU. */

@@ -61,56 +61,63 @@ export function decodeStatus(architecture: Architecture, register: bigint): bigi
   return (register & 0x7fff_ffffn) | (((register >> 31n) & 1n) << 63n)
 }
 
+type ServiceName = RuntimeServiceName | BootServiceName
+
+/** What an argument of a service is: a number of natural size or less, a pointer, or an EFI_PHYSICAL_ADDRESS by value, which has 64 bits on every architecture. */
+type ArgumentKind = 'number' | 'pointer' | 'wide'
+
+const NUMBER = 'number'
+const POINTER = 'pointer'
+const WIDE = 'wide'
+
+/** The arguments of the services (UEFI 2.10, chapters 7 and 8). */
+const ARGUMENTS: Readonly<Record<ServiceName, readonly ArgumentKind[]>> = {
+  GetTime: [POINTER, POINTER],
+  SetTime: [POINTER],
+  GetWakeupTime: [POINTER, POINTER, POINTER],
+  SetWakeupTime: [NUMBER, POINTER],
+  SetVirtualAddressMap: [NUMBER, NUMBER, NUMBER, POINTER],
+  ConvertPointer: [NUMBER, POINTER],
+  GetVariable: [POINTER, POINTER, POINTER, POINTER, POINTER],
+  GetNextVariableName: [POINTER, POINTER, POINTER],
+  SetVariable: [POINTER, POINTER, NUMBER, NUMBER, POINTER],
+  GetNextHighMonotonicCount: [POINTER],
+  ResetSystem: [NUMBER, NUMBER, NUMBER, POINTER],
+  UpdateCapsule: [POINTER, NUMBER, WIDE],
+  QueryCapsuleCapabilities: [POINTER, NUMBER, POINTER, POINTER],
+  QueryVariableInfo: [NUMBER, POINTER, POINTER, POINTER],
+  AllocatePages: [NUMBER, NUMBER, NUMBER, POINTER],
+  FreePages: [WIDE, NUMBER],
+  GetMemoryMap: [POINTER, POINTER, POINTER, POINTER, POINTER],
+  ExitBootServices: [POINTER, NUMBER],
+}
+
 /** How many arguments a service takes. */
-const ARGUMENTS: Readonly<Record<RuntimeServiceName | BootServiceName, number>> = {
-  GetTime: 2,
-  SetTime: 1,
-  GetWakeupTime: 3,
-  SetWakeupTime: 2,
-  SetVirtualAddressMap: 4,
-  ConvertPointer: 2,
-  GetVariable: 5,
-  GetNextVariableName: 3,
-  SetVariable: 5,
-  GetNextHighMonotonicCount: 1,
-  ResetSystem: 4,
-  UpdateCapsule: 3,
-  QueryCapsuleCapabilities: 4,
-  QueryVariableInfo: 4,
-  AllocatePages: 4,
-  FreePages: 2,
-  GetMemoryMap: 5,
-  ExitBootServices: 2,
+export function argumentCount(service: ServiceName): number {
+  return ARGUMENTS[service].length
 }
 
-/** The one argument of a service that has 64 bits on every architecture: EFI_PHYSICAL_ADDRESS by value. */
-const WIDE_ARGUMENT: Partial<Record<RuntimeServiceName | BootServiceName, number>> = {
-  UpdateCapsule: 2,
-  FreePages: 0,
-}
-
-/** How many arguments a service takes (UEFI 2.10, chapters 7 and 8). */
-export function argumentCount(service: RuntimeServiceName | BootServiceName): number {
-  return ARGUMENTS[service]
+/** Which arguments of a service are pointers, from 0. */
+export function pointerArguments(service: ServiceName): readonly number[] {
+  return ARGUMENTS[service].flatMap((kind, index) => (kind === POINTER ? [index] : []))
 }
 
 /** Where on the stack a callee finds argument `index` of a service, in words of this architecture from the first on, and how many words it has. */
 export function argumentSlot(
   { naturalBytes }: Architecture,
-  service: RuntimeServiceName | BootServiceName,
+  service: ServiceName,
   index: number,
 ): { readonly first: number; readonly words: 1 | 2 } {
-  const wide = naturalBytes === 8 ? undefined : WIDE_ARGUMENT[service]
-  return {
-    first: index + (wide !== undefined && index > wide ? 1 : 0),
-    words: wide === index ? 2 : 1,
-  }
+  if (naturalBytes === 8) return { first: index, words: 1 }
+  const kinds = ARGUMENTS[service]
+  const wideBefore = kinds.slice(0, index).filter((kind) => kind === WIDE).length
+  return { first: index + wideBefore, words: kinds[index] === WIDE ? 2 : 1 }
 }
 
 /** The arguments of a service as words that are passed: a 64-bit one is two words on ia32, the low half first. */
 export function argumentWords(
   architecture: Architecture,
-  service: RuntimeServiceName | BootServiceName,
+  service: ServiceName,
   args: readonly bigint[],
 ): readonly bigint[] {
   if (architecture.naturalBytes === 8) return args

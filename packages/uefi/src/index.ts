@@ -9,6 +9,7 @@ export {
   getNatural,
   IA32,
   naturalBits,
+  pointerArguments,
   setNatural,
   X64,
 } from './architecture.ts'

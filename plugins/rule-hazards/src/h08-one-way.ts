@@ -8,10 +8,9 @@ import {
 import type { Death, FindingDraft, Rule } from '@trapdoor/harness'
 import { type Kernel, KernelPanic } from '@trapdoor/kernel'
 import { isRuntime } from '@trapdoor/uefi'
+import { couldBePhysical } from './could-be-physical.ts'
 
 type Draft = FindingDraft | undefined
-
-const LOW_HALF_END = 2n ** 47n
 
 /** SetVirtualAddressMap works once, and converts what the firmware remembers to convert. */
 export const h08OneWay: Rule = {
@@ -49,8 +48,8 @@ export const h08OneWay: Rule = {
 }
 
 /** Firmware that was told virtual addresses, and an access at a physical one. */
-function afterConversion({ error, image, descriptorAt }: Death, service: string): Draft {
-  if (!(error instanceof PageFault) || error.address >= LOW_HALF_END) return undefined
+function afterConversion({ error, kernel, image, descriptorAt }: Death, service: string): Draft {
+  if (!(error instanceof PageFault) || !couldBePhysical(kernel, error.address)) return undefined
   const descriptor = descriptorAt(Number(error.address))
   // Elsewhere it is not the conversion that is missing: nobody announced the memory.
   if (descriptor === undefined || !isRuntime(descriptor)) return undefined
@@ -62,14 +61,19 @@ function afterConversion({ error, image, descriptorAt }: Death, service: string)
 }
 
 /** Firmware that was never told virtual addresses, and a pointer that is no physical one. */
-function withoutConversion({ error, image, convertedBefore }: Death, service: string): Draft {
+function withoutConversion(death: Death, service: string): Draft {
+  const { error, kernel, image, convertedBefore } = death
+  if (convertedBefore && image === undefined) {
+    const astray = callsAstray(death, service)
+    if (astray !== undefined) return astray
+  }
   const address =
     error instanceof PageFault
       ? error.address
       : error instanceof GeneralProtection
         ? error.value
         : 0n
-  if (address < LOW_HALF_END) return undefined
+  if (couldBePhysical(kernel, address)) return undefined
   const who = image ?? 'firmware'
   if (service === 'SetVirtualAddressMap' && !convertedBefore) {
     return {
@@ -89,6 +93,21 @@ function withoutConversion({ error, image, convertedBefore }: Death, service: st
     message: `${who} follows a pointer that holds ${formatAddress(address)} inside ${service}, where nobody has called SetVirtualAddressMap`,
     explanation:
       'No physical address looks like this: the pointer was never given a value. This strategy leaves firmware in physical mode, so that its address-change events have never run, and code that relies on them having set its pointers up works with what was in memory.',
+  }
+}
+
+/**
+ * A kernel that has read what lies at an address that the kernel before it had given the firmware, as if it were a physical one, and has found no runtime table there. With 32 bits every
+ * linear address is a physical one, too, so that efi_init() itself goes well.
+ */
+function callsAstray({ error, kernel, descriptorAt }: Death, service: string): Draft {
+  const efi = kernel?.efi
+  if (kernel === undefined || efi === undefined) return undefined
+  const table = descriptorAt(Number(efi.runtimeAddress))
+  if (table !== undefined && isRuntime(table)) return undefined
+  return {
+    message: `${kernel.name} calls ${service} by a runtime table that it has read at ${formatAddress(efi.runtimeAddress)}, an address that an earlier kernel gave the firmware`,
+    explanation: `efi_init() takes the pointers in the EFI system table for physical addresses. SetVirtualAddressMap had replaced them by the virtual ones of the kernel before this one. On this CPU such a number is a physical address as well: something else was read there, and its words were taken for functions (${error.message}).`,
   }
 }
 

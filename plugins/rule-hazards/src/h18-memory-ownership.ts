@@ -9,6 +9,7 @@ import {
 } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import { memoryTypeName, MemoryType } from '@trapdoor/uefi'
+import { couldBePhysical } from './could-be-physical.ts'
 
 /** What a kernel lends to the firmware for a call. */
 const LENT =
@@ -67,7 +68,7 @@ export const h18MemoryOwnership: Rule = {
         actor: image,
       })
     })
-    diagnose(({ error, call, kernel, descriptorAt, image }) => {
+    diagnose(({ error, call, kernel, descriptorAt, image, convertedBefore }) => {
       if (!(error instanceof CpuException) || call === undefined || kernel === undefined) {
         return undefined
       }
@@ -94,7 +95,9 @@ export const h18MemoryOwnership: Rule = {
           physical: source.frame * PAGE_SIZE,
         }
       }
-      if (address >= 2n ** 47n) return undefined
+      if (!couldBePhysical(kernel, address)) return undefined
+      // The kernel's own call, of a function that firmware has not named.
+      if (image === undefined && convertedBefore) return undefined
       const descriptor = descriptorAt(Number(address))
       const bootServices: readonly number[] = [
         MemoryType.BootServicesCode,

@@ -1,6 +1,7 @@
 import { CpuException, formatAddress, PageFault } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import { KernelPanic } from '@trapdoor/kernel'
+import { couldBePhysical } from './could-be-physical.ts'
 import { formatMemoryAttribute, isRuntime, memoryTypeName } from '@trapdoor/uefi'
 
 /** Whatever firmware touches must be in the tables that it runs under; the memory map may not say all of it. */
@@ -28,7 +29,7 @@ export const h19Unmapped: Rule = {
         }
       }
       if (!(error instanceof CpuException) || call === undefined) return undefined
-      if (!(error instanceof PageFault) || error.address >= 2n ** 47n) {
+      if (!(error instanceof PageFault) || !couldBePhysical(kernel, error.address)) {
         return {
           message: `${image ?? 'the kernel'} dies inside ${call.service}: ${error.message}`,
           explanation:

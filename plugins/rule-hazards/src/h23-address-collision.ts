@@ -1,6 +1,27 @@
-import { formatAddress } from '@trapdoor/core'
+import { formatAddress, inspectAddress, PageFault } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
-import { descriptorEnd, isRuntime } from '@trapdoor/uefi'
+import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
+import { descriptorEnd, isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
+
+/** The first runtime region that reaches above what a 1:1 map can have. */
+function regionAbove({ tables, requireEfi: efi }: Kernel): MemoryDescriptor | undefined {
+  return efi.firmwareMap.find(
+    (each) => isRuntime(each) && BigInt(descriptorEnd(each)) > tables.lowHalfEnd,
+  )
+}
+
+/** What the tables of a call have at the first 1:1 address of a region that is not the processes'; undefined where it is the region. */
+function inItsPlace({ cpu, kernel }: RuntimeCall, region: MemoryDescriptor): string | undefined {
+  const start = BigInt(region.physicalStart)
+  const { lowHalfEnd } = kernel.tables
+  const address = start > lowHalfEnd ? start : lowHalfEnd
+  const found = inspectAddress(cpu.translationContext(), address)
+  if (found.status === 'non-canonical') return 'is no linear address'
+  if (found.status !== 'mapped') return 'is mapped to nothing'
+  return found.physical === Number(address)
+    ? undefined
+    : `leads to ${formatAddress(found.physical)}`
+}
 
 /** A physical address at which the kernel's half begins cannot have a 1:1 mapping. */
 export const h23AddressCollision: Rule = {
@@ -8,25 +29,38 @@ export const h23AddressCollision: Rule = {
   title: 'A runtime region cannot be mapped 1:1',
   severity: 'warning',
   advice:
-    'give it a virtual address; on i386, where the kernel’s half begins at 3 GiB, there is no other way',
+    'give it a virtual address, or call with paging off; on i386, where the kernel’s half begins at 3 GiB, a 1:1 map ends there',
   sources: [
     'Takao Indoh and H. Peter Anvin, "EFI: run EFI in physical mode", LKML, August 2010: i386 left for later',
+    'Linux 2.6.35 arch/x86/kernel/efi_32.c: physical calls of i386 are made with paging off',
   ],
   rewindable: true,
-  watch: ({ hooks, report }) => {
-    hooks.phase.tap('H23', (kernel) => {
-      if (kernel.phase !== 'running' || kernel.efi === undefined) return
-      const lowHalf = 2 ** (kernel.tables.layout.mode.levels.length === 5 ? 56 : 47)
-      const region = kernel.efi.firmwareMap.find(
-        (each) => isRuntime(each) && descriptorEnd(each) > lowHalf,
-      )
-      if (region === undefined) return
+  watch: ({ hooks, report, diagnose }) => {
+    hooks.callEntered.tap('H23', (call) => {
+      const { kernel } = call
+      if (kernel.requireEfi.virtualMode) return
+      const region = regionAbove(kernel)
+      const found = region === undefined ? undefined : inItsPlace(call, region)
+      if (region === undefined || found === undefined) return
       report(kernel, {
         message: `the runtime region at ${formatAddress(region.physicalStart)} lies where linear addresses are the kernel’s`,
-        explanation: `Linear addresses from ${formatAddress(lowHalf)} on are not canonical or belong to the kernel: an identity map ends there.`,
+        explanation: `Firmware is called at physical addresses, and an identity map ends at ${formatAddress(kernel.tables.lowHalfEnd)}: what lies above is the kernel’s or no address at all. In the tables of ${call.service} the region’s address ${found}.`,
         physical: region.physicalStart,
+        call,
         actor: 'kernel',
       })
+    })
+    diagnose(({ error, kernel, call, image, descriptorAt }) => {
+      if (!(error instanceof PageFault) || call === undefined || kernel?.efi === undefined) {
+        return undefined
+      }
+      if (kernel.efi.virtualMode || error.address < kernel.tables.lowHalfEnd) return undefined
+      const region = descriptorAt(Number(error.address))
+      if (region === undefined || !isRuntime(region)) return undefined
+      return {
+        message: `${image ?? 'firmware'} touches ${formatAddress(error.address)} inside ${call.service}, a runtime region where the 1:1 map has ended`,
+        explanation: `The memory map announces the region, and firmware in physical mode uses it where it is. Linear addresses from ${formatAddress(kernel.tables.lowHalfEnd)} on are the kernel’s, so that the tables of the call cannot have it there.`,
+      }
     })
   },
 }

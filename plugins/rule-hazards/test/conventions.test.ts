@@ -259,6 +259,7 @@ async function rulesAgainst(physicalStart: number): Promise<string[]> {
     strategies: [{ ...oneToOne, name: 'idle', options: {}, create: () => ({}) }],
     run: (context) => {
       context.boot()
+      context.services().getTime().call?.enter()
     },
   })
   return ['H22', 'H23'].filter((rule) => findingOf(trace, rule) !== undefined)

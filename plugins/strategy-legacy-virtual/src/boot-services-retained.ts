@@ -12,25 +12,31 @@ import {
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapIntoDirectMap } from './legacy-virtual.ts'
 
-/** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime and boot-services regions alone, merged, at addresses of the direct map. */
-function minimalMap(kernel: Kernel): MemoryDescriptor[] {
-  return mergeRegions(kernel.requireEfi.memoryMap)
-    .filter((region) => (isRuntime(region) || isBootServices(region)) && region.numberOfPages > 0)
+/** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. */
+function minimalMap(kernel: Kernel, merged: readonly MemoryDescriptor[]): MemoryDescriptor[] {
+  const isMapped = (region: MemoryDescriptor): boolean =>
+    isRuntime(region) || (kernel.architecture.name === 'x64' && isBootServices(region))
+  return merged
+    .filter((region) => isMapped(region) && region.numberOfPages > 0)
     .map((region) => mapIntoDirectMap(kernel, region))
 }
 
 /** L2 without the calls: boot-services memory stays until SetVirtualAddressMap is over. */
-function retainBootServices(): PageTableStrategy {
+export function retainBootServices(): PageTableStrategy {
+  let merged: readonly MemoryDescriptor[] = []
   return {
     earlyExecutableTypes: [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode],
     reserve: (kernel) => {
       const efi = kernel.requireEfi
       efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, 'forget')
     },
-    virtualMap: minimalMap,
+    virtualMap: (kernel) => {
+      merged = mergeRegions(kernel.requireEfi.memoryMap)
+      return minimalMap(kernel, merged)
+    },
     offers: (kernel, service) => isServiceOfRevision(kernel.requireEfi.revision, service),
     enteredVirtualMode: (kernel) => {
-      freeBootServices(kernel, kernel.requireEfi.memoryMap)
+      freeBootServices(kernel, merged)
     },
   }
 }

@@ -2,6 +2,7 @@ import { definePlugin, type Plugin } from '@trapdoor/harness'
 import { bootServicesRetained, identityBesideDirectMap } from './boot-services-retained.ts'
 import { legacyVirtual } from './legacy-virtual.ts'
 
+export { retainBootServices } from './boot-services-retained.ts'
 export { enterVirtualMode, legacyVirtual } from './legacy-virtual.ts'
 
 const plugin: Plugin = definePlugin({

@@ -1,68 +1,31 @@
 import { PAGE_SIZE, type PageTableBuilder, phys, virt } from '@trapdoor/core'
-import type {
-  Kernel,
-  KernelVariable,
-  PageTableStrategy,
-  RuntimeCall,
-  StrategyDefinition,
-} from '@trapdoor/kernel'
+import type { Kernel, StrategyDefinition } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
+import { EfiPgdSwitch, SAVE_AREA } from './efi-pgd-switch.ts'
 import { type LeafRights, PATCH_STATES, type PatchState } from './states.ts'
 
-/** The patch of August 2010: a page table of its own that maps the firmware 1:1, loaded around every call. */
-class PrivateEfiPgd implements PageTableStrategy {
-  readonly #state: PatchState
-  readonly #perCpuSaveArea: boolean
-  readonly #mapPageZero: boolean
-  #efiPgd: PageTableBuilder | undefined
-  #saveCr3: KernelVariable | undefined
-  #efiFlags: KernelVariable | undefined
-
-  constructor(state: PatchState, options: { perCpuSaveArea: boolean; mapPageZero: boolean }) {
-    this.#state = state
-    this.#perCpuSaveArea = options.perCpuSaveArea
-    this.#mapPageZero = options.mapPageZero
+/** efi_pagetable_init(): a page table of its own that maps the firmware 1:1, with the kernel's half as the patch's states have it. */
+function efiPagetableInit(
+  kernel: Kernel,
+  efiPgd: PageTableBuilder,
+  state: PatchState,
+  page0: string | undefined,
+): void {
+  for (const descriptor of kernel.requireEfi.memoryMap) {
+    const rights = state.rights(descriptor)
+    if (rights !== undefined) mapDescriptor(efiPgd, descriptor, rights)
   }
-
-  /** efi_setup_physical_mode() and efi_pagetable_init(). */
-  setup(kernel: Kernel): void {
-    const efiPgd = kernel.staticPageTable('efi_pgd')
-    for (const descriptor of kernel.requireEfi.memoryMap) {
-      const rights = this.#state.rights(descriptor)
-      if (rights !== undefined) mapDescriptor(efiPgd, descriptor, rights)
-    }
-    if (this.#mapPageZero) {
-      efiPgd.mapRange(virt(0), phys(0), PAGE_SIZE, { global: true, replace: true })
-    }
-    this.#cloneKernelHalf(kernel, efiPgd)
-    this.#efiPgd = efiPgd
-    this.#saveCr3 = kernel.variable({ perCpu: this.#perCpuSaveArea })
-    this.#efiFlags = kernel.variable({ perCpu: this.#perCpuSaveArea })
+  if (page0 === 'mapped') {
+    efiPgd.mapRange(virt(0), phys(0), PAGE_SIZE, { global: true, replace: true })
   }
-
-  /** efi_call_phys_prelog_in_physmode(). */
-  enter({ cpu }: RuntimeCall): void {
-    this.#efiFlags!.write(cpu, cpu.interruptFlag ? 1n : 0n)
-    cpu.interruptFlag = false
-    this.#saveCr3!.write(cpu, BigInt(cpu.cr3))
-    cpu.writeCr3(this.#efiPgd!.root)
+  const { tables } = kernel
+  if (state.wholeKernelHalf) {
+    tables.copyKernelHalf(efiPgd)
+    return
   }
-
-  /** efi_call_phys_epilog_in_physmode(): nothing but CR3 and IF; what the leaves' G bit keeps in the TLB stays there. */
-  leave({ cpu }: RuntimeCall): void {
-    cpu.writeCr3(Number(this.#saveCr3!.read(cpu)))
-    cpu.interruptFlag = this.#efiFlags!.read(cpu) !== 0n
-  }
-
-  #cloneKernelHalf(kernel: Kernel, efiPgd: PageTableBuilder): void {
-    if (this.#state.wholeKernelHalf) {
-      kernel.tables.copyKernelHalf(efiPgd)
-      return
-    }
-    const directMap = kernel.tables.rootIndex(kernel.tables.layout.pageOffset)
-    kernel.tables.copyRootEntries(efiPgd, directMap, directMap + 1)
-    kernel.tables.copyRootEntries(efiPgd, 511, 512)
-  }
+  const directMap = tables.rootIndex(tables.layout.pageOffset)
+  tables.copyRootEntries(efiPgd, directMap, directMap + 1)
+  tables.copyRootEntries(efiPgd, 511, 512)
 }
 
 /** The loop runs to PFN_UP(end) inclusive: one page too many, which the next descriptor may overwrite. */
@@ -92,20 +55,18 @@ export const privateEfiPgd: StrategyDefinition = {
       values: ['A', 'B', 'C'],
       default: 'C',
     },
-    saveArea: {
-      title: 'where CR3 and IF are kept during a call',
-      values: ['perCpu', 'static'],
-      default: 'perCpu',
-    },
+    saveArea: SAVE_AREA,
     page0: {
       title: 'whether page 0 is mapped 1:1, as state C does on Dell machines',
       values: ['unmapped', 'mapped'],
       default: 'unmapped',
     },
   },
-  create: (options) =>
-    new PrivateEfiPgd(PATCH_STATES[options['state'] ?? 'C']!, {
-      perCpuSaveArea: options['saveArea'] !== 'static',
-      mapPageZero: options['page0'] === 'mapped',
-    }),
+  create: ({ state, saveArea, page0 }) =>
+    new EfiPgdSwitch(
+      (kernel, efiPgd) => {
+        efiPagetableInit(kernel, efiPgd, PATCH_STATES[state ?? 'C']!, page0)
+      },
+      { perCpuSaveArea: saveArea !== 'static' },
+    ),
 }

@@ -88,7 +88,7 @@ export class CaseExecution {
         this.#calls.set(call.cpu.id, call)
         // SetVirtualAddressMap may run on tables that no call sees again.
         if (call.kernel.phase === 'running') this.#run.rootsOfCalls.add(call.cpu.cr3)
-        if (call.service === 'SetVirtualAddressMap') this.#convertedBy = call.kernel
+        if (call.service === 'SetVirtualAddressMap') this.#convertedBy ??= call.kernel
       },
       left: (call) => {
         this.#calls.delete(call.cpu.id)

@@ -12,7 +12,7 @@ import {
   type Kernel,
   type KernelProfile,
   kexec,
-  LAYOUT_2_6_35,
+  layoutOf,
   type LoaderHabits,
   loadKernel,
   type NextKernel,
@@ -422,7 +422,7 @@ export class CaseRun implements ScenarioContext {
     const { name, options } =
       choice.strategy === undefined ? this.#spec.strategy : { name: choice.strategy, options: {} }
     const own: StrategyChoice = { definition: registry.strategy(name), options }
-    const layout = choice.layout ?? own.definition.layout ?? LAYOUT_2_6_35
+    const layout = choice.layout ?? layoutOf(own)
     const fallback = registry.strategies.get(VIRTUAL_FALLBACK)
     const beside = own.definition.mode === 'virtual' ? [] : [fallback]
     const alternatives = (own.definition.alternatives ?? []).map((each) =>

@@ -6,7 +6,7 @@ import { PluginRegistry } from '../plugin/registry.ts'
 import { DEFAULT_SEED, type StrategySelection, strategyLabel } from './case-spec.ts'
 import type { MemoryMapReference } from './config.ts'
 import { findConfig, type FoundConfig } from './find.ts'
-import { quirkSetsOf, scenariosOf, strategiesOf, unique } from './names.ts'
+import { architecturesOf, quirkSetsOf, scenariosOf, strategiesOf, unique } from './names.ts'
 import type { MemoryMapFile, ResolvedConfig } from './resolved-config.ts'
 import { placeOf } from './source.ts'
 
@@ -52,15 +52,6 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
   }
   const registry = await located(found, ['plugins'], () => new PluginRegistry(plugins))
 
-  const quirkSets = await lookUp(found, 'firmware', config.firmware, (entry) =>
-    quirkSetsOf(entry, registry),
-  )
-  const strategies = await lookUp(found, 'strategies', config.strategies, (entry) =>
-    strategiesOf(typeof entry === 'string' ? entry : chosen(entry), registry),
-  )
-  const scenarios = await lookUp(found, 'scenarios', config.scenarios, (entry) =>
-    scenariosOf(entry, registry),
-  )
   const memoryMaps =
     overrides.memoryMaps === undefined
       ? (config.memoryMaps ?? []).map((map) => memoryMapFile(map, base, directory))
@@ -69,6 +60,17 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
           argument,
         }))
   refuseSharedIds(memoryMaps, found)
+  const architectures = architecturesOf(memoryMaps)
+
+  const quirkSets = await lookUp(found, 'firmware', config.firmware, (entry) =>
+    quirkSetsOf(entry, registry, architectures),
+  )
+  const strategies = await lookUp(found, 'strategies', config.strategies, (entry) =>
+    strategiesOf(typeof entry === 'string' ? entry : chosen(entry), registry, architectures),
+  )
+  const scenarios = await lookUp(found, 'scenarios', config.scenarios, (entry) =>
+    scenariosOf(entry, registry),
+  )
   return {
     file: found?.source.file,
     memoryMaps,

@@ -1,16 +1,47 @@
+import { architectureOf } from '@trapdoor/kernel'
+import { type Architecture, ARCHITECTURES } from '@trapdoor/uefi'
 import { HarnessError } from '../error.ts'
 import { type PluginRegistry, unknownName } from '../plugin/registry.ts'
 import type { StrategySelection } from './case-spec.ts'
+import type { MemoryMapFile } from './resolved-config.ts'
+
+/** What the firmware of the machines at hand is built for. */
+export type Architectures = ReadonlySet<Architecture['name']>
+
+/** What the firmware of these machines is built for; anything where there are none. */
+export function architecturesOf(memoryMaps: readonly MemoryMapFile[]): Architectures {
+  return new Set(
+    memoryMaps.length === 0
+      ? (Object.keys(ARCHITECTURES) as Architecture['name'][])
+      : memoryMaps.map(({ architecture = 'x64' }) => architecture),
+  )
+}
+
+/** Whether firmware that is built for one of these can have all of the quirks. */
+export function fitsQuirks(
+  quirks: readonly string[],
+  registry: PluginRegistry,
+  architectures: Architectures,
+): boolean {
+  return quirks.every((id) => {
+    const possible = registry.quirk(id).architectures
+    return possible === undefined || possible.some((name) => architectures.has(name))
+  })
+}
 
 /**
  * The quirk sets that an entry stands for: "none", a quirk by id or name, several joined by "+" or in a list, or "*" for
- * none and every quirk alone. Throws HARNESS_UNKNOWN_NAME, and HARNESS_BAD_CONFIG on a quirk that one set has twice.
+ * none and every quirk alone that these machines can have. Throws HARNESS_UNKNOWN_NAME, and HARNESS_BAD_CONFIG on a quirk that one set has twice.
  */
 export function quirkSetsOf(
   entry: string | readonly string[],
   registry: PluginRegistry,
+  architectures: Architectures,
 ): string[][] {
-  if (entry === '*') return [[], ...[...registry.quirks.keys()].map((id) => [id])]
+  if (entry === '*') {
+    const alone = [...registry.quirks.keys()].map((id) => [id])
+    return [[], ...alone.filter((quirks) => fitsQuirks(quirks, registry, architectures))]
+  }
   if (entry === 'none') return [[]]
   const names = typeof entry === 'string' ? entry.split('+') : entry
   const ids = names.map((name) => registry.quirk(name).id)
@@ -50,12 +81,20 @@ export function checkedStrategy(
   return { name: choice.name, options }
 }
 
-/** The strategies that an entry stands for: "*" is all, with their default options. Throws HARNESS_UNKNOWN_NAME. */
+/**
+ * The strategies that an entry stands for: "*" is all whose kernels are as wide as the firmware of one of these machines, with their default options. Throws
+ * HARNESS_UNKNOWN_NAME.
+ */
 export function strategiesOf(
   entry: string | StrategySelection,
   registry: PluginRegistry,
+  architectures: Architectures,
 ): StrategySelection[] {
-  if (entry === '*') return [...registry.strategies.keys()].map((name) => ({ name, options: {} }))
+  if (entry === '*') {
+    return [...registry.strategies.values()]
+      .filter((definition) => architectures.has(architectureOf({ definition }).name))
+      .map(({ name }) => ({ name, options: {} }))
+  }
   const choice = typeof entry === 'string' ? { name: entry, options: {} } : entry
   return [checkedStrategy(choice, registry)]
 }

@@ -8,7 +8,15 @@ import {
   type StrategySelection,
   strategyLabel,
 } from './case-spec.ts'
-import { checkedStrategy, quirkSetsOf, scenariosOf, strategiesOf, unique } from './names.ts'
+import {
+  architecturesOf,
+  checkedStrategy,
+  fitsQuirks,
+  quirkSetsOf,
+  scenariosOf,
+  strategiesOf,
+  unique,
+} from './names.ts'
 import type { ResolvedConfig } from './resolved-config.ts'
 
 /** Which cells to run instead of all. Each list may hold several values in one string, separated by commas. */
@@ -37,11 +45,14 @@ export function planCases(config: ResolvedConfig, filters: CaseFilters = {}): Ca
     })
   }
   const memoryMaps = memoryMapIds(config, filters.memoryMaps)
+  const architectures = architecturesOf(config.memoryMaps)
   const quirkSets =
     filters.firmware === undefined
       ? config.quirkSets
       : unique(
-          splitCommas(filters.firmware).flatMap((name) => quirkSetsOf(name, registry)),
+          splitCommas(filters.firmware).flatMap((name) =>
+            quirkSetsOf(name, registry, architectures),
+          ),
           (set) => set.join('+'),
         )
   const strategies =
@@ -60,7 +71,11 @@ export function planCases(config: ResolvedConfig, filters: CaseFilters = {}): Ca
         )
   const specs: CaseSpec[] = []
   for (const memoryMapId of memoryMaps) {
+    const own = architecturesOf(config.memoryMaps.filter(({ id }) => id === memoryMapId))
     for (const quirks of quirkSets) {
+      // A row of other machines' firmware. Where no machine can have it, the firmware says so.
+      const isOthers = fitsQuirks(quirks, registry, architectures)
+      if (isOthers && !fitsQuirks(quirks, registry, own)) continue
       for (const strategy of strategies) {
         for (const scenario of scenarios) {
           const spec = { memoryMapId, quirks, strategy, scenario, seed: config.seed }
@@ -98,7 +113,9 @@ function memoryMapIds(config: ResolvedConfig, wanted: readonly string[] | undefi
 function matching(label: string, config: ResolvedConfig): StrategySelection[] {
   if (!label.includes(':')) {
     const columns = config.strategies.filter(({ name }) => name === label)
-    return columns.length > 0 ? columns : strategiesOf(label, config.registry)
+    return columns.length > 0
+      ? columns
+      : strategiesOf(label, config.registry, architecturesOf(config.memoryMaps))
   }
   return [checkedStrategy(parseStrategyLabel(label), config.registry)]
 }

@@ -44,7 +44,12 @@ const strategy = z.strictObject({
   alternatives: z.array(name).optional(),
   chosenByEfi: name.optional(),
   linux: z.strictObject({ from: version, before: version.optional() }).optional(),
-  layout: z.custom<AddressSpaceLayout>(isLayout, 'a layout of @trapdoor/kernel').optional(),
+  layout: z
+    .union(
+      [z.custom<AddressSpaceLayout>(isLayout), callable],
+      'a layout of @trapdoor/kernel, or a function of the options',
+    )
+    .optional(),
   efiOnlyWithRuntimeMap: z.boolean().optional(),
   rewindable: z.boolean().optional(),
   hardening: z

@@ -44,9 +44,9 @@ export function recommend(
   request: RecommendRequest = {},
 ): RankedStrategy[] {
   const { config } = environment
-  const names = request.strategies ?? [...config.registry.strategies.keys()]
+  const names = request.strategies ?? ['*']
   const specs = planCases(config, {
-    firmware: request.firmware ?? ['none', ...config.registry.quirks.keys()],
+    firmware: request.firmware ?? ['*'],
     strategies: names,
     scenarios: request.scenarios,
   })

@@ -16,7 +16,7 @@ import {
   kexec,
   KernelError,
   KernelPanic,
-  LAYOUT_2_6_35,
+  layoutOf,
   loadKernel,
   type NextKernel,
   sanitizeE820,
@@ -98,7 +98,7 @@ export function replayBoot(
     const options = {
       name: observed.stage,
       profile: {
-        layout: definition.layout ?? LAYOUT_2_6_35,
+        layout: layoutOf({ definition }),
         linux: observed.version,
         strategies: [{ definition }],
       },

@@ -329,8 +329,15 @@ function allocateMemoryMap(kernel: Kernel): void {
 
 /** Everything that is free goes into use, but a rest: what runs for a while fills memory, above all with cached files. */
 function useMemory(kernel: Kernel): void {
-  const free = kernel.allocator.freeRanges.reduce((sum, range) => sum + range.end - range.start, 0)
-  takeMemory(kernel, 'page cache', Math.max(0, free - FREE_PAGES_LEFT), PAGE_CACHE_PATTERN, 0)
+  const lowEnd = (kernel.tables.layout.lowMemoryEnd ?? Infinity) / PAGE_SIZE
+  const free = kernel.allocator.freeRanges.reduce(
+    (sum, range) => sum + Math.max(0, Math.min(range.end, lowEnd) - range.start),
+    0,
+  )
+  const use = 'page cache'
+  // Who has cached everything still has some memory that the kernel itself can use.
+  takeMemory(kernel, use, Infinity, PAGE_CACHE_PATTERN, lowEnd)
+  takeMemory(kernel, use, Math.max(0, free - FREE_PAGES_LEFT), PAGE_CACHE_PATTERN, 0)
 }
 
 /** Takes `pages` pages from the lowest free ranges from `from` (a frame) on, and overwrites them. */

@@ -1,55 +1,14 @@
-import { PAGE_SIZE, PAGE_SIZE_2M } from '@trapdoor/core'
-import { MemoryType, type RuntimeServiceName } from '@trapdoor/uefi'
+import type { Architecture, RuntimeServiceName } from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
+import { PagingOff, SwapperAlias } from './early/paging-off.ts'
+import { PgdSwap } from './early/pgd-swap.ts'
 import { physicalFunction } from './efi-init.ts'
 import { type CallPath, RuntimeCall } from './runtime-call.ts'
 
-/**
- * efi_call_phys_prelog() and _epilog() of 2.6.35 (arch/x86/kernel/efi_64.c): runtime code becomes executable in the direct map, and PML4 entry 0 of
- * `swapper_pg_dir` is borrowed from the direct map, so that the low 512 GiB are an alias of it.
- */
-class PgdSwap implements CallPath {
-  readonly #kernel: Kernel
-  #savedEntry = 0n
-  #interruptFlag = false
-
-  constructor(kernel: Kernel) {
-    this.#kernel = kernel
-  }
-
-  enter(call: RuntimeCall): void {
-    const { tables } = this.#kernel
-    this.#setExecutable(true)
-    this.#interruptFlag = call.cpu.interruptFlag
-    call.cpu.interruptFlag = false
-    this.#savedEntry = tables.swapper.rootEntry(0)
-    tables.swapper.setRootEntry(
-      0,
-      tables.swapper.rootEntry(tables.rootIndex(tables.directMapAddress(0))),
-    )
-    tables.flushAll()
-  }
-
-  leave(call: RuntimeCall): void {
-    const { tables } = this.#kernel
-    tables.swapper.setRootEntry(0, this.#savedEntry)
-    tables.flushAll()
-    call.cpu.interruptFlag = this.#interruptFlag
-    this.#setExecutable(false)
-  }
-
-  /** early_runtime_code_mapping_set_exec(), later early_code_mapping_set_exec(): whole 2 MiB pages around each region of code. */
-  #setExecutable(executable: boolean): void {
-    const { tables, requireEfi: efi, strategy } = this.#kernel
-    const types = strategy?.instance.earlyExecutableTypes ?? [MemoryType.RuntimeServicesCode]
-    for (const descriptor of efi.memoryMap) {
-      if (!types.includes(descriptor.type)) continue
-      const start = Math.floor(descriptor.physicalStart / PAGE_SIZE_2M) * PAGE_SIZE_2M
-      const end = descriptor.physicalStart + descriptor.numberOfPages * PAGE_SIZE
-      const bytes = Math.ceil((end - start) / PAGE_SIZE_2M) * PAGE_SIZE_2M
-      tables.setMemoryExecutable(tables.directMapAddress(start), bytes, executable)
-    }
-  }
+/** efi_call_phys_prelog() and _epilog() of 2.6.35, by what the kernel is built for. */
+const EARLY_PATHS: Readonly<Record<Architecture['name'], (kernel: Kernel) => CallPath>> = {
+  x64: (kernel) => new PgdSwap(kernel),
+  ia32: (kernel) => new PagingOff(kernel, new SwapperAlias(kernel)),
 }
 
 /** A call in the early physical mode, before any process runs, that is not made yet: the function is called where it was at boot. */
@@ -59,7 +18,9 @@ export function physicalCall(
   args: readonly bigint[],
 ): RuntimeCall {
   return new RuntimeCall(kernel, kernel.bootCpu, service, args, {
-    path: new PgdSwap(kernel),
+    path:
+      kernel.strategy?.instance.earlyPath?.(kernel) ??
+      EARLY_PATHS[kernel.architecture.name](kernel),
     functionAddress: ({ cpu }) => physicalFunction(kernel.requireEfi, cpu, service),
   })
 }

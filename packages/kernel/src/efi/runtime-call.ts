@@ -48,6 +48,7 @@ export class RuntimeCall {
   readonly touches: Touch[] = []
   readonly #path: CallPath
   readonly #functionAddress: (call: RuntimeCall) => bigint
+  #resolved: bigint | undefined
   #state: CallState = 'prepared'
   #status: bigint = EfiStatus.NOT_READY
   #interrupt: ((accesses: number, access: Touch['access']) => void) | undefined
@@ -124,12 +125,20 @@ export class RuntimeCall {
     this.kernel.hooks.callEntered.call(this)
   }
 
+  /**
+   * The address of the function, read where the kernel keeps it, once: at the first instruction, or before by who leaves the kernel's address space in {@link enter} and takes it along.
+   */
+  resolveFunction(): bigint {
+    this.#resolved ??= this.#functionAddress(this)
+    return this.#resolved
+  }
+
   /** The firmware's code, from the fetch of its first instruction to its return. */
   execute(): void {
     this.#step('entered', 'returned')
     const { cpu } = this
     const { architecture } = this.kernel.requireEfi.info
-    const address = this.#functionAddress(this)
+    const address = this.resolveFunction()
     const interruptsOff = !cpu.interruptFlag
     cpu.touchRecorder = (frame, access, at) => {
       this.#touched(frame, access, at)

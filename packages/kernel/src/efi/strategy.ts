@@ -1,8 +1,8 @@
 import type { Cpu, Machine, PageFault } from '@trapdoor/core'
-import type { MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
+import type { Architecture, MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
-import type { AddressSpaceLayout } from '../memory/layout.ts'
-import type { RuntimeCall } from './runtime-call.ts'
+import { type AddressSpaceLayout, kernelArchitecture, LAYOUT_2_6_35 } from '../memory/layout.ts'
+import type { CallPath, RuntimeCall } from './runtime-call.ts'
 
 /** What one kernel tells the next about a firmware that is in virtual mode already (setup_data of type SETUP_EFI, Linux 3.14). */
 export interface EfiHandOver {
@@ -38,6 +38,8 @@ export interface PageTableStrategy {
    * {@link enter} and {@link leave} too; without it they borrow entries of `swapper_pg_dir`, as 2.6.35 does.
    */
   setupEarly?(kernel: Kernel): void
+  /** How calls are made before {@link setup}, and SetVirtualAddressMap after it; by default as 2.6.35 makes them. */
+  earlyPath?(kernel: Kernel): CallPath
   /**
    * Builds what calls need, and may take firmware into virtual mode. It runs once in phase `efi`, after the page allocator is up and before any process runs.
    */
@@ -109,8 +111,10 @@ export interface StrategyDefinition {
   readonly chosenByEfi?: string
   /** The versions of Linux that call EFI like this, as "6.1": the first, and the first that no longer does. */
   readonly linux?: { readonly from: string; readonly before?: string }
-  /** The address space of these kernels; default that of 2.6.35. */
-  readonly layout?: AddressSpaceLayout
+  /** The address space of these kernels, which may depend on the options; default that of 2.6.35 on x86-64. It decides what the kernel is built for, too. */
+  readonly layout?:
+    | AddressSpaceLayout
+    | ((options: Readonly<Record<string, string>>) => AddressSpaceLayout)
   /**
    * Kexec's loaders tell the next kernel nothing of EFI where there is no runtime map to hand over (setup_efi_state(), arch/x86/kernel/kexec-bzimage64.c, Linux 3.14 and
    * later). Default false: it gets what this one got.
@@ -138,9 +142,24 @@ export interface StrategyChoice {
 
 /** The strategy that a choice stands for, with the defaults filled in. */
 export function createStrategy(choice: StrategyChoice): PageTableStrategy {
-  const { definition } = choice
+  return choice.definition.create(optionsOf(choice))
+}
+
+/** The address space of the kernels that have a strategy. */
+export function layoutOf(choice: StrategyChoice): AddressSpaceLayout {
+  const { layout = LAYOUT_2_6_35 } = choice.definition
+  return typeof layout === 'function' ? layout(optionsOf(choice)) : layout
+}
+
+/** What the kernels are built for that have a strategy. */
+export function architectureOf(choice: StrategyChoice): Architecture {
+  return kernelArchitecture(layoutOf(choice))
+}
+
+/** A value for each option. */
+function optionsOf({ definition, options }: StrategyChoice): Readonly<Record<string, string>> {
   const defaults = Object.entries(definition.options ?? {}).map(
     ([name, option]) => [name, option.default] as const,
   )
-  return definition.create({ ...Object.fromEntries(defaults), ...choice.options })
+  return { ...Object.fromEntries(defaults), ...options }
 }

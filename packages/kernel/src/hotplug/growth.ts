@@ -12,7 +12,7 @@ const MODULES_LATER = 0x2000_0000n
 export function growVmalloc(kernel: Kernel): void {
   const { tables } = kernel
   const first = tables.rootIndex(tables.reserveVmalloc(0))
-  const bytesOfEntry = 1n << BigInt(12 + 9 * (tables.layout.mode.levels.length - 1))
+  const bytesOfEntry = 1n << BigInt(tables.layout.mode.levels[0]!.shift)
   const next = kernelAddress((tables.reserveVmalloc(0) / bytesOfEntry + 1n) * bytesOfEntry)
   if (tables.rootIndex(next) !== first) tables.claimVmalloc(next, 0)
   for (const area of kernel.argumentAreas) area.mapAgain('vmalloc')
@@ -20,9 +20,11 @@ export function growVmalloc(kernel: Kernel): void {
   kernel.print(`vmalloc space grew to 0x${next.toString(16)}`)
 }
 
-/** load_module(): modules behind the first gigabyte of the module space. */
+/** load_module(): modules behind the first gigabyte of the module space, or in the second half of a small one. */
 export function loadModules(kernel: Kernel): void {
-  const start = kernelAddress(kernel.tables.layout.modulesStart + MODULES_LATER)
+  const { modulesStart, modulesEnd } = kernel.tables.layout
+  const later = modulesEnd === undefined ? MODULES_LATER : (modulesEnd - modulesStart) / 2n
+  const start = kernelAddress(modulesStart + later)
   for (const area of kernel.argumentAreas) area.mapAgain('module', start)
   kernel.print(`modules loaded at 0x${start.toString(16)}`)
 }

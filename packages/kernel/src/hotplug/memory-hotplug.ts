@@ -8,7 +8,7 @@ const SECTION_BYTES = 0x800_0000
 
 /**
  * add_memory(): a section of RAM that the machine did not have at boot, behind all that it has, and where physical addresses reach so far behind the next entry of the root
- * of the page tables. Its direct map appears in `swapper_pg_dir` and in the processes, and nowhere else. From then on kmalloc() hands it out. Returns its physical address.
+ * of the page tables. Unless it is high memory of i386, its direct map appears in `swapper_pg_dir` and in the processes, and nowhere else. From then on kmalloc() hands it out. Returns its physical address.
  */
 export function addMemory(kernel: Kernel): PhysicalAddress {
   const { tables, machine } = kernel
@@ -22,10 +22,12 @@ export function addMemory(kernel: Kernel): PhysicalAddress {
   }
   if (start + SECTION_BYTES > limit) start = first
   const end = start + SECTION_BYTES
-  tables.initMemoryMapping(start, end)
-  syncGlobalPgds(kernel)
   machine.memory.owners.set(start / PAGE_SIZE, end / PAGE_SIZE, kernel.owner('hot-added memory'))
   kernel.print(`memory section added at 0x${start.toString(16)}`)
+  // High memory, which the kernel has no addresses for.
+  if (end > (tables.layout.lowMemoryEnd ?? Infinity)) return phys(start)
+  tables.initMemoryMapping(start, end)
+  syncGlobalPgds(kernel)
   const areas = kernel.argumentAreas
   const used = areas.length * (areas[0]?.bytes ?? 0)
   const firstFrame = start / PAGE_SIZE

@@ -1,5 +1,6 @@
 import {
   type Cpu,
+  type DescriptorTable,
   flatSegment,
   loadTaskRegister,
   PAGE_SIZE,
@@ -90,14 +91,20 @@ export class DescriptorTables {
     machine.memory.write(this.#idt, this.#encodeIdt())
   }
 
+  /** Where the GDT of a CPU is. */
+  gdtOf(cpu: Cpu): DescriptorTable {
+    const area = this.#areas + cpu.id * (1 + IST.size) * PAGE_SIZE
+    const base = this.#kernel.image.virtualAddress(area) + BigInt(GDT_OFFSET)
+    return { base, limit: GDT_BYTES - 1 }
+  }
+
   /** LGDT, LIDT, LTR and the segment registers, once `cpu` runs on the kernel's page tables. */
   load(cpu: Cpu): void {
     const { image, machine } = this.#kernel
     const { kernelCs, kernelDs, codeKind, tss: selector, gateBytes } = this.#format
     const area = this.#areas + cpu.id * (1 + IST.size) * PAGE_SIZE
-    const tss = image.virtualAddress(area)
     machine.memory.write(area, this.#encodeTssAndGdt(area))
-    cpu.gdtr = { base: tss + BigInt(GDT_OFFSET), limit: GDT_BYTES - 1 }
+    cpu.gdtr = this.gdtOf(cpu)
     cpu.idtr = { base: image.virtualAddress(this.#idt), limit: VECTORS * gateBytes - 1 }
     cpu.loadSegment(Segment.CS, flatSegment(kernelCs, codeKind))
     for (const segment of DATA_SEGMENTS) cpu.loadSegment(segment, flatSegment(kernelDs, 'data'))

@@ -125,7 +125,7 @@ function leaveMachine(
     cpu.interruptFlag = false
     cpu.touchRecorder = undefined
     cpu.abandonCalls()
-    cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.LA57))
+    cpu.writeCr4(cpu.cr4 & (Cr4.PAE | Cr4.PSE | Cr4.LA57))
   }
   switchToIdentityMap(kernel, machine.bootCpu, control, allocateTable)
   machine.log.emit({ kind: 'message', source: 'kernel', text: 'Starting new kernel' })

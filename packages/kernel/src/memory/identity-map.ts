@@ -1,17 +1,15 @@
 import {
   type Cpu,
   Cr0,
-  Cr4,
   Efer,
-  FIVE_LEVEL,
   type Machine,
   PAGE_SIZE,
-  PAGE_SIZE_2M,
   PageTableBuilder,
   phys,
   type PhysicalAddress,
   virt,
 } from '@trapdoor/core'
+import { switchPagingMode } from '../boot/paging-mode-switch.ts'
 import { KernelPanic } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
 
@@ -22,7 +20,7 @@ export interface RealModeMemory {
 }
 
 /**
- * Takes a CPU from where paging is off to 64-bit mode, as trampolines and wakeup code do: CR4.PAE, EFER.LME, CR3 with a map of `code` where it is, CR0.PG, and the fetch of the
+ * Takes a CPU from where paging is off to the kernel's paging mode, as trampolines and wakeup code do: CR4, EFER, CR3 with a map of `code` where it is, CR0.PG, and the fetch of the
  * next instruction at its physical address. The map is the kernel's shared one where a strategy made one, else tables of this user's own
  * (arch/x86/kernel/trampoline_64.S, acpi/wakeup_64.S). Panics where there is no memory below 1 MiB, or the map lies where CR3 does not reach without long mode.
  */
@@ -42,12 +40,9 @@ export function runOnIdentityMap(
     )
   }
   cpu.reset()
-  const levels = kernel.tables.layout.mode === FIVE_LEVEL ? Cr4.LA57 : 0
-  cpu.writeCr4(Cr4.PAE | levels)
-  cpu.writeEfer(Efer.LME | (kernel.machine.features.nx ? Efer.NXE : 0))
-  cpu.writeCr3(root)
-  cpu.writeCr0(Cr0.PE | Cr0.PG | Cr0.WP)
-  cpu.codeSegmentLong = true
+  cpu.writeCr0(Cr0.PE | Cr0.WP)
+  if (kernel.machine.features.nx) cpu.writeEfer(Efer.NXE)
+  switchPagingMode(cpu, kernel.tables.layout.mode, root)
   cpu.translate(BigInt(code), 'execute')
   cpu.translate(kernel.image.start, 'execute')
 }
@@ -76,7 +71,7 @@ function ownMap(kernel: Kernel, { code, root }: RealModeMemory): PhysicalAddress
   return root
 }
 
-/** A root with the kernel's half, and the 2 MiB around `code` where they are. */
+/** A root with the kernel's half, and the large page around `code` where it is. */
 function newMap(
   kernel: Kernel,
   { memory }: Machine,
@@ -87,10 +82,11 @@ function newMap(
   memory.clearFrame(root / PAGE_SIZE)
   const { mode } = kernel.tables.layout
   const tables = new PageTableBuilder(memory, root, allocate, { mode })
-  const start = Math.floor(code / PAGE_SIZE_2M) * PAGE_SIZE_2M
-  tables.mapRange(virt(start), phys(start), PAGE_SIZE_2M, {
+  const { largePage } = kernel.tables
+  const start = Math.floor(code / largePage) * largePage
+  tables.mapRange(virt(start), phys(start), largePage, {
     executable: true,
-    largestPage: PAGE_SIZE_2M,
+    largestPage: largePage,
   })
   kernel.tables.copyKernelHalf(tables)
   return root

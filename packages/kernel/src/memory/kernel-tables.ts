@@ -48,9 +48,10 @@ export class KernelTables {
   readonly #memory: PhysicalMemory
   readonly #allocateTable: () => number
   readonly #image: KernelImage
-  /** The largest page of the direct map, and of the kernel's image. */
+  /** Bytes of the page that a page-directory entry maps: 2 MiB, or 4 MiB where entries have 32 bits. */
+  readonly largePage: number
+  /** The largest page of the direct map. */
   readonly #largestPage: number
-  readonly #imagePage: number
   readonly #onlineCpus: () => readonly Cpu[]
   #mapped: DirectMapExtent = { lowEnd: 0, highEnd: 0 }
   readonly #earlySlots: boolean[] = Array.from({ length: EARLY_SLOTS }, () => false)
@@ -70,8 +71,8 @@ export class KernelTables {
     this.#allocateTable = options.allocateTable
     this.#image = options.image
     const { mode } = options.layout
-    this.#imagePage = mode.entryBytes === 4 ? PAGE_SIZE_4M : PAGE_SIZE_2M
-    this.#largestPage = options.pages1G && mode.linearBits !== 32 ? PAGE_SIZE_1G : this.#imagePage
+    this.largePage = mode.entryBytes === 4 ? PAGE_SIZE_4M : PAGE_SIZE_2M
+    this.#largestPage = options.pages1G && mode.linearBits !== 32 ? PAGE_SIZE_1G : this.largePage
     this.#onlineCpus = options.onlineCpus
     this.#vmallocNext = options.layout.vmallocStart
     this.swapper = new PageTableBuilder(
@@ -114,6 +115,12 @@ export class KernelTables {
     return mode.linearBits === 32
       ? pageOffset
       : BigInt.asUintN(64, -1n << BigInt(mode.linearBits - 1))
+  }
+
+  /** One more than the last linear address that is not the kernel's: where a 1:1 map has to end. */
+  get lowHalfEnd(): bigint {
+    const { mode, pageOffset } = this.layout
+    return mode.linearBits === 32 ? pageOffset : 1n << BigInt(mode.linearBits - 1)
   }
 
   /** KERNEL_PGD_BOUNDARY and KERNEL_PGD_PTRS: the entries of a root that are the kernel's. */
@@ -322,7 +329,7 @@ export class KernelTables {
   #mapImage(): void {
     const image = this.#image
     this.swapper.mapRange(image.start, image.base, KERNEL_TEXT_BYTES, {
-      largestPage: this.#imagePage,
+      largestPage: this.largePage,
       writable: false,
       executable: true,
       global: true,
@@ -332,7 +339,7 @@ export class KernelTables {
       image.virtualAddress(data),
       phys(data),
       KERNEL_IMAGE_BYTES - KERNEL_TEXT_BYTES,
-      { largestPage: this.#imagePage, global: true },
+      { largestPage: this.largePage, global: true },
     )
   }
 }

@@ -1,3 +1,4 @@
+import { type Architecture, IA32, X64 } from '@trapdoor/uefi'
 import { FIVE_LEVEL, FOUR_LEVEL, type PagingMode, virt, type VirtualAddress } from '@trapdoor/core'
 
 /** A linear address of a kernel, whose layout may have 57 bits. Throws CORE_NOT_CANONICAL. */
@@ -37,6 +38,11 @@ export interface AddressSpaceLayout {
   readonly rootEntriesAtBoot?: true
   /** The layout that takes its place where the CPU has 5-level paging and the command line does not say `no5lvl`. */
   readonly fiveLevel?: AddressSpaceLayout
+}
+
+/** What a kernel with this layout is built for. */
+export function kernelArchitecture({ mode }: AddressSpaceLayout): Architecture {
+  return mode.linearBits === 32 ? IA32 : X64
 }
 
 const UPPER = {

@@ -1,0 +1,50 @@
+import type { PageTableBuilder } from '@trapdoor/core'
+import type { Kernel, KernelVariable, PageTableStrategy, RuntimeCall } from '@trapdoor/kernel'
+
+/** What the patch does around a call: interrupts off, and its own page table in CR3. */
+export class EfiPgdSwitch implements PageTableStrategy {
+  readonly #fill: (kernel: Kernel, efiPgd: PageTableBuilder) => void
+  readonly #perCpuSaveArea: boolean
+  #efiPgd: PageTableBuilder | undefined
+  #saveCr3: KernelVariable | undefined
+  #efiFlags: KernelVariable | undefined
+
+  /** `fill` is efi_pagetable_init(), which gets an empty root. */
+  constructor(
+    fill: (kernel: Kernel, efiPgd: PageTableBuilder) => void,
+    options: { readonly perCpuSaveArea: boolean },
+  ) {
+    this.#fill = fill
+    this.#perCpuSaveArea = options.perCpuSaveArea
+  }
+
+  /** efi_setup_physical_mode(). */
+  setup(kernel: Kernel): void {
+    const efiPgd = kernel.staticPageTable('efi_pgd')
+    this.#fill(kernel, efiPgd)
+    this.#efiPgd = efiPgd
+    this.#saveCr3 = kernel.variable({ perCpu: this.#perCpuSaveArea })
+    this.#efiFlags = kernel.variable({ perCpu: this.#perCpuSaveArea })
+  }
+
+  /** efi_call_phys_prelog_in_physmode(). */
+  enter({ cpu }: RuntimeCall): void {
+    this.#efiFlags!.write(cpu, cpu.interruptFlag ? 1n : 0n)
+    cpu.interruptFlag = false
+    this.#saveCr3!.write(cpu, BigInt(cpu.cr3))
+    cpu.writeCr3(this.#efiPgd!.root)
+  }
+
+  /** efi_call_phys_epilog_in_physmode(): nothing but CR3 and IF; what the leaves' G bit keeps in the TLB stays there. */
+  leave({ cpu }: RuntimeCall): void {
+    cpu.writeCr3(Number(this.#saveCr3!.read(cpu)))
+    cpu.interruptFlag = this.#efiFlags!.read(cpu) !== 0n
+  }
+}
+
+/** The option that says where {@link EfiPgdSwitch} keeps what it saves. */
+export const SAVE_AREA = {
+  title: 'where CR3 and IF are kept during a call',
+  values: ['perCpu', 'static'],
+  default: 'perCpu',
+} as const
