@@ -11,13 +11,24 @@ export class CodeFrame {
   /** False once the bytes were changed in place. */
   isCurrent = true
   readonly #blocks: Map<CodeBits, (Block | undefined)[]> = new Map()
+  readonly #across: Map<CodeBits, Map<number, Block>> = new Map()
   readonly #singles: Map<CodeBits, (Block | undefined)[]> = new Map()
   /** 1 for each line of 16 bytes of which something was decoded. */
   readonly #decoded: Uint8Array = new Uint8Array(LINES)
 
-  /** Blocks by the offset of their first byte. */
+  /** Blocks by the offset of their first byte, those apart that lie in two pages. */
   blocks(bits: CodeBits): (Block | undefined)[] {
     return byBits(this.#blocks, bits)
+  }
+
+  /** Blocks of one instruction that ends in the page behind, by the offset of its first byte. */
+  across(bits: CodeBits): Map<number, Block> {
+    let blocks = this.#across.get(bits)
+    if (blocks === undefined) {
+      blocks = new Map()
+      this.#across.set(bits, blocks)
+    }
+    return blocks
   }
 
   /** Blocks of one instruction, for whoever wants to stop after it. */

@@ -48,6 +48,8 @@ export class DecodedInstruction {
   readonly next: number
   /** Whether somebody looks at the status flags that the instruction sets before they are set again. */
   flagsNeeded = true
+  /** A direct jump or call whose target comes next in the block. */
+  isFollowed = false
   /** The instruction has to be the last of its block, and sets the block words (see {@link BLOCK_WORD}) to the address of the next. */
   endsBlock = false
 

@@ -45,6 +45,7 @@ export function markDeadFlags(instructions: readonly DecodedInstruction[]): void
   for (const decoded of instructions.toReversed()) {
     decoded.flagsNeeded = needed
     const { mnemonic } = decoded
+    if (decoded.isFollowed && mnemonic === Mnemonic.Jmp) continue
     if (!isOnRegisters(decoded)) needed = true
     else if (SETS_ALL.has(mnemonic)) needed = false
     else if (!TRANSPARENT.has(mnemonic)) needed = true

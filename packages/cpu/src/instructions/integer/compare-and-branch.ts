@@ -4,12 +4,11 @@ import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
 import type { Execution } from '../../execution.ts'
 import { conditionOf } from './conditions.ts'
 
-/** Where RIP goes, in bytes from the beginning of the block, where the comparison holds and where it does not. */
-interface Ways {
-  readonly yes: number
-  readonly yesHigh: number
-  readonly no: number
-  readonly noHigh: number
+/** A jump that is taken where what it asks for is `wanted`, so many bytes from the beginning of the block. */
+interface Jump {
+  readonly wanted: boolean
+  readonly taken: number
+  readonly takenHigh: number
 }
 
 /** What is compared: a register with a register, or with an immediate. */
@@ -21,104 +20,86 @@ interface Compared {
   readonly high: number
 }
 
-type Form = (compared: Compared, ways: Ways) => Operation
-
-function go(general: Int32Array, distance: number, distanceHigh: number): void {
-  const low = general[32]!
-  const next = (low + distance) | 0
-  general[33] = general[33]! + distanceHigh + (next >>> 0 < low >>> 0 ? 1 : 0)
-  general[32] = next
-}
+type Form = (compared: Compared, jump: Jump) => Operation
 
 /** Equal, after CMP of 32 bits. */
-const equal32: Form = ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
+const equal32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const first = general[word]!
         execution.sub32(first, low)
-        if (first === low) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if ((first === low) === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const first = general[word]!
         const second = general[other]!
         execution.sub32(first, second)
-        if (first === second) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if ((first === second) === wanted) execution.leave(general, taken, takenHigh)
       }
 
 /** Below: unsigned. */
-const below32: Form = ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
+const below32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const first = general[word]!
         execution.sub32(first, low)
-        if (first >>> 0 < low >>> 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first >>> 0 < low >>> 0 === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const first = general[word]!
         const second = general[other]!
         execution.sub32(first, second)
-        if (first >>> 0 < second >>> 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first >>> 0 < second >>> 0 === wanted) execution.leave(general, taken, takenHigh)
       }
 
-const notAbove32: Form = ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
+const notAbove32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const first = general[word]!
         execution.sub32(first, low)
-        if (first >>> 0 <= low >>> 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first >>> 0 <= low >>> 0 === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const first = general[word]!
         const second = general[other]!
         execution.sub32(first, second)
-        if (first >>> 0 <= second >>> 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first >>> 0 <= second >>> 0 === wanted) execution.leave(general, taken, takenHigh)
       }
 
 /** Less: signed. */
-const less32: Form = ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
+const less32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const first = general[word]!
         execution.sub32(first, low)
-        if (first < low) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first < low === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const first = general[word]!
         const second = general[other]!
         execution.sub32(first, second)
-        if (first < second) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first < second === wanted) execution.leave(general, taken, takenHigh)
       }
 
-const notGreater32: Form = ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
+const notGreater32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const first = general[word]!
         execution.sub32(first, low)
-        if (first <= low) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first <= low === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const first = general[word]!
         const second = general[other]!
         execution.sub32(first, second)
-        if (first <= second) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (first <= second === wanted) execution.leave(general, taken, takenHigh)
       }
 
-const equal64: Form = ({ word, other, low, high }, { yes, yesHigh, no, noHigh }) =>
+const equal64: Form = ({ word, other, low, high }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const result = execution.sub64(general[word]!, general[word + 1]!, low, high)
-        if ((result | execution.high) === 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (((result | execution.high) === 0) === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const result = execution.sub64(
@@ -127,19 +108,17 @@ const equal64: Form = ({ word, other, low, high }, { yes, yesHigh, no, noHigh })
           general[other]!,
           general[other + 1]!,
         )
-        if ((result | execution.high) === 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (((result | execution.high) === 0) === wanted) execution.leave(general, taken, takenHigh)
       }
 
-const below64: Form = ({ word, other, low, high }, { yes, yesHigh, no, noHigh }) =>
+const below64: Form = ({ word, other, low, high }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const first = general[word]!
         const firstHigh = general[word + 1]!
         execution.sub64(first, firstHigh, low, high)
         const isBelow = firstHigh === high ? first >>> 0 < low >>> 0 : firstHigh >>> 0 < high >>> 0
-        if (isBelow) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (isBelow === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const first = general[word]!
@@ -149,76 +128,74 @@ const below64: Form = ({ word, other, low, high }, { yes, yesHigh, no, noHigh })
         execution.sub64(first, firstHigh, second, secondHigh)
         const isBelow =
           firstHigh === secondHigh ? first >>> 0 < second >>> 0 : firstHigh >>> 0 < secondHigh >>> 0
-        if (isBelow) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (isBelow === wanted) execution.leave(general, taken, takenHigh)
       }
 
 /** The other conditions after CMP of 64 bits, which are rarer. */
 const other64 =
   (holds: (execution: Execution) => boolean): Form =>
-  ({ word, other, low, high }, { yes, yesHigh, no, noHigh }) =>
+  ({ word, other, low, high }, { wanted, taken, takenHigh }) =>
   (general, execution) => {
     const secondLow = other === undefined ? low : general[other]!
     const secondHigh = other === undefined ? high : general[other + 1]!
     execution.sub64(general[word]!, general[word + 1]!, secondLow, secondHigh)
-    if (holds(execution)) go(general, yes, yesHigh)
-    else go(general, no, noHigh)
+    if (holds(execution) === wanted) execution.leave(general, taken, takenHigh)
   }
 
-const zeroTest32: Form = ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
+const zeroTest32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
-        if (execution.logic32(general[word]! & low) === 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        const result = execution.logic32(general[word]! & low)
+        if ((result === 0) === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
-        if (execution.logic32(general[word]! & general[other]!) === 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        const result = execution.logic32(general[word]! & general[other]!)
+        if ((result === 0) === wanted) execution.leave(general, taken, takenHigh)
       }
 
-const signTest32: Form = ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
+const signTest32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
-        if (execution.logic32(general[word]! & low) < 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        const result = execution.logic32(general[word]! & low)
+        if (result < 0 === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
-        if (execution.logic32(general[word]! & general[other]!) < 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        const result = execution.logic32(general[word]! & general[other]!)
+        if (result < 0 === wanted) execution.leave(general, taken, takenHigh)
       }
 
-const notGreaterTest32: Form =
-  ({ word, other, low }, { yes, yesHigh, no, noHigh }) =>
-  (general, execution) => {
-    const second = other === undefined ? low : general[other]!
-    if (execution.logic32(general[word]! & second) <= 0) go(general, yes, yesHigh)
-    else go(general, no, noHigh)
-  }
+const notGreaterTest32: Form = ({ word, other, low }, { wanted, taken, takenHigh }) =>
+  other === undefined
+    ? (general, execution) => {
+        const result = execution.logic32(general[word]! & low)
+        if (result <= 0 === wanted) execution.leave(general, taken, takenHigh)
+      }
+    : (general, execution) => {
+        const result = execution.logic32(general[word]! & general[other]!)
+        if (result <= 0 === wanted) execution.leave(general, taken, takenHigh)
+      }
 
-const zeroTest64: Form = ({ word, other, low, high }, { yes, yesHigh, no, noHigh }) =>
+const zeroTest64: Form = ({ word, other, low, high }, { wanted, taken, takenHigh }) =>
   other === undefined
     ? (general, execution) => {
         const resultHigh = general[word + 1]! & high
         const result = execution.logic64(general[word]! & low, resultHigh)
-        if ((result | resultHigh) === 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (((result | resultHigh) === 0) === wanted) execution.leave(general, taken, takenHigh)
       }
     : (general, execution) => {
         const resultHigh = general[word + 1]! & general[other + 1]!
         const result = execution.logic64(general[word]! & general[other]!, resultHigh)
-        if ((result | resultHigh) === 0) go(general, yes, yesHigh)
-        else go(general, no, noHigh)
+        if (((result | resultHigh) === 0) === wanted) execution.leave(general, taken, takenHigh)
       }
 
 const signTest64: Form =
-  ({ word, other, low, high }, { yes, yesHigh, no, noHigh }) =>
+  ({ word, other, low, high }, { wanted, taken, takenHigh }) =>
   (general, execution) => {
     const secondLow = other === undefined ? low : general[other]!
     const secondHigh = other === undefined ? high : general[other + 1]!
     const resultHigh = general[word + 1]! & secondHigh
     execution.logic64(general[word]! & secondLow, resultHigh)
-    if (resultHigh < 0) go(general, yes, yesHigh)
-    else go(general, no, noHigh)
+    if (resultHigh < 0 === wanted) execution.leave(general, taken, takenHigh)
   }
 
 /** By the even condition codes: the odd ones are their opposites. */
@@ -283,8 +260,9 @@ export function compareAndBranch(
     ...immediate,
   }
   const distance = jump.branchDistance
-  const taken = { to: distance | 0, high: distance < 0 ? -1 : 0 }
-  const past = { to: jump.next, high: 0 }
-  const [yes, no] = (condition & 1) === 0 ? [taken, past] : [past, taken]
-  return form(compared, { yes: yes.to, yesHigh: yes.high, no: no.to, noHigh: no.high })
+  return form(compared, {
+    wanted: (condition & 1) === 0,
+    taken: distance | 0,
+    takenHigh: distance < 0 ? -1 : 0,
+  })
 }

@@ -14,43 +14,36 @@ function branch(general: Int32Array, distance: number, distanceHigh: number): vo
   general[32] = next
 }
 
+/** A conditional jump: leaves the block where it is taken. */
 const jcc =
   (condition: number): Translator =>
   (decoded) => {
-    decoded.endsBlock = true
     const target = new BranchTarget(decoded)
-    const { taken, takenHigh, next } = target
+    const { taken, takenHigh } = target
+    const wanted = (condition & 1) === 0
     if (target.isNarrow) {
       return (general, execution) => {
-        if (execution.condition(condition)) target.take(general)
-        else target.fallThrough(general)
+        if (!execution.condition(condition)) return
+        target.take(general)
+        execution.leaveBlock()
       }
     }
-    switch (condition) {
-      case 4:
+    switch (condition >>> 1) {
+      case 1:
         return (general, execution) => {
-          if (execution.zero) branch(general, taken, takenHigh)
-          else branch(general, next, 0)
-        }
-      case 5:
-        return (general, execution) => {
-          if (execution.zero) branch(general, next, 0)
-          else branch(general, taken, takenHigh)
+          if (execution.carry === wanted) execution.leave(general, taken, takenHigh)
         }
       case 2:
         return (general, execution) => {
-          if (execution.carry) branch(general, taken, takenHigh)
-          else branch(general, next, 0)
+          if (execution.zero === wanted) execution.leave(general, taken, takenHigh)
         }
-      case 3:
+      case 4:
         return (general, execution) => {
-          if (execution.carry) branch(general, next, 0)
-          else branch(general, taken, takenHigh)
+          if (execution.sign === wanted) execution.leave(general, taken, takenHigh)
         }
       default:
         return (general, execution) => {
-          if (execution.condition(condition)) branch(general, taken, takenHigh)
-          else branch(general, next, 0)
+          if (execution.condition(condition)) execution.leave(general, taken, takenHigh)
         }
     }
   }
@@ -131,8 +124,13 @@ function readTarget(
 
 const call: Translator = (decoded) => {
   if (decoded.isFarBranch) return undefined
-  decoded.endsBlock = true
   const { next } = decoded
+  if (decoded.isFollowed) {
+    return (general, execution) => {
+      pushNext(general, execution, next, 8)
+    }
+  }
+  decoded.endsBlock = true
   const size = decoded.stackBytes
   if (decoded.isRegister(0) || decoded.isMemory(0)) {
     const read = readTarget(decoded)
@@ -162,7 +160,8 @@ function pushNext(general: Int32Array, execution: Execution, next: number, size:
   const low = general[32]!
   const returnLow = (low + next) | 0
   if (size === 8) {
-    execution.push64(general, returnLow, (general[33]! + (returnLow >>> 0 < low >>> 0 ? 1 : 0)) | 0)
+    const carry = (next >> 31) + (returnLow >>> 0 < low >>> 0 ? 1 : 0)
+    execution.push64(general, returnLow, (general[33]! + carry) | 0)
   } else {
     execution.push(general, size, returnLow)
   }
