@@ -6,7 +6,7 @@ import {
   type PageAttributeTable,
 } from '../memory/memory-type.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
-import { isLinear, type TranslationContext } from '../paging/inspect.ts'
+import { isLinear, type TranslationContext, type WalkStep } from '../paging/inspect.ts'
 import { type PagingMode, pagingMode } from '../paging/mode.ts'
 import { PdpteRegisters } from '../paging/pdpte-registers.ts'
 import { Rights, ROOT_IN_REGISTERS, WalkStatus } from '../paging/walk.ts'
@@ -97,6 +97,7 @@ export const MXCSR_AT_RESET = 0x1f80
 const NO_TABLE: DescriptorTable = { base: 0n, limit: 0xffff }
 const ON_STACK: AccessOrigin = { stack: true }
 const NO_ARGUMENTS: readonly bigint[] = []
+const NO_STEPS: readonly WalkStep[] = []
 
 /**
  * One x86-64 processor. Every access names a 64-bit linear address and goes through the TLB and the page tables that CR3 points to, in the mode that the
@@ -832,7 +833,7 @@ export class Cpu {
   #pageFault(high: number, low: number, kind: number): CpuException {
     const address = joinHalves(high, low)
     this.cr2 = address
-    const steps = this.mmu.faultSteps(high, low)
+    const steps = this.machine.log.isRecording ? this.mmu.faultSteps(high, low) : NO_STEPS
     const { errorCode } = this.mmu
     return this.#raise(new PageFault(address, accessOf(kind), errorCode, steps, this.#site()))
   }

@@ -31,7 +31,11 @@ export abstract class CpuException extends Error {
   readonly site: FaultSite
 
   constructor(message: string, site: FaultSite) {
+    // Machine code raises exceptions by the million, as part of what it does. Where they come from is the site, not a stack of this program.
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
     super(message)
+    Error.stackTraceLimit = stackTraceLimit
     this.site = site
   }
 }

@@ -82,6 +82,9 @@ export class PhysicalMemory {
   /** {@link Watch} of the frame of the last {@link locateForWrite}. */
   #watch = 0
   readonly #devices: MemoryDevice[] = []
+  /** Frames of memory that are known to be no device's: from the first up to the second, exclusive. */
+  #clearFrom = 0
+  #clearTo = 0
   /** What was the flat window before the first fork: shared, never written again. */
   #frozen: Int32Array | undefined
 
@@ -148,6 +151,8 @@ export class PhysicalMemory {
     this.#patterns = from.#patterns
     this.owners = from.owners.fork()
     this.#devices.splice(0, Infinity, ...from.#devices.map((device) => device.fork(this)))
+    this.#clearFrom = 0
+    this.#clearTo = 0
     this.#holder = Symbol('memory')
   }
 
@@ -256,6 +261,8 @@ export class PhysicalMemory {
       })
     }
     this.#devices.push(device)
+    this.#clearFrom = 0
+    this.#clearTo = 0
     for (const observer of this.observers) observer.framesMoved()
   }
 
@@ -266,8 +273,23 @@ export class PhysicalMemory {
 
   /** The device that has a frame. */
   deviceAt(frame: number): MemoryDevice | undefined {
+    if (frame >= this.#clearFrom && frame < this.#clearTo) return undefined
     const address = frame * PAGE_SIZE
-    return this.#devices.find(({ start, end }) => start <= address && address < end)
+    const device = this.#devices.find(({ start, end }) => start <= address && address < end)
+    if (device === undefined) this.#noteClear(address)
+    return device
+  }
+
+  /** Notes the frames around an address that no device has: most accesses go to memory, and to the same stretch of it. */
+  #noteClear(address: number): void {
+    let from = 0
+    let to = Infinity
+    for (const { start, end } of this.#devices) {
+      if (end <= address) from = Math.max(from, end)
+      else to = Math.min(to, start)
+    }
+    this.#clearFrom = from / PAGE_SIZE
+    this.#clearTo = to / PAGE_SIZE
   }
 
   /** A processor's read of up to 4 bytes that lie within a page, by the device where one has it: an unsigned number. */
