@@ -9,6 +9,8 @@ import type { InstructionTable } from './instructions/table.ts'
 
 const PAGE = 4096
 const CODE_WINDOWS = 64
+/** No page is larger. */
+const GIB_SHIFT = 30
 /** The longest instruction (SDM Vol. 2, 2.3.11). */
 const LONGEST = 15
 const NO_BLOCKS: readonly undefined[] = []
@@ -32,12 +34,11 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
   protected across: Block | undefined
   readonly #codes: CodeCache
   readonly #table: InstructionTable
-  readonly #windows: CodeWindow[] = Array.from({ length: CODE_WINDOWS }, () => ({
-    high: NOWHERE,
-    low: 0,
-    frame: -1,
-    code: undefined,
-  }))
+  #windows: CodeWindow[] = newWindows()
+  readonly #supervisors: CodeWindow[] = this.#windows
+  /** Those of privilege level 3, once there is code of it. */
+  #users: CodeWindow[] | undefined
+  #isUser = false
 
   constructor(cpu: Cpu, codes: CodeCache, table: InstructionTable) {
     super(cpu)
@@ -53,6 +54,28 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
     this.#dropCode()
   }
 
+  pageDropped(high: number, low: number): void {
+    this.dropAround(high, low)
+    for (const windows of this.#allWindows()) {
+      for (const window of windows) {
+        if (window.high === high && (window.low ^ low) >>> GIB_SHIFT === 0) window.high = NOWHERE
+      }
+    }
+    if (this.codeHigh !== high || (this.codeLow ^ low) >>> GIB_SHIFT !== 0) return
+    this.codeHigh = NOWHERE
+    this.stop()
+  }
+
+  privilegeChanged(): void {
+    const isUser = this.cpu.cpl === 3
+    if (isUser === this.#isUser) return
+    this.#isUser = isUser
+    this.selectWindows({ isUser })
+    this.#windows = isUser ? (this.#users ??= newWindows()) : this.#supervisors
+    this.codeHigh = NOWHERE
+    this.stop()
+  }
+
   tablesChanged(): void {
     this.translationsChanged()
   }
@@ -63,7 +86,10 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
 
   frameMoved(frame: number): void {
     this.dropFrame(frame)
-    if (this.#windows.some((window) => window.frame === frame)) this.#dropCode()
+    const isFetched = this.#allWindows().some((windows) =>
+      windows.some((window) => window.frame === frame),
+    )
+    if (isFetched) this.#dropCode()
   }
 
   codeWritten(frame: number, start: number, end: number): void {
@@ -187,10 +213,25 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
     return this.memory.read(physical - (physical % PAGE), PAGE)
   }
 
+  #allWindows(): CodeWindow[][] {
+    return this.#users === undefined ? [this.#supervisors] : [this.#supervisors, this.#users]
+  }
+
   #dropCode(): void {
-    for (const window of this.#windows) window.high = NOWHERE
+    for (const windows of this.#allWindows()) {
+      for (const window of windows) window.high = NOWHERE
+    }
     this.codeHigh = NOWHERE
     this.stop()
     this.selectSegments()
   }
+}
+
+function newWindows(): CodeWindow[] {
+  return Array.from({ length: CODE_WINDOWS }, () => ({
+    high: NOWHERE,
+    low: 0,
+    frame: -1,
+    code: undefined,
+  }))
 }

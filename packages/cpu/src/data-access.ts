@@ -16,6 +16,13 @@ interface Window {
 /** Told of an access to memory: its kind, and the linear address of its first byte. */
 export type AccessTracer = (access: 'read' | 'write', address: bigint) => void
 
+/** What accesses of one privilege go through: the others may be refused what these are not. */
+interface WindowSet {
+  readonly reads: Window[]
+  readonly writes: Window[]
+  readonly codePages: Window[]
+}
+
 const WINDOWS = 256
 /** Windows that were filled and dropped for their frame are filled again: the list of them is cut when it has this length. */
 const FILLED_LIMIT = 4096
@@ -36,10 +43,17 @@ const ON_STACK: AccessOrigin = { stack: true }
 export abstract class DataAccess extends StatusFlags {
   readonly cpu: Cpu
   protected readonly memory: PhysicalMemory
-  readonly #reads: Window[] = newWindows()
-  readonly #writes: Window[] = newWindows()
+  #reads: Window[] = newWindows()
+  #writes: Window[] = newWindows()
   /** For stores to pages that hold code: asked after the others, and the bytes have to be asked for. */
-  readonly #codePages: Window[] = newWindows()
+  #codePages: Window[] = newWindows()
+  readonly #supervisors: WindowSet = {
+    reads: this.#reads,
+    writes: this.#writes,
+    codePages: this.#codePages,
+  }
+  /** Those of privilege level 3, once there is somebody. */
+  #users: WindowSet | undefined
   readonly #filled: Window[] = []
   #accessTracer: AccessTracer | undefined
 
@@ -235,6 +249,25 @@ export abstract class DataAccess extends StatusFlags {
     this.#filled.length = 0
   }
 
+  /** Drops the windows of pages in the same GiB as an address: no page is larger. */
+  protected dropAround(high: number, low: number): void {
+    const filled = this.#filled
+    let kept = 0
+    for (const window of filled) {
+      if (window.high === high && (window.low ^ low) >>> 30 === 0) window.high = NOWHERE
+      else filled[kept++] = window
+    }
+    filled.length = kept
+  }
+
+  /** Goes on with the windows of users, or of supervisors. */
+  protected selectWindows({ isUser }: { readonly isUser: boolean }): void {
+    const set = isUser ? (this.#users ??= newWindowSet()) : this.#supervisors
+    this.#reads = set.reads
+    this.#writes = set.writes
+    this.#codePages = set.codePages
+  }
+
   protected dropFrame(frame: number): void {
     for (const window of this.#filled) {
       if (window.frame === frame) window.high = NOWHERE
@@ -306,6 +339,8 @@ export abstract class DataAccess extends StatusFlags {
     if (codePage.low === (low & -4096) && codePage.high === high) {
       const { frame } = codePage
       const isDecoded = this.isDecoded(frame, offset, offset + size)
+      // What stays as it was need not be decoded again.
+      if (isDecoded && holdsAlready(codePage, offset, size, value, valueHigh)) return
       storeInWindow(codePage, offset, size, value, valueHigh)
       if (isDecoded) memory.noteCodeWrite(frame, offset, offset + size)
       return
@@ -357,10 +392,8 @@ export abstract class DataAccess extends StatusFlags {
 
   /** A write may have walked the tables again, and found another frame than reads had. */
   #dropOther(high: number, pageLow: number, frame: number): void {
-    const window = this.#reads[(pageLow >>> 12) & 255]!
-    if (window.high === high && window.low === pageLow && window.frame !== frame) {
-      window.high = NOWHERE
-    }
+    dropOther(this.#supervisors.reads, high, pageLow, frame)
+    if (this.#users !== undefined) dropOther(this.#users.reads, high, pageLow, frame)
   }
 
   get #dataOrigin(): AccessOrigin {
@@ -409,6 +442,22 @@ export abstract class DataAccess extends StatusFlags {
   }
 }
 
+/** Whether a page has a value already where it is to be stored; only said of aligned ones. */
+function holdsAlready(
+  { words, base }: Window,
+  offset: number,
+  size: 1 | 2 | 4 | 8,
+  value: number,
+  valueHigh: number,
+): boolean {
+  if (offset % size !== 0) return false
+  const at = base + (offset >>> 2)
+  if (size === 8) return words[at] === value && words[at + 1] === valueHigh
+  if (size === 4) return words[at] === value
+  const mask = (1 << (size << 3)) - 1
+  return ((words[at]! >>> ((offset & 3) << 3)) & mask) === (value & mask)
+}
+
 /** Stores bytes that lie within a page. */
 function storeInWindow(
   { words, base }: Window,
@@ -453,6 +502,17 @@ function storePart(
   if (shift + bits <= 32) return
   const rest = 32 - shift
   words[at + 1] = (words[at + 1]! & ~(mask >>> rest)) | ((value & mask) >>> rest)
+}
+
+function dropOther(reads: Window[], high: number, pageLow: number, frame: number): void {
+  const window = reads[(pageLow >>> 12) & 255]!
+  if (window.high === high && window.low === pageLow && window.frame !== frame) {
+    window.high = NOWHERE
+  }
+}
+
+function newWindowSet(): WindowSet {
+  return { reads: newWindows(), writes: newWindows(), codePages: newWindows() }
 }
 
 function newWindows(): Window[] {

@@ -68,6 +68,7 @@ export class Execution extends CodeFetch implements CpuExecution {
     this.#general = cpu.general
     this.rip = cpu.rip
     this.statusFlags = cpu.statusFlags
+    this.privilegeChanged()
   }
 
   get rip(): bigint {

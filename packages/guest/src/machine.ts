@@ -82,6 +82,8 @@ export function loadGuest(image: MultibootImage, options: GuestOptions): GuestMa
     flatWindow: lowEnd,
     // Guests change their tables as they like: who changed what is nobody's question here.
     auditTranslations: false,
+    // Walks that start at the root cost less than keeping what they pass through, and no guest may rely on either.
+    structureCaches: false,
   })
   machine.log.isRecording = false
   const interpreter = new Interpreter()

@@ -188,6 +188,9 @@ export class Cpu {
     this.mmu.onChange = () => {
       this.execution?.translationsChanged()
     }
+    this.mmu.onDrop = (high, low) => {
+      this.execution?.pageDropped(high, low)
+    }
     this.#configureMmu()
   }
 
@@ -205,8 +208,9 @@ export class Cpu {
   }
 
   set cpl(value: PrivilegeLevel) {
+    if (value === this.#cpl) return
     this.#cpl = value
-    this.execution?.translationsChanged()
+    this.execution?.privilegeChanged()
   }
 
   /** Top of the stack. Calls push on it. */
@@ -287,14 +291,17 @@ export class Cpu {
 
   /** Puts what a descriptor said into a segment register. A code segment brings its CS.L along. */
   loadSegment(number: SegmentNumber, segment: SegmentRegister): void {
+    const before = this.segments[number]!
     this.segments[number] = segment
-    if (number === Segment.CS) {
-      this.#control = {
-        ...this.#control,
-        codeSegmentLong: (segment.rights & SegmentRights.Long) !== 0,
-      }
+    if (number !== Segment.CS) return
+    const isLong = (segment.rights & SegmentRights.Long) !== 0
+    if (isLong !== this.#control.codeSegmentLong) {
+      this.#control = { ...this.#control, codeSegmentLong: isLong }
     }
-    this.execution?.translationsChanged()
+    const decides = SegmentRights.Long | SegmentRights.Default32
+    if (((before.rights ^ segment.rights) & decides) !== 0 || before.base !== segment.base) {
+      this.execution?.translationsChanged()
+    }
   }
 
   /** Instructions that an executor has carried out on this CPU; each iteration of a repeated string instruction counts. Modelled code counts nothing. */

@@ -30,4 +30,8 @@ export interface CpuExecution {
   readonly instructions: number
   /** Something changed that decides what an address translates to, what it may be used for, or how bytes are decoded. */
   translationsChanged(): void
+  /** The translations of the page around an address, whatever its size, may be held no longer. */
+  pageDropped(high: number, low: number): void
+  /** The privilege level has changed: accesses are a user's from now on, or no longer. */
+  privilegeChanged(): void
 }

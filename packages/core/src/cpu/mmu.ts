@@ -89,6 +89,8 @@ export class Mmu {
   onStaleUse: ((use: StaleUse) => void) | undefined
   /** Told whenever a translation may be another than it was, or is no longer held: a register that counts was written, something was dropped from the caches. */
   onChange: (() => void) | undefined
+  /** Told whenever the translations of the page around an address, whatever its size, may be held no longer. */
+  onDrop: ((high: number, low: number) => void) | undefined
 
   readonly #memory: PhysicalMemory
   readonly #journal: TableJournal
@@ -269,14 +271,16 @@ export class Mmu {
 
   /** INVLPG: one page of the current context and global ones, and the paging-structure caches of the context whatever the address. */
   invalidatePage(address: bigint): void {
-    this.onChange?.()
-    this.tlb.invalidatePage(address)
+    const high = Number(BigInt.asIntN(32, address >> 32n))
+    const low = Number(BigInt.asIntN(32, address))
+    this.onDrop?.(high, low)
+    this.tlb.invalidateHalves(high, low)
     this.#caches.flushContext(this.#pcid)
   }
 
   /** INVPCID type 0: one page of one context, without global translations. */
   invalidatePageOf(pcid: number, address: bigint): void {
-    this.onChange?.()
+    this.onDrop?.(Number(BigInt.asIntN(32, address >> 32n)), Number(BigInt.asIntN(32, address)))
     this.tlb.invalidatePageOf(pcid, address)
     this.#caches.flushContext(pcid)
   }
@@ -400,8 +404,8 @@ export class Mmu {
   /** A page fault takes along what the caches hold for its address (SDM Vol. 3, 4.10.4.1). */
   #fault(high: number, low: number, errorCode: number): number {
     this.errorCode = errorCode
-    this.onChange?.()
-    this.tlb.invalidatePage(joinHalves(high, low))
+    this.onDrop?.(high, low)
+    this.tlb.invalidateHalves(high, low)
     const { levels } = this.#mode
     for (let depth = 0; depth < levels.length - 1; depth++) {
       this.#caches.drop(this.#pcid, depth, levels[depth]!.shift, high, low)

@@ -209,14 +209,23 @@ export class Tlb {
    * fragments go, whether the one at the address is held or not (SDM Vol. 3, 4.10.4.1).
    */
   invalidatePage(address: bigint): void {
-    this.#invalidate(address, this.#current)
-    this.#invalidate(address, this.#globalGeneration)
+    this.invalidateHalves(
+      Number(BigInt.asIntN(32, address >> 32n)),
+      Number(BigInt.asIntN(32, address)),
+    )
+  }
+
+  /** {@link invalidatePage} of the address with these signed halves. */
+  invalidateHalves(high: number, low: number): void {
+    this.#invalidate(high, low, this.#current, this.#globalGeneration)
   }
 
   /** Drops the translations of the page that holds an address in one context, global ones excepted: INVPCID type 0. */
   invalidatePageOf(pcid: number, address: bigint): void {
     const generation = this.#generations.get(pcid)
-    if (generation !== undefined) this.#invalidate(address, generation)
+    if (generation === undefined) return
+    const high = Number(BigInt.asIntN(32, address >> 32n))
+    this.#invalidate(high, Number(BigInt.asIntN(32, address)), generation, generation)
   }
 
   /** Number of translations held, of all contexts. */
@@ -281,26 +290,34 @@ export class Tlb {
     )
   }
 
-  #invalidate(address: bigint, generation: number): void {
-    const page = Number(BigInt.asUintN(64, address) >> 12n)
-    const covers = (held: number, frames: number): boolean =>
-      held === page || (frames > 1 && Math.floor(held / frames) === Math.floor(page / frames))
+  /** Drops what is held of a page, as {@link invalidatePage}, in one or two generations. */
+  #invalidate(high: number, low: number, generation: number, other: number): void {
+    const tagLow = (high << 20) | (low >>> 12)
+    const tagHigh = high >>> 12
+    const slots = this.#holdsFragments ? SLOTS : 1
+    let slot = this.#holdsFragments ? 0 : tagLow & (SLOTS - 1)
+    for (let count = 0; count < slots; count++, slot++) {
+      const held = this.#generation[slot]!
+      if ((held !== generation && held !== other) || this.#tagHigh[slot] !== tagHigh) continue
+      // Sizes are powers of two, and an address of a page shares all bits but the lowest with the others.
+      const frames = this.#flags[slot]! >>> 11
+      if (((this.#tagLow[slot]! ^ tagLow) & -frames) === 0) this.#tagHigh[slot] = NO_TAG
+    }
+    if (this.#evicted.size === 0) return
+    const page = pageNumber(high, low)
+    this.#invalidateEvicted(page, generation)
+    if (other !== generation) this.#invalidateEvicted(page, other)
+  }
+
+  #invalidateEvicted(page: number, generation: number): void {
     const evicted = this.#evicted.get(generation)
-    if (!this.#holdsFragments) {
-      const slot = page % SLOTS
-      if (this.#generation[slot] === generation && this.#slotPage(slot) === page) {
-        this.#tagHigh[slot] = NO_TAG
-      }
-      evicted?.delete(page)
-      return
-    }
-    for (let slot = 0; slot < SLOTS; slot++) {
-      if (this.#tagHigh[slot] === NO_TAG || this.#generation[slot] !== generation) continue
-      if (covers(this.#slotPage(slot), this.#flags[slot]! >>> 11)) this.#tagHigh[slot] = NO_TAG
-    }
     if (evicted === undefined) return
+    evicted.delete(page)
+    if (!this.#holdsFragments) return
     for (const [held, { pageFrames }] of evicted) {
-      if (covers(held, pageFrames)) evicted.delete(held)
+      const isCovered =
+        pageFrames > 1 && Math.floor(held / pageFrames) === Math.floor(page / pageFrames)
+      if (isCovered) evicted.delete(held)
     }
   }
 
