@@ -5,6 +5,7 @@ import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-
 import { KernelError } from '../error.ts'
 import { createKernelHooks, type KernelHooks } from '../hooks.ts'
 import { Kernel, type KernelProfile } from '../kernel.ts'
+import { isLinux } from '../linux-version.ts'
 import { readHandOver, SETUP_EFI_BYTES } from '../kexec/setup-data.ts'
 import {
   E820Type,
@@ -37,6 +38,8 @@ export interface BootOptions {
 
 /** Where real mode reaches. */
 const LOW_MEMORY = 0x10_0000
+/** What kernels from 2.6.37 on reserve of low memory before anything else (CONFIG_X86_RESERVE_LOW): BIOSes write there. */
+const RESERVE_LOW = 0x1_0000
 /** Bytes of struct page for each page of memory. */
 const STRUCT_PAGE_BYTES = { x64: 56, ia32: 32 } as const
 /** What memory in use reads as. */
@@ -167,6 +170,7 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   for (const range of reserved) {
     kernel.allocator.reserve(Math.floor(range.start / PAGE_SIZE), Math.ceil(range.end / PAGE_SIZE))
   }
+  if (isLinux(kernel, '3.0')) kernel.allocator.reserve(0, RESERVE_LOW / PAGE_SIZE)
   if (kernel.efi !== undefined) {
     orRefuse(kernel, () => kernel.strategy?.instance.reserve?.(kernel))
   }
@@ -305,16 +309,17 @@ function whyWithoutRuntimeServices({
   return undefined
 }
 
-/** reserve_real_mode(), before anything else takes what is free below 1 MiB. */
+/** reserve_real_mode(), before anything else takes what is free below 1 MiB; Linux reserves all the rest of that, too, since 5.13 (commit f1d4d47c5851). */
 function reserveRealMode(kernel: Kernel): void {
   const frame = kernel.allocator.tryAllocate(kernel.owner('trampoline'), 2, {
     below: LOW_MEMORY / PAGE_SIZE,
   })
   if (frame === undefined) {
     kernel.print('No sub-1M memory is available for the trampoline')
-    return
+  } else {
+    kernel.realModeMemory = { code: phys(frame * PAGE_SIZE), root: phys((frame + 1) * PAGE_SIZE) }
   }
-  kernel.realModeMemory = { code: phys(frame * PAGE_SIZE), root: phys((frame + 1) * PAGE_SIZE) }
+  if (isLinux(kernel, '5.13')) kernel.allocator.reserve(0, LOW_MEMORY / PAGE_SIZE)
 }
 
 /** mem_map: one struct page for each page of RAM, from the lowest free memory on. */

@@ -7,8 +7,11 @@ import {
   MemoryType,
 } from '@trapdoor/uefi'
 import type { Kernel } from '../../kernel.ts'
+import { isLinux } from '../../linux-version.ts'
 import { ramRanges } from '../../memory/e820.ts'
 import { KERNEL_IMAGE_BYTES } from '../../memory/kernel-image.ts'
+
+const LOW_MEMORY = 0x10_0000
 
 /** Whether a descriptor is boot-services code or data. */
 export function isBootServices({ type }: MemoryDescriptor): boolean {
@@ -40,7 +43,7 @@ export function reserveBootServices(
 
 /**
  * efi_free_boot_services(): gives boot-services memory without the mark back to the page allocator, after `unmap` has taken it out of whatever maps it. Returns the map without
- * these regions.
+ * these regions. What lies below 1 MiB stays reserved since Linux 5.13 (commit f1d4d47c5851).
  */
 export function freeBootServices(
   kernel: Kernel,
@@ -48,10 +51,12 @@ export function freeBootServices(
   unmap?: (descriptor: MemoryDescriptor) => void,
 ): MemoryDescriptor[] {
   const freed = map.filter((descriptor) => isBootServices(descriptor) && !isRuntime(descriptor))
+  const lowest = isLinux(kernel, '5.13') ? LOW_MEMORY / PAGE_SIZE : 0
   for (const descriptor of freed) {
     unmap?.(descriptor)
     const start = descriptor.physicalStart / PAGE_SIZE
-    kernel.allocator.release(start, start + descriptor.numberOfPages)
+    const end = start + descriptor.numberOfPages
+    if (end > lowest) kernel.allocator.release(Math.max(start, lowest), end)
   }
   const pages = freed.reduce((sum, { numberOfPages }) => sum + numberOfPages, 0)
   kernel.print(`efi: Freeing EFI boot services memory: ${pages * 4}K`)

@@ -11,6 +11,7 @@ import {
   UefiError,
 } from '@trapdoor/uefi'
 import type { Kernel } from '../../kernel.ts'
+import { isLinux } from '../../linux-version.ts'
 import { ramRanges } from '../../memory/e820.ts'
 
 const HEADER_BYTES = 16
@@ -76,14 +77,21 @@ export function memattrInit(
 const END_OF_MEMORY = 2 ** 52
 
 /**
- * efi_memattr_apply_permissions(): calls `update` for each entry that entry_is_valid() lets pass, with its virtual address, and prints why it does not.
+ * efi_memattr_apply_permissions(): calls `update` for each entry that entry_is_valid() lets pass, with its virtual address, and prints why it does not. Linux before 5.13
+ * let no entry pass that protects nothing (commit 45add3cc99fe).
  */
 export function memattrApplyPermissions(
   kernel: Kernel,
   { entries }: MemoryAttributesTable,
   update: (entry: MemoryDescriptor, rights: { writable: boolean; executable: boolean }) => void,
 ): void {
+  const protects = MemoryAttribute.RO | MemoryAttribute.XP
+  const wantsProtection = isLinux(kernel, '4.11') && !isLinux(kernel, '5.13')
   for (const entry of entries) {
+    if (wantsProtection && (entry.attribute & protects) === 0n) {
+      kernel.print('efi: memattr: ! Entry attributes invalid: RO and XP bits both cleared')
+      continue
+    }
     const virtualStart = virtualAddressOf(entry, kernel.requireEfi.memoryMap)
     if (typeof virtualStart === 'string') {
       kernel.print(`efi: memattr: ! ${virtualStart}`)
