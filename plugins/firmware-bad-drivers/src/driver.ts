@@ -26,8 +26,8 @@ export interface Variant extends Fault {
   readonly late?: true
   /** What the driver does about the memory attributes table, which says that its code is not to be executed. Default: drops that. */
   readonly attributes?: 'as-is' | 'hide-table'
-  /** Whether it converts the addresses of the functions that it replaced. Default true. */
-  readonly converts?: false
+  /** What it converts in SetVirtualAddressMap: the addresses of the functions that it replaced, its kept address too, or nothing. Default `functions`. */
+  readonly converts?: 'functions' | 'all' | 'nothing'
   /** Runs in place of SetVirtualAddressMap; `old` calls that. */
   readonly svam?: (call: FirmwareCall, kept: bigint, old: () => bigint) => bigint
 }
@@ -59,8 +59,8 @@ export function badDriver(variant: Variant): Quirk {
 
 function load(setup: FirmwareSetup, variant: Variant): void {
   const driver = setup.loadDriver(IMAGE)
-  const options = { convert: variant.converts !== false }
-  driver.pointer(KEPT, variant.keep?.(setup, driver) ?? 0, { convert: false })
+  const options = { convert: variant.converts !== 'nothing' }
+  driver.pointer(KEPT, variant.keep?.(setup, driver) ?? 0, { convert: variant.converts === 'all' })
   const setVariable = driver.code('HookSetVariable', 'SetVariable', (call) => {
     const firstCharacter = variant.late === undefined ? LATE_NAMES : call.read16(call.arg(0))
     if (firstCharacter === LATE_NAMES) misbehave(call, variant)

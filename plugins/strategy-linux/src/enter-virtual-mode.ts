@@ -1,4 +1,12 @@
-import { type Cpu, Cr4, MachineReset, PAGE_SIZE, type PageFault, phys } from '@trapdoor/core'
+import {
+  type Cpu,
+  Cr4,
+  inspectAddress,
+  MachineReset,
+  PAGE_SIZE,
+  type PageFault,
+  phys,
+} from '@trapdoor/core'
 import {
   cleanMemmap,
   EfiPgd,
@@ -157,9 +165,15 @@ export class EfiVirtualMode implements PageTableStrategy {
   }
 
   /** efi_crash_gracefully_on_page_fault(). */
-  recover({ kernel, service }: RuntimeCall, fault: PageFault): bigint | undefined {
+  recover({ cpu, kernel, service }: RuntimeCall, fault: PageFault): bigint | undefined {
     if (this.#version.faultRecovery === 'none' || !this.#queued) return undefined
     if (fault.address <= LAST_NULL_PAGE_BYTE) return undefined
+    // The exception's frame goes onto the stack that firmware has left: where there is none, it is a double fault.
+    if (!canPush(cpu)) return undefined
+    if (kernel.tasks[cpu.id]?.isStackGuard(fault.address) === true) {
+      kernel.print('BUG: TASK stack guard page was hit')
+      return undefined
+    }
     kernel.print(
       `[Firmware Bug]: Page fault caused by firmware at PA: 0x${fault.address.toString(16)}`,
     )
@@ -332,6 +346,15 @@ function newMemmapPages(count: number, descriptorSize: number): number {
     left -= descriptorSize
   }
   return 1 << shift
+}
+
+/** Whether the CPU can write an exception's frame, five words and an error code, below RSP. */
+function canPush(cpu: Cpu): boolean {
+  const { rsp } = cpu
+  return [8n, 48n].every((below) => {
+    const found = inspectAddress(cpu.translationContext(), rsp - below)
+    return found.status === 'mapped' && found.writable
+  })
 }
 
 /** efi_lookup_mapped_addr() of the system table. */

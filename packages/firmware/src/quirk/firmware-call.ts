@@ -1,4 +1,4 @@
-import type { Cpu } from '@trapdoor/core'
+import { type Cpu, Rflags } from '@trapdoor/core'
 import {
   type Architecture,
   argumentCount,
@@ -130,6 +130,22 @@ export class FirmwareCall {
 
   writeBytes(address: bigint, bytes: Uint8Array): void {
     this.cpu.writeBytes(this.#linear(address), bytes)
+  }
+
+  /**
+   * ZeroMem() of a local variable of `bytes` bytes, with the frame that such a call has: shadow space for four registers and the return address below the variable. It stores eight bytes at a time
+   * in the direction that RFLAGS.DF says, which whoever came before was to leave clear (MdePkg/Library/BaseMemoryLibRepStr, ZeroMem.nasm).
+   */
+  zeroLocal(bytes: number): void {
+    const { cpu } = this
+    const natural = BigInt(this.architecture.naturalBytes)
+    const local = cpu.rsp - BigInt(bytes)
+    const returnAddress = local - 5n * natural
+    this.writeNatural(returnAddress, this.rip)
+    const step = (cpu.rflags & Rflags.DF) === 0 ? 8n : -8n
+    for (let done = 0n; done < BigInt(bytes / 8); done++) this.write64(local + step * done, 0n)
+    const back = this.readNatural(returnAddress)
+    if (back !== this.rip) cpu.call(back)
   }
 
   /** Address of a pointer slot of this image, relative to RIP. Throws FIRMWARE_BAD_SETUP for a slot that nobody made. */

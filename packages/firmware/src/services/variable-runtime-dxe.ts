@@ -33,6 +33,8 @@ const VOLATILE_STORE_BYTES = 0x2000
 const LARGEST_VARIABLE = 0x2000
 const LONGEST_NAME = 0x1000
 const GUID_BYTES = 16
+/** AUTH_VARIABLE_INFO. */
+const VARIABLE_INFO_BYTES = 64
 
 /** edk2's MdeModulePkg/Universal/Variable/RuntimeDxe with both stores in runtime pool, and without Secure Boot. */
 export const variableRuntimeDxe: RuntimeDriver = {
@@ -183,6 +185,8 @@ function setVariable(call: FirmwareCall): bigint {
   }
   const atRuntime = afterExitBootServices(call)
   const vendor = call.readBytes(vendorAt, GUID_BYTES)
+  // OrgVariableInfo of ProcessVariable() (SecurityPkg/Library/AuthVariableLib/AuthService.c).
+  call.zeroLocal(VARIABLE_INFO_BYTES)
   const stores = readStores(call)
   if (stores === undefined) return EfiStatus.DEVICE_ERROR
   const inVolatile = stores.volatile.find(name, vendor)

@@ -40,6 +40,8 @@ export interface BootOptions {
 const LOW_MEMORY = 0x10_0000
 /** What kernels from 2.6.37 on reserve of low memory before anything else (CONFIG_X86_RESERVE_LOW): BIOSes write there. */
 const RESERVE_LOW = 0x1_0000
+const RODATA_PAGES = 16
+const INIT_STACK_PAGES = 4
 /** Bytes of struct page for each page of memory. */
 const STRUCT_PAGE_BYTES = { x64: 56, ia32: 32 } as const
 /** What memory in use reads as. */
@@ -115,9 +117,10 @@ function head64(kernel: Kernel): void {
   cpu.pat = PAT_LINUX
   switchPagingMode(cpu, kernel.tables.layout.mode, kernel.tables.swapper.root)
   cpu.writeCr4(cpu.cr4 | Cr4.PGE)
-  const stackPages = 4
-  const stack = kernel.image.staticPages(stackPages)
-  cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(stackPages * PAGE_SIZE) - 256n
+  // Below init_thread_union, the first of .data, lie tables that are read-only later: who leaves the stack writes over them first (vmlinux.lds.S).
+  kernel.image.staticPages(RODATA_PAGES)
+  const stack = kernel.image.staticPages(INIT_STACK_PAGES)
+  cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(INIT_STACK_PAGES * PAGE_SIZE) - 256n
   kernel.loadDescriptorTables(cpu)
 }
 

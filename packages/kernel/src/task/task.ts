@@ -10,23 +10,42 @@ import {
 } from '@trapdoor/core'
 import { KernelError } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
+import { isLinux } from '../linux-version.ts'
 import { kernelAddress } from '../memory/layout.ts'
 
 /** Where a kernel keeps what it passes to the firmware. */
 export type ArgumentPlace = 'stack' | 'kmalloc' | 'module' | 'vmalloc'
 
-/** THREAD_SIZE of x86-64, in pages. */
-const STACK_PAGES = 2
+/** THREAD_SIZE of x86-64, in pages: of Linux before 3.15, and from then on (commit 6538b8ea886e). */
+const STACK_PAGES = { small: 2, large: 4 } as const
 /** Where every process has a page of its own, as an ELF binary's first page. */
 const USER_PAGE: VirtualAddress = kernelAddress(0x40_0000n)
+
+/** alloc_thread_stack_node(). Returns the stack's top, and the first address of the page below that is not mapped, where there is one. */
+function allocateStack(kernel: Kernel): {
+  readonly top: VirtualAddress
+  readonly guardPage: bigint | undefined
+} {
+  const { tables } = kernel
+  const pages = isLinux(kernel, '3.15') ? STACK_PAGES.large : STACK_PAGES.small
+  const stack = kernel.allocatePages('task stack', pages)
+  const bytes = pages * PAGE_SIZE
+  if (!isLinux(kernel, '4.9')) {
+    return { top: tables.directMapAddress(stack + bytes), guardPage: undefined }
+  }
+  const start = tables.reserveVmalloc(bytes)
+  tables.swapper.mapRange(start, stack, bytes, { global: true })
+  return { top: kernelAddress(start + BigInt(bytes)), guardPage: start - BigInt(PAGE_SIZE) }
+}
 
 /** A process that runs on a CPU: page tables with its own low half and the kernel's upper half, a kernel stack, a page of its own. */
 export class Task {
   readonly cpu: Cpu
   readonly name: string
   readonly tables: PageTableBuilder
-  /** Top of the kernel stack, in the direct map. */
+  /** Top of the kernel stack: in the direct map, from Linux 4.9 on in vmalloc space, where a page that is not mapped lies below (CONFIG_VMAP_STACK). */
   readonly stackTop: VirtualAddress
+  readonly #guardPage: bigint | undefined
   readonly #kernel: Kernel
   /** Of the task's floating-point state what SSE rounds by; a new process has the initial one. */
   readonly #mxcsr = MXCSR_AT_RESET
@@ -37,9 +56,10 @@ export class Task {
     this.cpu = cpu
     this.name = `task ${cpu.id}`
     this.tables = kernel.newPageTable(`mm of ${this.name}`)
+    const stack = allocateStack(kernel)
+    this.stackTop = stack.top
+    this.#guardPage = stack.guardPage
     kernel.tables.copyKernelHalf(this.tables)
-    const stack = kernel.allocatePages('task stack', STACK_PAGES)
-    this.stackTop = kernel.tables.directMapAddress(stack + STACK_PAGES * PAGE_SIZE)
     this.mapUserPage(USER_PAGE)
   }
 
@@ -49,6 +69,12 @@ export class Task {
     this.#kernel.machine.memory.fill(frame, frame + PAGE_SIZE, this.userPattern)
     this.tables.mapRange(address, phys(frame), PAGE_SIZE, { user: true })
     return frame
+  }
+
+  /** get_stack_guard_info(): whether an address is in the page below the stack that is not mapped. */
+  isStackGuard(address: bigint): boolean {
+    const page = this.#guardPage
+    return page !== undefined && address >= page && address < page + BigInt(PAGE_SIZE)
   }
 
   /** Where the page of the process is. */
