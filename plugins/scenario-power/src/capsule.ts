@@ -1,5 +1,5 @@
 import type { Scenario, ScenarioContext } from '@trapdoor/harness'
-import { ResetType } from '@trapdoor/uefi'
+import { getNatural, ResetType } from '@trapdoor/uefi'
 import { bootStep } from '@trapdoor/scenario-lifecycle'
 
 /** CAPSULE_FLAGS_PERSIST_ACROSS_RESET. */
@@ -31,7 +31,7 @@ export const capsule: Scenario = {
         context.boot()
         context.call(context.services().getVariable('Capsule0000', REPORT), ({ data }) => {
           const view = new DataView(data.buffer, data.byteOffset, data.length)
-          return view.getBigUint64(STATUS_OFFSET, true) === 0n
+          return getNatural(context.kernel.architecture, view, STATUS_OFFSET) === 0n
         })
       },
     },
