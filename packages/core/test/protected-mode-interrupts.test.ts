@@ -154,3 +154,27 @@ test('LTR reads a descriptor of 8 bytes, and marks it busy', () => {
     loadTaskRegister(cpu, 0xf8)
   }).toThrow(DescriptorFault)
 })
+
+test('a call passes its arguments on the stack, where no interrupt overwrites them', () => {
+  const cpu = world()
+  const seen: number[] = []
+  const gate = cpu.machine.gates.bind({
+    name: 'sum',
+    image: 'test',
+    run: ({ cpu: callee, args }) => {
+      expect(args).toEqual([])
+      seen.push(...[4n, 8n, 12n].map((offset) => callee.read32(callee.rsp + offset)))
+      return 0xffff_ffff_0000_0007n
+    },
+  })
+  cpu.writeBytes(CODE + 0x800n, gate)
+  cpu.touchRecorder = () => {
+    const recorder = cpu.touchRecorder
+    cpu.touchRecorder = undefined
+    returnFromInterrupt(cpu, deliverInterrupt(cpu, { vector: Vector.NMI, source: 'nmi' }))
+    cpu.touchRecorder = recorder
+  }
+  expect(cpu.call(CODE + 0x800n, 1n, 0x1_0000_0002n, 3n)).toBe(7n)
+  expect(seen).toEqual([1, 2, 3])
+  expect(cpu.rsp).toBe(STACK_TOP)
+})

@@ -24,7 +24,7 @@ import {
 } from '@trapdoor/plugin-kit'
 import { describe, expect, test } from 'vitest'
 
-const firmware = smallFirmware([], 'ia32')
+const firmware = smallFirmware([], { architecture: 'ia32' })
 /** Where {@link enterVirtualMode} puts runtime memory, which then lies above 3 GiB. */
 const BASE = 0x9000_0000n
 /** Runtime memory at {@link BASE} above its place, without the flash, which would wrap around. */
@@ -251,7 +251,7 @@ test('a quirk that only 64-bit firmware can have is refused', () => {
     architectures: ['x64'],
     hooks: {},
   }
-  expect(() => smallFirmware([wide], 'ia32')).toThrow(
+  expect(() => smallFirmware([wide], { architecture: 'ia32' })).toThrow(
     expect.objectContaining({ code: 'FIRMWARE_BAD_QUIRK', found: expect.stringContaining('x64') }),
   )
   expect(smallFirmware([wide]).architecture.name).toBe('x64')

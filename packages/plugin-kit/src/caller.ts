@@ -13,7 +13,13 @@ import {
   parseGuid,
   type RuntimeServiceName,
 } from '@trapdoor/uefi'
-import { createFirmware, type Firmware, type PoweredMachine, type Quirk } from '@trapdoor/firmware'
+import {
+  createFirmware,
+  type Firmware,
+  type ModelledFirmwareOptions,
+  type PoweredMachine,
+  type Quirk,
+} from '@trapdoor/firmware'
 
 const WB = 0xfn
 const { RUNTIME } = MemoryAttribute
@@ -51,12 +57,12 @@ const SCRATCH_BYTES = 0x10_0000
 /** Where {@link Caller.enterVirtualMode} puts runtime memory. */
 export const VIRTUAL_BASE = 0xffff_8800_0000_0000n
 
-/** A variant on {@link SMALL_MAP}. */
+/** A variant on {@link SMALL_MAP}, unless `options` say otherwise. */
 export function smallFirmware(
   quirks: readonly Quirk[] = [],
-  architecture: Architecture['name'] = 'x64',
+  options: Partial<Omit<ModelledFirmwareOptions, 'quirks'>> = {},
 ): Firmware {
-  return createFirmware({ name: 'small', memoryMap: SMALL_MAP, quirks, architecture })
+  return createFirmware({ name: 'small', memoryMap: SMALL_MAP, ...options, quirks })
 }
 
 /** A loader, or a kernel, reduced to what tests need: it calls what the tables point to, on the tables that CR3 has. */

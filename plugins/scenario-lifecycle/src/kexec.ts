@@ -1,5 +1,5 @@
 import type { Scenario } from '@trapdoor/harness'
-import { LAYOUT_2_6_26 } from '@trapdoor/kernel'
+import { type AddressSpaceLayout, type Kernel, LAYOUT_2_6_26, splitAt2G } from '@trapdoor/kernel'
 import { everydayCalls } from './everyday-calls.ts'
 import { bootStep, everydayStep } from './steps.ts'
 
@@ -23,16 +23,22 @@ export const kexec: Scenario = {
   ],
 }
 
+/** The layout of a kernel of the same width whose direct map begins elsewhere. */
+function otherLayout({ architecture, tables }: Kernel): AddressSpaceLayout {
+  return architecture.name === 'ia32' ? splitAt2G(tables.layout) : LAYOUT_2_6_26
+}
+
 /** kexec to a kernel whose direct map begins elsewhere, with `virtefi` on its command line. */
 export const kexecOther: Scenario = {
   name: 'kexec-other',
-  title: 'as kexec, into a kernel with the layout of 2.6.26 that uses virtual mode',
+  title:
+    'as kexec, into a kernel with the layout of 2.6.26 (on i386, with 2 GiB for processes) that uses virtual mode',
   steps: [
     ...firstKernel,
     {
       name: 'kexec into another kernel',
       run: (context) => {
-        context.kexec({ layout: LAYOUT_2_6_26, commandLine: 'virtefi' })
+        context.kexec({ layout: otherLayout(context.kernel), commandLine: 'virtefi' })
       },
     },
     secondCalls,

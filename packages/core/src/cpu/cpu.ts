@@ -656,7 +656,8 @@ export class Cpu {
       returnSlot = BigInt.asUintN(64, rsp - 8n)
       this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n, ON_STACK)
     } else {
-      returnSlot = this.#pushWords([this.#calls.at(-1)?.rip ?? 0n, ...args])
+      this.#pushWords([this.#calls.at(-1)?.rip ?? 0n, ...args])
+      returnSlot = this.rsp
     }
     const gate = this.#fetchGate(address)
     const { log } = this.machine
@@ -910,7 +911,7 @@ export class Cpu {
     const returnAddress = this.#calls.at(-1)?.rip ?? 0n
     const isLong = this.#isLongCode
     if (isLong) passArguments(this, returnAddress, args)
-    else this.rsp = this.#pushWords([returnAddress, ...args])
+    else this.#pushWords([returnAddress, ...args])
     const until = {
       rip: BigInt.asUintN(isLong ? 64 : 32, returnAddress),
       rsp: BigInt.asUintN(64, this.rsp + (isLong ? 8n : 4n)),
@@ -975,14 +976,14 @@ export class Cpu {
     this.#memory.writeByCpu(this.translate(address, 'write', origin), size, value)
   }
 
-  /** Pushes words of 32 bits, the last first, and returns where the first lies. RSP stays. */
-  #pushWords(words: readonly bigint[]): bigint {
-    let at = this.rsp
+  /** Pushes words of 32 bits, the last first. */
+  #pushWords(words: readonly bigint[]): void {
     for (const word of words.toReversed()) {
-      at = BigInt.asUintN(32, at - 4n)
+      const at = BigInt.asUintN(32, this.rsp - 4n)
+      // An interrupt that comes with the write has its frame below.
+      this.rsp = at
       this.write32(at, Number(BigInt.asUintN(32, word)), ON_STACK)
     }
-    return at
   }
 
   #copyIn(

@@ -82,6 +82,7 @@ export class KernelTables {
       { mode: options.layout.mode },
     )
     this.#mapImage()
+    if (mode.rootInRegisters) this.#preallocatePmds()
   }
 
   /** Remembers how far the direct map and vmalloc space go at this moment. What is mapped is in memory. */
@@ -323,6 +324,17 @@ export class KernelTables {
       if (!(error instanceof OutOfMemory)) throw error
     }
     this.flushAll()
+  }
+
+  /** initial_pg_pmd (head_32.S): with PAE every entry of the kernel's half has its table before CR3 is loaded, as the processor reads those entries then and not again. */
+  #preallocatePmds(): void {
+    const { first, end } = this.kernelHalf
+    for (let index = first; index < end; index++) {
+      if ((this.swapper.rootEntry(index) & BigInt(Entry.Present)) !== 0n) continue
+      const frame = this.#allocateTable()
+      this.#memory.clearFrame(frame)
+      this.swapper.setRootEntry(index, (BigInt(frame) << 12n) | BigInt(Entry.Present))
+    }
   }
 
   /** level2_kernel_pgt: text read-only and executable, data and bss the other way round, as after mark_rodata_ro(). */

@@ -48,6 +48,18 @@ export const LAYOUT_I386_PAE: AddressSpaceLayout = {
   memoryEnd: 2 ** 36,
 }
 
+/** The same kernel with 2 GiB for processes (CONFIG_VMSPLIT_2G): its direct map begins elsewhere, and is larger. */
+export function splitAt2G(layout: AddressSpaceLayout): AddressSpaceLayout {
+  const pageOffset = virt(0x8000_0000n)
+  return {
+    ...layout,
+    name: `${layout.name}, 2 GiB for processes`,
+    pageOffset,
+    startKernelMap: pageOffset,
+    lowMemoryEnd: 1920 * MEBIBYTE,
+  }
+}
+
 /** VMALLOC_START: vmalloc space begins behind the direct map, whose end is the end of memory or that of low memory. `endOfMemory` in bytes. */
 export function placeVmalloc(layout: AddressSpaceLayout, endOfMemory: number): AddressSpaceLayout {
   if (layout.lowMemoryEnd === undefined) return layout
