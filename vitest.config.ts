@@ -20,13 +20,17 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'judges',
-          include: ['test/{conformance,emulators,twins}/**/*.test.ts'],
+          include: ['test/{conformance,emulators}/**/*.test.ts'],
           testTimeout: 60_000,
         },
       },
       {
         extends: true,
-        test: { name: 'capture', include: ['test/capture/**/*.test.ts'], testTimeout: 300_000 },
+        test: {
+          name: 'capture',
+          include: ['test/{capture,twins}/**/*.test.ts'],
+          testTimeout: 300_000,
+        },
       },
       {
         extends: true,

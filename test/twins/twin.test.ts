@@ -1,6 +1,14 @@
-import { FOUR_LEVEL, PageTableBuilder, PhysicalMemory, phys, virt } from '@trapdoor/core'
-import { expect, test } from 'vitest'
+import { statSync } from 'node:fs'
 
+import { FOUR_LEVEL, PageTableBuilder, PhysicalMemory, phys, virt } from '@trapdoor/core'
+import { readObservedSnapshot } from '@trapdoor/snapshot'
+import { MemoryType } from '@trapdoor/uefi'
+import { describe, expect, test } from 'vitest'
+
+import { IS_INSTALLED, NEEDS, ovmf, snapshotOf } from '../capture/firmwares.ts'
+import { CALLS } from './calls.ts'
+import { type Gap, strategyWith } from './gaps.ts'
+import { type Comparison, compareWithTwin } from './real-call.ts'
 import { type CallState, runTwin, type TwinResult } from './twin.ts'
 
 const RAM_BYTES = 64 * 2 ** 20
@@ -80,5 +88,34 @@ test('a function that reads what the page tables lack faults on QEMU, where and 
     errorCode: 0,
     cr2: 0x50_0000n,
     rip: BigInt(FUNCTION),
+  })
+})
+
+describe.skipIf(!IS_INSTALLED)(`a captured firmware (${NEEDS})`, () => {
+  const CODE = ovmf('OVMF_CODE_4M.fd')
+
+  /** A call of it here and on QEMU, under tables that map what it needs but for a gap. */
+  async function compare(service: string, ...gaps: readonly Gap[]): Promise<Comparison> {
+    const compared = await compareWithTwin({
+      snapshot: readObservedSnapshot(await snapshotOf({ board: 'q35', firmware: CODE })),
+      codeFlashBytes: statSync(CODE).size,
+      strategy: { definition: strategyWith(...gaps) },
+      prepare: CALLS[service]!,
+    })
+    return compared!
+  }
+
+  test('writes a variable into its flash here as on QEMU', async () => {
+    const { ours, differences } = await compare('SetVariable')
+    expect(ours.ended).toStrictEqual({ kind: 'returned', rax: 0n })
+    expect(differences).toStrictEqual([])
+  })
+
+  test('faults here where it faults on QEMU, if its data is not mapped', async () => {
+    const { RuntimeServicesData } = MemoryType
+    const gap = { type: RuntimeServicesData, as: 'absent' } as const
+    const { ours, differences } = await compare('GetVariable', gap)
+    expect(ours.ended).toMatchObject({ kind: 'exception', vector: 14, errorCode: 0 })
+    expect(differences).toStrictEqual([])
   })
 })

@@ -1,0 +1,101 @@
+import {
+  type Cpu,
+  CpuException,
+  type InstructionExecutor,
+  PageFault,
+  type PhysicalMemory,
+  type RunEnd,
+  type RunLimits,
+} from '@trapdoor/core'
+
+/** A processor when it came to a call's first instruction, with the memory of that moment. */
+export interface Entry {
+  readonly memory: PhysicalMemory
+  readonly general: readonly bigint[]
+  readonly rip: bigint
+  readonly rflags: number
+  readonly cr0: number
+  readonly cr3: number
+  readonly cr4: number
+  readonly efer: number
+  /** Physical address of the return address. */
+  readonly returnSlot: number
+}
+
+/** How a call ended here, with the memory of that moment. */
+export interface Exit {
+  readonly ended:
+    | { readonly kind: 'returned'; readonly rax: bigint }
+    | {
+        readonly kind: 'exception'
+        readonly vector: number
+        readonly errorCode: number
+        readonly cr2: bigint
+        readonly rip: bigint
+      }
+  readonly memory: PhysicalMemory
+  readonly general: readonly bigint[]
+}
+
+/** Lets an interpreter run, and notes how the next call of machine code begins and ends once it is armed. */
+export class CallRecorder implements InstructionExecutor {
+  entry: Entry | undefined
+  exit: Exit | undefined
+  readonly #interpreter: InstructionExecutor
+  #isArmed = false
+
+  constructor(interpreter: InstructionExecutor) {
+    this.#interpreter = interpreter
+  }
+
+  /** Forgets what was noted, and notes the next call. */
+  arm(): void {
+    this.entry = undefined
+    this.exit = undefined
+    this.#isArmed = true
+  }
+
+  run(cpu: Cpu, limits: RunLimits): RunEnd {
+    if (!this.#isArmed) return this.#interpreter.run(cpu, limits)
+    this.#isArmed = false
+    this.entry = entryOf(cpu)
+    try {
+      const end = this.#interpreter.run(cpu, limits)
+      this.exit = exitOf(cpu, { kind: 'returned', rax: cpu.general64[0]! })
+      return end
+    } catch (error) {
+      if (error instanceof CpuException) this.exit = exitOf(cpu, endingOf(error, cpu))
+      throw error
+    }
+  }
+}
+
+function entryOf(cpu: Cpu): Entry {
+  const returnSlot = cpu.peekPhysical(cpu.rsp)
+  if (returnSlot === undefined) throw new Error('the stack of the call is not mapped')
+  return {
+    memory: cpu.machine.memory.fork(),
+    general: generalOf(cpu),
+    rip: cpu.rip,
+    rflags: cpu.rflags,
+    cr0: cpu.cr0,
+    cr3: cpu.cr3,
+    cr4: cpu.cr4,
+    efer: cpu.efer,
+    returnSlot,
+  }
+}
+
+function exitOf(cpu: Cpu, ended: Exit['ended']): Exit {
+  return { ended, memory: cpu.machine.memory.fork(), general: generalOf(cpu) }
+}
+
+function endingOf(error: CpuException, cpu: Cpu): Exit['ended'] {
+  const { vector, site } = error
+  const errorCode = error instanceof PageFault ? error.errorCode : 0
+  return { kind: 'exception', vector, errorCode, cr2: cpu.cr2, rip: site.rip ?? 0n }
+}
+
+function generalOf(cpu: Cpu): bigint[] {
+  return [...cpu.general64.subarray(0, 16)]
+}
