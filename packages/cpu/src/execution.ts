@@ -59,6 +59,8 @@ export class Execution extends CodeFetch implements CpuExecution {
   /** The operation of the block that is carried out, and the one before which it stops. */
   #at = 0
   #end = 0
+  /** Runs that have not ended: one, and those of code that gates have called. */
+  #runs = 0
   /** Instructions until the next look, and those that were carried out when the quota was given. */
   #quota = 0
   #counted = 0
@@ -81,6 +83,10 @@ export class Execution extends CodeFetch implements CpuExecution {
     this.#general[32] = lowHalf(value)
     this.#general[33] = highHalf(value)
     this.#running = NOTHING
+  }
+
+  get isRunning(): boolean {
+    return this.#runs !== 0
   }
 
   get instructions(): number {
@@ -188,9 +194,11 @@ export class Execution extends CodeFetch implements CpuExecution {
     this.#untilHigh = until === undefined ? NOWHERE : highHalf(until.rip)
     this.codeHigh = NOWHERE
     this.halted = false
+    this.#runs++
     try {
       return this.#runUntil(until?.rsp, before + maxInstructions)
     } finally {
+      this.#runs--
       const now = this.instructions
       this.#untilLow = outer.low
       this.#untilHigh = outer.high
@@ -226,14 +234,19 @@ export class Execution extends CodeFetch implements CpuExecution {
     const untilLow = this.#untilLow
     const untilHigh = this.#untilHigh
     do {
-      const low = (general[32]! + this.codeBase) | 0
-      const high = general[33]!
-      if (high !== this.codeHigh || (low & -4096) !== this.codeLow) this.#turnTo(high, low)
-      const block = this.blocks[low & 4095] ?? this.findBlock(high, low)
-      if (block.instructions > this.#quota || this.#isCareful) {
+      if (this.#isCareful) {
         if (!this.#carefully()) return
       } else {
-        this.#carryOut(general, block)
+        if (this.#quota <= 0) return
+        const low = (general[32]! + this.codeBase) | 0
+        const high = general[33]!
+        if (high !== this.codeHigh || (low & -4096) !== this.codeLow) {
+          this.#turnTo(high, low)
+          if (this.#isNearUntil) continue
+        }
+        const block = this.blocks[low & 4095] ?? this.findBlock(high, low)
+        if (block.instructions <= this.#quota) this.#carryOut(general, block)
+        else this.#carryOutOne(general, this.findSingle(high, low))
       }
     } while (general[32] !== untilLow || general[33] !== untilHigh)
   }
@@ -277,7 +290,7 @@ export class Execution extends CodeFetch implements CpuExecution {
       this.#runsOver(block)
     ) {
       this.#tracer?.(this.cpu)
-      this.#carryOutOne()
+      this.#carryOutOne(general, this.findSingle(high, low))
     } else {
       this.#carryOut(general, block)
     }
@@ -291,13 +304,8 @@ export class Execution extends CodeFetch implements CpuExecution {
     return distance !== 0 && starts.includes(distance)
   }
 
-  /** Carries out the next instruction alone. */
-  #carryOutOne(): void {
-    const general = this.#general
-    const low = (general[32]! + this.codeBase) | 0
-    const high = general[33]!
-    if (high !== this.codeHigh || (low & -4096) !== this.codeLow) this.#turnTo(high, low)
-    const block = this.findSingle(high, low)
+  /** Carries out an instruction alone. */
+  #carryOutOne(general: Int32Array, block: Block): void {
     this.#single = block
     this.#running = SINGLE
     this.#at = 0

@@ -14,7 +14,7 @@ import { Interpreter } from '../src/index.ts'
 export const CODE = 0x40_0000n
 export const CODE_PHYSICAL = 0x20_0000
 export const DATA = 0x50_0000n
-const DATA_PHYSICAL = 0x30_0000
+export const DATA_PHYSICAL = 0x30_0000
 export const STACK_TOP = 0x60_8000n
 
 export interface CodeMachine {

@@ -876,7 +876,9 @@ export class Cpu {
   }
 
   #site(): FaultSite {
-    return { cpu: this.id, rip: this.#calls.at(-1)?.rip, cr3: this.cr3 }
+    const { execution } = this
+    const ofCode = execution?.isRunning === true ? execution.rip : undefined
+    return { cpu: this.id, rip: this.#calls.at(-1)?.rip ?? ofCode, cr3: this.cr3 }
   }
 
   /** Whether a fetch at an address would find a gate; nothing is touched. */

@@ -24,6 +24,8 @@ export interface InstructionExecutor {
 export interface CpuExecution {
   /** The address of the instruction that is carried out, or that comes next. */
   rip: bigint
+  /** Whether it carries out instructions now, or a gate that they have called runs. */
+  readonly isRunning: boolean
   /** CF, PF, AF, ZF, SF and OF, at their places in RFLAGS. */
   statusFlags: number
   /** Instructions carried out so far; each iteration of a repeated string instruction counts. */
