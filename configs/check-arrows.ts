@@ -18,7 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   kernel: ['core', 'uefi'],
   'plugin-kit': ['core', 'uefi', 'firmware'],
   replay: ['core', 'uefi', 'snapshot', 'cpu', 'firmware'],
-  harness: ['core', 'uefi', 'intake', 'firmware', 'kernel'],
+  harness: ['core', 'uefi', 'intake', 'firmware', 'kernel', 'cpu', 'snapshot'],
 }
 /** The packages that a plugin may import, by the kind in its name; beside these, plugins of its own kind. */
 const PLUGIN_MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {

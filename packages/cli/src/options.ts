@@ -7,6 +7,7 @@ import type { CliIo } from './io.ts'
 export interface ConfigOptions {
   readonly config?: string
   readonly memoryMap?: readonly string[]
+  readonly snapshot?: readonly string[]
   readonly commandLine?: string
   readonly seed?: number
   readonly output?: string
@@ -20,7 +21,7 @@ export interface FilterOptions {
   readonly memoryMapId?: readonly string[]
 }
 
-/** Adds --config, --memory-map and --command-line. */
+/** Adds --config, --memory-map, --snapshot and --command-line. */
 export function withConfigOptions(command: Command): Command {
   return command
     .option('-c, --config <file>', 'configuration file (default: trapdoor.config.* here)')
@@ -29,6 +30,13 @@ export function withConfigOptions(command: Command): Command {
         command,
         '-m, --memory-map <file>',
         "kernel log or other text with a memory map, FILE or id=FILE (ia32:FILE where the firmware has 32 bits; the id is else the file's name without extension); replaces those of the configuration",
+      ),
+    )
+    .addOption(
+      listOption(
+        command,
+        '--snapshot <folder>',
+        'real firmware in place of a memory map and a model: what `trapdoor capture` has written, FOLDER or id=FOLDER',
       ),
     )
     .option('--command-line <text>', "the first kernel's command line, such as virtefi")
@@ -84,13 +92,14 @@ export function wholeNumber(text: string, pattern: RegExp, expected: string): nu
 
 /** The configuration that the options lead to, with the built-in plugins. */
 export function configOf(options: ConfigOptions, io: Pick<CliIo, 'cwd'>): Promise<ResolvedConfig> {
-  const { config, memoryMap, commandLine, seed, output } = options
+  const { config, memoryMap, snapshot, commandLine, seed, output } = options
   return loadConfig({
     directory: io.cwd,
     file: config,
     builtIn: BUILT_IN_PLUGINS,
     overrides: {
       ...(memoryMap === undefined ? {} : { memoryMaps: memoryMap }),
+      ...(snapshot === undefined ? {} : { snapshots: snapshot }),
       ...(commandLine === undefined ? {} : { commandLine }),
       ...(seed === undefined ? {} : { seed }),
       ...(output === undefined || output === '-' ? {} : { output }),

@@ -113,6 +113,7 @@ export {
   type StaleEntry,
   type StaleUse,
 } from './cpu/mmu.ts'
+export { UNKNOWN_IMAGE } from './cpu/machine-code.ts'
 export { type HeldTranslation, Tlb, type TlbEntry } from './cpu/tlb.ts'
 export { type Board, POWER_MANAGEMENT_BASE } from './devices/board.ts'
 export { chipset, type ChipsetOptions } from './devices/chipset.ts'
@@ -139,6 +140,7 @@ export {
 } from './machine/event-log.ts'
 export { Machine, type MachineOptions } from './machine/machine.ts'
 export { IoPorts, type PortDevice } from './machine/ports.ts'
+export { EndlessCode } from './machine/endless-code.ts'
 export { MachineReset } from './machine/reset.ts'
 export { SystemManagementInterrupt } from './machine/system-management-interrupt.ts'
 export { type DumpRun, loadDump } from './memory/dump.ts'

@@ -107,9 +107,8 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
     const code = this.#fetch(high, low)
     this.code = code
     this.blocks = code.blocks(this.bits)
-    // While touches are recorded, every block is a fetch.
-    const isRecorded = this.cpu.touchRecorder !== undefined
-    this.codeHigh = isRecorded ? NOWHERE : high
+    // While every access is recorded, every block is a fetch.
+    this.codeHigh = this.cpu.recordsEveryAccess ? NOWHERE : high
     this.codeLow = low & -PAGE
   }
 
@@ -155,7 +154,7 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
     const physical = cpu.translate(join(high, low), 'execute')
     const frame = Math.floor(physical / PAGE)
     const code = this.#codes.frame(this.memory, frame)
-    if (cpu.touchRecorder === undefined) {
+    if (!cpu.recordsEveryAccess) {
       window.high = high
       window.low = pageLow
       window.frame = frame

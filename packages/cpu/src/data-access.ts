@@ -35,8 +35,7 @@ const ON_STACK: AccessOrigin = { stack: true }
 /**
  * Loads and stores of machine code: what an access costs is decided here. Each kind of access has windows, which say where the words of a page are. They are filled by core's MMU and dropped
  * whenever core says that something may have changed, so that an access through a window is one that the TLB would have answered, by an entry that is neither stale nor lacks its accessed
- * and dirty flags. Such accesses are not in core's counters: for machine code, `tlbHits` counts the pages that had to be looked up again. Pages of devices, of page tables (for writes), of code that was decoded (for writes), and all pages while a
- * touch recorder is set have no windows.
+ * and dirty flags. Such accesses are not in core's counters: for machine code, `tlbHits` counts the pages that had to be looked up again. Pages of devices, of page tables (for writes), of code that was decoded (for writes), and all pages while every access is recorded have no windows.
  *
  * Addresses are signed halves. A 64-bit load returns the low half and leaves the high one in `high`.
  */
@@ -304,7 +303,7 @@ export abstract class DataAccess extends StatusFlags {
       windows === this.#writes ? 'write' : 'read',
       origin ?? this.#dataOrigin,
     )
-    if (windows === this.#writes && cpu.touchRecorder !== undefined) {
+    if (windows === this.#writes && cpu.recordsEveryAccess) {
       cpu.translate(join(high, low), 'read', origin ?? this.#dataOrigin)
     }
     if (size === 8) {
@@ -366,7 +365,7 @@ export abstract class DataAccess extends StatusFlags {
       const codePage = this.#codePages[(low >>> 12) & 255]!
       if (codePage.low === pageLow && codePage.high === high) return undefined
     }
-    if (cpu.touchRecorder !== undefined || this.#accessTracer !== undefined) return undefined
+    if (cpu.recordsEveryAccess || this.#accessTracer !== undefined) return undefined
     const physical = cpu.translate(
       join(high, low),
       isWrite ? 'write' : 'read',

@@ -8,7 +8,13 @@ export {
   strategyLabel,
   type StrategySelection,
 } from './config/case-spec.ts'
-export { defineConfig, type MemoryMapReference, type TrapdoorConfig } from './config/config.ts'
+export {
+  defineConfig,
+  fromSnapshot,
+  type MemoryMapReference,
+  type SnapshotReference,
+  type TrapdoorConfig,
+} from './config/config.ts'
 export { CONFIG_FILES } from './config/find.ts'
 export { type ConfigOverrides, loadConfig, type LoadConfigOptions } from './config/load.ts'
 export { type CaseFilters, findCase, planCases } from './config/plan.ts'

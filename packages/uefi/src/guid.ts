@@ -16,6 +16,8 @@ export const Guid = {
   PROPERTIES_TABLE: '880aaca3-4adc-4a04-9079-b747340825e5',
   MEMORY_ATTRIBUTES_TABLE: 'dcfa911d-26eb-469f-a220-38b7dc461220',
   RT_PROPERTIES_TABLE: 'eb66918a-7eef-402a-842e-931d21c38ae9',
+  /** The vendor of variables that Linux writes for itself. */
+  LINUX_CRASH: 'cfc8fc79-be2e-4ddc-97f0-9f98bfe298a0',
 } as const
 
 const TEXT = /^([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})$/i

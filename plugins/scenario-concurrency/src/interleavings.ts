@@ -9,17 +9,16 @@ const writeStep: ScenarioStep = {
   name: 'write the variable',
   run: (context) => {
     const data = new Uint8Array([1, 2, 3, 4])
-    context.call(context.services().setVariable(NAME, Guid.GLOBAL_VARIABLE, KEPT, data))
+    context.call(context.services().setVariable(NAME, Guid.LINUX_CRASH, KEPT, data))
   },
 }
 
 const reader: CpuProgram = [
-  (services) => services.getVariable(NAME, Guid.GLOBAL_VARIABLE),
+  (services) => services.getVariable(NAME, Guid.LINUX_CRASH),
   (services) => services.getTime(),
 ]
 const writer: CpuProgram = [
-  (services) =>
-    services.setVariable(NAME, Guid.GLOBAL_VARIABLE, KEPT, new Uint8Array([5, 6, 7, 8])),
+  (services) => services.setVariable(NAME, Guid.LINUX_CRASH, KEPT, new Uint8Array([5, 6, 7, 8])),
   (services) => services.getNextVariableName(),
 ]
 
@@ -40,5 +39,5 @@ export const interleavingsOfFour: Scenario = {
   title: 'four CPUs with a call each, in every order of their steps that can make a difference',
   cpus: 4,
   steps: [bootStep, writeStep],
-  programs: [[(services) => services.getVariable(NAME, Guid.GLOBAL_VARIABLE)], clock, clock, clock],
+  programs: [[(services) => services.getVariable(NAME, Guid.LINUX_CRASH)], clock, clock, clock],
 }

@@ -36,9 +36,9 @@ export const interrupts: Scenario = {
         interrupted(context, services.getTime())
         interrupted(
           context,
-          services.setVariable('TrapdoorInterrupted', Guid.GLOBAL_VARIABLE, KEPT, data),
+          services.setVariable('TrapdoorInterrupted', Guid.LINUX_CRASH, KEPT, data),
         )
-        interrupted(context, services.getVariable('TrapdoorInterrupted', Guid.GLOBAL_VARIABLE))
+        interrupted(context, services.getVariable('TrapdoorInterrupted', Guid.LINUX_CRASH))
       },
     },
   ],

@@ -15,7 +15,7 @@ export const preemption: Scenario = {
         const data = new TextEncoder().encode('preempted')
         const prepared = context
           .services()
-          .setVariable('TrapdoorPreempted', Guid.GLOBAL_VARIABLE, KEPT, data)
+          .setVariable('TrapdoorPreempted', Guid.LINUX_CRASH, KEPT, data)
         const { call } = prepared
         if (call === undefined) return
         let times = 0

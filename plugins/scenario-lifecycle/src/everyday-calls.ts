@@ -17,8 +17,8 @@ export function everydayCalls(context: ScenarioContext): void {
   const services = context.services()
   context.call(services.getTime(), (time) => time.year >= 1998 && time.month >= 1)
   const written = new TextEncoder().encode(`written by the ${context.kernel.name}`)
-  context.call(services.setVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE, KEPT, written))
-  context.call(services.getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE), (value) =>
+  context.call(services.setVariable('TrapdoorProbe', Guid.LINUX_CRASH, KEPT, written))
+  context.call(services.getVariable('TrapdoorProbe', Guid.LINUX_CRASH), (value) =>
     sameBytes(value.data, written),
   )
 }

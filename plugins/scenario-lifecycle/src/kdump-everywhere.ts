@@ -10,7 +10,7 @@ function crashEverywhere(context: ScenarioContext): void {
     throw new KernelPanic('no crash kernel is loaded: there was no memory to reserve for it')
   }
   const data = new TextEncoder().encode('finished in the end')
-  const prepared = context.services().setVariable('TrapdoorCrash', Guid.GLOBAL_VARIABLE, KEPT, data)
+  const prepared = context.services().setVariable('TrapdoorCrash', Guid.LINUX_CRASH, KEPT, data)
   const { call } = prepared
   if (call === undefined) return
   let crashes = 0

@@ -10,7 +10,7 @@ const ACCESSES_BEFORE_NMI = 12
 /** An NMI handler panics while the firmware is in the middle of SetVariable. */
 function crashInsideCall(context: ScenarioContext): void {
   const data = new TextEncoder().encode('never finished')
-  const prepared = context.services().setVariable('TrapdoorCrash', Guid.GLOBAL_VARIABLE, KEPT, data)
+  const prepared = context.services().setVariable('TrapdoorCrash', Guid.LINUX_CRASH, KEPT, data)
   const { call } = prepared
   if (call === undefined) return
   call.enter()

@@ -39,8 +39,8 @@ function variableServices(context: ScenarioContext): void {
     const services = context.services(place)
     const data = new TextEncoder().encode(`argument in ${place} memory`)
     const name = `Trapdoor-${place}`
-    context.call(services.setVariable(name, Guid.GLOBAL_VARIABLE, KEPT, data))
-    context.call(services.getVariable(name, Guid.GLOBAL_VARIABLE), (value) =>
+    context.call(services.setVariable(name, Guid.LINUX_CRASH, KEPT, data))
+    context.call(services.getVariable(name, Guid.LINUX_CRASH), (value) =>
       sameBytes(value.data, data),
     )
   }
@@ -59,7 +59,7 @@ function otherServices(context: ScenarioContext): void {
 /** Two CPUs are inside the firmware at once: in, in, out, out. Where a lock keeps the second out, it goes in when the first is out. */
 function interleavedCalls(context: ScenarioContext): void {
   const first = context.services('stack', 0).getTime()
-  const second = context.services('stack', 1).getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE)
+  const second = context.services('stack', 1).getVariable('TrapdoorProbe', Guid.LINUX_CRASH)
   first.call?.enter()
   if (second.call?.mayEnter === false) {
     first.call?.execute()

@@ -23,7 +23,7 @@ export const variables: Scenario = {
       name: 'list them again',
       run: (context) => {
         listVariables(context)
-        context.call(context.services().getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE))
+        context.call(context.services().getVariable('TrapdoorProbe', Guid.LINUX_CRASH))
       },
     },
   ],

@@ -4,7 +4,7 @@ import { bootStep, everydayStep } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
 
 function callFrom(context: ScenarioContext, place: 'vmalloc' | 'module'): void {
-  context.call(context.services(place).getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE))
+  context.call(context.services(place).getVariable('TrapdoorProbe', Guid.LINUX_CRASH))
 }
 
 /** A kernel that has run for long: modules and vmalloc space lie where there was nothing when the runtime services were set up. */

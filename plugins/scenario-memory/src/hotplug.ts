@@ -6,7 +6,7 @@ import { Guid } from '@trapdoor/uefi'
 function callsFromBoth(context: ScenarioContext): void {
   for (const { id } of context.kernel.onlineCpus) {
     const services = context.services('kmalloc', id)
-    context.call(services.getVariable('TrapdoorProbe', Guid.GLOBAL_VARIABLE))
+    context.call(services.getVariable('TrapdoorProbe', Guid.LINUX_CRASH))
   }
 }
 

@@ -7,12 +7,12 @@ const NAME = 'TrapdoorKept'
 /** Writes a variable, resets, and looks for it after the next boot. */
 function rebootWith(context: ScenarioContext, type: 'Cold' | 'Warm'): void {
   const data = new TextEncoder().encode(`written before the ${type} reset`)
-  context.call(context.services().setVariable(NAME, Guid.GLOBAL_VARIABLE, KEPT, data))
+  context.call(context.services().setVariable(NAME, Guid.LINUX_CRASH, KEPT, data))
   context.expectReset(context.services().resetSystem(ResetType[type]))
   // Where ResetSystem returns, the kernel goes on to other ways, which work.
   context.restart(type === 'Warm' ? 'kept' : 'lost')
   context.boot()
-  context.call(context.services().getVariable(NAME, Guid.GLOBAL_VARIABLE), (value) =>
+  context.call(context.services().getVariable(NAME, Guid.LINUX_CRASH), (value) =>
     sameBytes(value.data, data),
   )
 }

@@ -12,6 +12,7 @@ import { PdpteRegisters } from '../paging/pdpte-registers.ts'
 import { Rights, ROOT_IN_REGISTERS, WalkStatus } from '../paging/walk.ts'
 import type { StaleTranslation, TranslationNow } from '../machine/event-log.ts'
 import type { Machine } from '../machine/machine.ts'
+import { EndlessCode } from '../machine/endless-code.ts'
 import { MachineReset } from '../machine/reset.ts'
 import type { Rewind } from '../rewind.ts'
 import { GATE_SIZE, type GateFunction } from './call-gate.ts'
@@ -71,7 +72,7 @@ export interface ActiveCall {
   readonly rip: bigint
 }
 
-/** Told of every physical page that the CPU touches, while it is set. */
+/** Told of every physical page that the CPU touches, while it is set: by modelled code at each access, by machine code at the first access of a kind, and again when it had to look the page up. */
 export type TouchRecorder = (
   frame: number,
   access: 'read' | 'write' | 'execute',
@@ -136,6 +137,7 @@ export class Cpu {
 
   #cpl: PrivilegeLevel
   #touchRecorder: TouchRecorder | undefined
+  #recordsEveryAccess = false
   #rip: bigint
   #statusFlags: number
   #controlFlags: number
@@ -315,6 +317,16 @@ export class Cpu {
 
   set touchRecorder(value: TouchRecorder | undefined) {
     this.#touchRecorder = value
+    this.execution?.translationsChanged()
+  }
+
+  /** Whether {@link touchRecorder} is told of each access of machine code, too. */
+  get recordsEveryAccess(): boolean {
+    return this.#recordsEveryAccess && this.#touchRecorder !== undefined
+  }
+
+  set recordsEveryAccess(value: boolean) {
+    this.#recordsEveryAccess = value
     this.execution?.translationsChanged()
   }
 
@@ -940,13 +952,9 @@ export class Cpu {
     const caller = this.#calls.findLast((call) => call instanceof MachineCode)
     if (caller !== undefined) caller.standsAt = callerRip
     this.#calls.push(code)
-    const end = this.machine.runAs(this, () => executor.run(this, { until }))
-    if (end !== 'returned') {
-      throw new CoreError('CORE_NO_RETURN', {
-        expected: `${code.gate.name} to return`,
-        found: `${end} at ${formatAddress(this.rip)}`,
-      })
-    }
+    const { instructionLimit: maxInstructions } = this.machine
+    const end = this.machine.runAs(this, () => executor.run(this, { until, maxInstructions }))
+    if (end !== 'returned') throw new EndlessCode(code.gate, this.rip, end)
     this.#calls.pop()
     if (caller !== undefined) caller.standsAt = undefined
   }

@@ -1,7 +1,8 @@
 import { formatAddress, PAGE_SIZE } from '../address.ts'
 import type { ActiveCall, Cpu } from './cpu.ts'
 
-const UNKNOWN_IMAGE = 'unknown code'
+/** What stands for the image of machine code in a page that nobody owns, or that is not mapped. */
+export const UNKNOWN_IMAGE = 'unknown code'
 
 /** A call of machine code that has not returned. */
 export class MachineCode implements ActiveCall {

@@ -36,6 +36,8 @@ export class Machine {
   readonly ports: IoPorts
   /** Who executes machine code; without one, bytes that are no gate are #UD. Forks share it. */
   executor: InstructionExecutor | undefined
+  /** Instructions of one call after which machine code is taken for a program that does not end. Default: none. */
+  instructionLimit: number
   /** Names of functions in machine code, by physical address, for whoever tells what was called. Forks share them. */
   readonly functionNames: Map<number, string>
   /** The variable and fixed range MTRRs, the same on all CPUs. */
@@ -56,6 +58,7 @@ export class Machine {
     this.start = parent?.start ?? options.start ?? 'long-mode'
     this.memory.tables.author = () => this.#author()
     this.executor = parent?.executor
+    this.instructionLimit = parent?.instructionLimit ?? Infinity
     this.functionNames = parent?.functionNames ?? new Map()
     this.gates = parent?.gates ?? new GateRegistry()
     this.log = parent?.log.fork() ?? new EventLog()

@@ -49,7 +49,7 @@ export function isPlainAccess(cpu: Cpu, high: number, low: number): boolean {
   return (
     (low & 0xfff) <= LAST_WORD &&
     (sign === 0 || sign === -1) &&
-    cpu.touchRecorder === undefined &&
+    !cpu.recordsEveryAccess &&
     (cpu.cr4 & Cr4.LASS) === 0
   )
 }

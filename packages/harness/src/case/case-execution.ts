@@ -1,4 +1,4 @@
-import { CpuException, type Machine, type Rewind, TripleFault } from '@trapdoor/core'
+import { CpuException, type Machine, type Rewind, TripleFault, UNKNOWN_IMAGE } from '@trapdoor/core'
 import type { Firmware } from '@trapdoor/firmware'
 import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
@@ -274,7 +274,8 @@ export class CaseExecution {
     const cpu = this.machine.cpus[exception?.site.cpu ?? 0]!
     cpu.touchRecorder = undefined
     const call = this.#calls.get(cpu.id)
-    const image = cpu.calls.at(-1)?.gate.image
+    const running = cpu.calls.at(-1)?.gate.image
+    const image = running === UNKNOWN_IMAGE ? undefined : running
     const death: Death = {
       error,
       site: exception?.site,

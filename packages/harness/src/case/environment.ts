@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { CPU_MODELS, type Machine } from '@trapdoor/core'
+import { Interpreter } from '@trapdoor/cpu'
 import { createFirmware, type Firmware } from '@trapdoor/firmware'
 import {
   type IntakeWarning,
@@ -15,6 +16,7 @@ import {
   loadKernel,
   type RuntimeCall,
 } from '@trapdoor/kernel'
+import { type FirmwareSnapshot, readObservedSnapshot } from '@trapdoor/snapshot'
 import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { SyncHook } from 'tapable'
 import type { CaseSpec } from '../config/case-spec.ts'
@@ -27,10 +29,11 @@ import { explainsItself, isMachineOutcome } from './error-kind.ts'
 import { GuardedTaps, guardOf } from './rule-guard.ts'
 import { RuleMemory } from './rule-memory.ts'
 
-/** A memory map that cases run on. */
+/** A memory map that cases run on, and the real firmware that has it, where there is one. */
 interface LoadedMap {
   readonly summary: MemoryMapSummary
   readonly descriptors: readonly MemoryDescriptor[]
+  readonly snapshot?: FirmwareSnapshot
 }
 
 /** Told what happens on one machine. */
@@ -58,6 +61,8 @@ export class CaseEnvironment {
   readonly sharesBoots: boolean
   readonly #maps: ReadonlyMap<string, LoadedMap>
   readonly #firmware: Map<string, Firmware> = new Map()
+  /** Runs the instructions of real firmware; what it has decoded serves all cases. */
+  readonly #executor: Interpreter = new Interpreter()
   readonly #loaded: WeakMap<Firmware, Map<string, HandOff>> = new WeakMap()
   readonly #listeners: WeakMap<Machine, CaseListener> = new WeakMap()
   readonly #diagnoses: (readonly [Rule, (death: Death) => FindingDraft | undefined])[] = []
@@ -117,14 +122,27 @@ export class CaseEnvironment {
           found: `"${spec.memoryMapId}"`,
         })
       }
-      firmware = createFirmware({
+      const variant = {
         name: spec.memoryMapId,
-        memoryMap: map.descriptors,
-        architecture: map.summary.architecture ?? 'x64',
         quirks: spec.quirks.map((id) => this.config.registry.quirk(id)),
-        features: CPU_MODELS[this.config.cpu],
         cpus,
-      })
+      }
+      const { cpu } = this.config
+      const { snapshot, descriptors: memoryMap, summary } = map
+      firmware =
+        snapshot === undefined
+          ? createFirmware({
+              ...variant,
+              memoryMap,
+              architecture: summary.architecture ?? 'x64',
+              features: CPU_MODELS[cpu ?? 'nehalem'],
+            })
+          : createFirmware({
+              ...variant,
+              snapshot,
+              executor: this.#executor,
+              ...(cpu === undefined ? {} : { features: CPU_MODELS[cpu] }),
+            })
       this.#firmware.set(key, firmware)
     }
     return firmware
@@ -172,8 +190,8 @@ export class CaseEnvironment {
 }
 
 /**
- * Reads the memory maps of a configuration and gets ready to run its cases. Throws an IntakeError where a file holds no map that can be run,
- * HARNESS_UNREADABLE_FILE where there is no such file.
+ * Reads the memory maps of a configuration, and real firmware, and gets ready to run its cases. Throws an IntakeError where a file holds no map that can be run,
+ * HARNESS_UNREADABLE_FILE where there is no such file, a SnapshotError where a folder is no snapshot.
  */
 export function createEnvironment(config: ResolvedConfig): CaseEnvironment {
   const maps = new Map(config.memoryMaps.map((file) => [file.id, loadMap(file)]))
@@ -181,6 +199,7 @@ export function createEnvironment(config: ResolvedConfig): CaseEnvironment {
 }
 
 function loadMap(source: MemoryMapFile): LoadedMap {
+  if (source.kind === 'snapshot') return loadSnapshot(source)
   const file = source.label ?? source.file
   const read = readMemoryMaps({ file, bytes: source.bytes ?? readMapFile(source.file) })
   const map = selectFirmwareMap(read.maps)
@@ -193,11 +212,44 @@ function loadMap(source: MemoryMapFile): LoadedMap {
       file: source.bytes === undefined ? file : null,
       ...(source.architecture === undefined ? {} : { architecture: source.architecture }),
       format: map.format,
-      descriptors: descriptors.length,
-      runtimeDescriptors: descriptors.filter(isRuntime).length,
-      bytesOfRam: bytesOfRam(descriptors),
+      ...countsOf(descriptors),
       warnings: describeWarnings(warnings),
     },
+  }
+}
+
+function loadSnapshot(source: MemoryMapFile): LoadedMap {
+  const snapshot = readObservedSnapshot(source.file)
+  const { architecture, memoryMap: descriptors, smm } = snapshot
+  const file = source.label ?? source.file
+  return {
+    descriptors,
+    snapshot,
+    summary: {
+      id: source.id,
+      file,
+      ...(architecture === 'x64' ? {} : { architecture }),
+      format: SNAPSHOT_FORMAT,
+      ...countsOf(descriptors),
+      warnings: smm
+        ? [
+            `${file}: this firmware keeps its variables in system-management mode, which is not there`,
+          ]
+        : [],
+    },
+  }
+}
+
+/** What stands for the text form of a memory map that comes with a real firmware. */
+const SNAPSHOT_FORMAT = 'snapshot'
+
+function countsOf(
+  descriptors: readonly MemoryDescriptor[],
+): Pick<MemoryMapSummary, 'descriptors' | 'runtimeDescriptors' | 'bytesOfRam'> {
+  return {
+    descriptors: descriptors.length,
+    runtimeDescriptors: descriptors.filter(isRuntime).length,
+    bytesOfRam: bytesOfRam(descriptors),
   }
 }
 

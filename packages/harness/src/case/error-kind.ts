@@ -1,4 +1,11 @@
-import { CpuException, MachineReset, TripleFault } from '@trapdoor/core'
+import {
+  CpuException,
+  EndlessCode,
+  MachineReset,
+  SystemManagementInterrupt,
+  TripleFault,
+} from '@trapdoor/core'
+import { MissingInstruction } from '@trapdoor/cpu'
 import { FirmwareDeadLoop } from '@trapdoor/firmware'
 import { KernelHang, KernelPanic } from '@trapdoor/kernel'
 
@@ -10,7 +17,11 @@ export function isMachineOutcome(error: unknown): boolean {
     error instanceof MachineReset ||
     error instanceof KernelPanic ||
     error instanceof KernelHang ||
-    error instanceof FirmwareDeadLoop
+    error instanceof FirmwareDeadLoop ||
+    error instanceof EndlessCode ||
+    error instanceof SystemManagementInterrupt ||
+    // Code that has gone astray decodes what it finds; what the interpreter lacks ends it as an exception would.
+    error instanceof MissingInstruction
   )
 }
 
@@ -21,5 +32,7 @@ export function explainsItself(error: unknown): boolean {
 
 /** Whether what happened leaves the machine running, to no end. */
 export function isHang(error: unknown): boolean {
-  return error instanceof FirmwareDeadLoop || error instanceof KernelHang
+  return (
+    error instanceof FirmwareDeadLoop || error instanceof EndlessCode || error instanceof KernelHang
+  )
 }

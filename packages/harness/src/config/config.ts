@@ -3,9 +3,20 @@ import type { Architecture } from '@trapdoor/uefi'
 import { z } from 'zod'
 import type { PluginReference } from '../plugin/load.ts'
 
+/** A real firmware: the folder of a snapshot of it, as `trapdoor capture` writes it. */
+export interface SnapshotReference {
+  /** Relative to the configuration. */
+  readonly snapshot: string
+}
+
+/** A real firmware from a snapshot, in place of a memory map and a model: `memoryMaps: [{ id: 'ovmf', firmware: fromSnapshot('ovmf-4m') }]`. It brings its own map, and quirks apply on top of it. */
+export function fromSnapshot(path: string): SnapshotReference {
+  return { snapshot: path }
+}
+
 /**
  * A memory map to run on: a file, relative to the configuration, with an id of its own where the file's name will not do, and what the machine's firmware is built for, which is
- * x64 where nothing is said.
+ * x64 where nothing is said. Or a real firmware, with the map that it has.
  */
 export type MemoryMapReference =
   | string
@@ -14,6 +25,8 @@ export type MemoryMapReference =
       readonly file: string
       readonly architecture?: Architecture['name'] | undefined
     }
+  | SnapshotReference
+  | { readonly id: string; readonly firmware: SnapshotReference }
 
 /** What a `trapdoor.config.*` holds. Relative paths start from its directory. */
 export interface TrapdoorConfig {
@@ -36,7 +49,7 @@ export interface TrapdoorConfig {
     /** The first kernel's command line, such as "virtefi crashkernel=128M". */
     readonly commandLine?: string
   }
-  /** The CPU to run on. Default: "nehalem". */
+  /** The CPU to run on. Default: "nehalem", for a real firmware the one that it was captured on. */
   readonly cpu?: CpuModelName
   /** Default: 1. The same seed gives the same bytes. */
   readonly seed?: number
@@ -55,11 +68,18 @@ const memoryMap = z.strictObject({
   file: z.string(),
   architecture: z.enum(['x64', 'ia32']).optional(),
 })
+const snapshot = z.strictObject({ snapshot: z.string() })
+const realFirmware = z.strictObject({ id: z.string(), firmware: snapshot })
 const kernel = z.strictObject({ commandLine: z.string().optional() })
 const configShape = {
   $schema: z.string().optional(),
   memoryMaps: z
-    .array(z.union([z.string(), memoryMap], 'the name of a file, or {id, file, architecture}'))
+    .array(
+      z.union(
+        [z.string(), memoryMap, snapshot, realFirmware],
+        'the name of a file, {id, file, architecture}, or {id, firmware: {snapshot}}',
+      ),
+    )
     .optional(),
   plugins: z
     .array(

@@ -14,6 +14,8 @@ import { placeOf } from './source.ts'
 export interface ConfigOverrides {
   /** `FILE`, `id=FILE`, `ia32:FILE` or `id=ia32:FILE`; they replace the configuration's. */
   readonly memoryMaps?: readonly string[]
+  /** `FOLDER` or `id=FOLDER` of real firmwares; they replace the configuration's memory maps, too. */
+  readonly snapshots?: readonly string[]
   readonly commandLine?: string
   readonly seed?: number
   readonly output?: string
@@ -52,13 +54,20 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
   }
   const registry = await located(found, ['plugins'], () => new PluginRegistry(plugins))
 
+  const chosenMaps = [
+    ...(overrides.memoryMaps ?? []).map((argument) => ({
+      ...memoryMapFile(splitArgument(argument), directory, directory),
+      argument,
+    })),
+    ...(overrides.snapshots ?? []).map((argument) => ({
+      ...snapshotFolder(splitArgument(argument), directory, directory),
+      argument,
+    })),
+  ]
   const memoryMaps =
-    overrides.memoryMaps === undefined
-      ? (config.memoryMaps ?? []).map((map) => memoryMapFile(map, base, directory))
-      : overrides.memoryMaps.map((argument) => ({
-          ...memoryMapFile(splitArgument(argument), directory, directory),
-          argument,
-        }))
+    overrides.memoryMaps === undefined && overrides.snapshots === undefined
+      ? (config.memoryMaps ?? []).map((map) => placeOfMap(map, base, directory))
+      : chosenMaps
   refuseSharedIds(memoryMaps, found)
   const architectures = architecturesOf(memoryMaps)
 
@@ -79,7 +88,7 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
     strategies: unique(strategies, strategyLabel),
     scenarios: unique(scenarios, (name) => name),
     commandLine: overrides.commandLine ?? config.kernel?.commandLine ?? '',
-    cpu: config.cpu ?? 'nehalem',
+    cpu: config.cpu,
     seed: overrides.seed ?? config.seed ?? DEFAULT_SEED,
     ...(config.expect === undefined ? {} : { expect: resolve(base, config.expect) }),
     output:
@@ -139,7 +148,10 @@ async function located<Value>(
   }
 }
 
-function splitArgument(argument: string): MemoryMapReference {
+/** A file as the command line or a configuration names it, with an id. */
+type NamedFile = Extract<MemoryMapReference, { readonly file: string }>
+
+function splitArgument(argument: string): NamedFile {
   const [, id, architecture, file = argument] =
     /^(?:([\w.-]+)=)?(?:(x64|ia32):)?(.+)$/s.exec(argument) ?? []
   return {
@@ -151,15 +163,34 @@ function splitArgument(argument: string): MemoryMapReference {
 
 /** The id of a file without one is its name, without extension, in letters that a case id can hold. */
 function idOf(file: string): string {
-  return basename(file, extname(file)).replaceAll(/[^\w.-]+/g, '-')
+  return idFrom(basename(file, extname(file)))
 }
 
-function memoryMapFile(map: MemoryMapReference, base: string, directory: string): MemoryMapFile {
-  const reference = typeof map === 'string' ? { id: idOf(map), file: map } : map
-  const { id, architecture }: Exclude<MemoryMapReference, string> = reference
-  const file = resolve(base, reference.file)
+function idFrom(name: string): string {
+  return name.replaceAll(/[^\w.-]+/g, '-')
+}
+
+/** The file or folder that an entry of a configuration names. */
+function placeOfMap(map: MemoryMapReference, base: string, directory: string): MemoryMapFile {
+  if (typeof map === 'string') return memoryMapFile({ id: idOf(map), file: map }, base, directory)
+  if ('file' in map) return memoryMapFile(map, base, directory)
+  const file = 'firmware' in map ? map.firmware.snapshot : map.snapshot
+  const id = 'firmware' in map ? map.id : idFrom(basename(file))
+  return snapshotFolder({ id, file }, base, directory)
+}
+
+function memoryMapFile(
+  { id, file: name, architecture }: NamedFile,
+  base: string,
+  directory: string,
+): MemoryMapFile {
+  const file = resolve(base, name)
   const label = relative(directory, file).replaceAll('\\', '/')
   return { id, file, label, ...(architecture === undefined ? {} : { architecture }) }
+}
+
+function snapshotFolder({ id, file }: NamedFile, base: string, directory: string): MemoryMapFile {
+  return { ...memoryMapFile({ id, file }, base, directory), kind: 'snapshot' }
 }
 
 function refuseSharedIds(maps: readonly MemoryMapFile[], found: FoundConfig | undefined): void {

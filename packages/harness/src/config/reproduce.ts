@@ -6,7 +6,9 @@ export function explainCommand(config: ResolvedConfig, caseId: string): string {
   const { memoryMapId } = parseCaseId(caseId)
   const map = config.memoryMaps.find(({ id }) => id === memoryMapId)
   const words = ['trapdoor', 'explain', caseId, ...config.commandArguments]
-  if (map?.argument !== undefined) words.push('--memory-map', map.argument)
+  if (map?.argument !== undefined) {
+    words.push(map.kind === 'snapshot' ? '--snapshot' : '--memory-map', map.argument)
+  }
   return words.map(quote).join(' ')
 }
 

@@ -3,7 +3,7 @@ import type { Architecture } from '@trapdoor/uefi'
 import type { PluginRegistry } from '../plugin/registry.ts'
 import type { StrategySelection } from './case-spec.ts'
 
-/** A file that holds a machine's memory map. */
+/** A file that holds a machine's memory map, or a folder that holds a real firmware. */
 export interface MemoryMapFile {
   /** First part of the case ids. */
   readonly id: string
@@ -13,7 +13,9 @@ export interface MemoryMapFile {
   readonly label?: string
   /** What the machine's firmware is built for; default x64. */
   readonly architecture?: Architecture['name']
-  /** What `--memory-map` was given, for a map that comes from the command line. */
+  /** What it holds. Default: `memory map`. */
+  readonly kind?: 'memory map' | 'snapshot'
+  /** What `--memory-map` or `--snapshot` was given, for one that comes from the command line. */
   readonly argument?: string
   /** The text, for a map that is not to be read from `file`. */
   readonly bytes?: Uint8Array
@@ -32,7 +34,8 @@ export interface ResolvedConfig {
   readonly scenarios: readonly string[]
   /** The first kernel's command line. */
   readonly commandLine: string
-  readonly cpu: CpuModelName
+  /** Undefined where nothing was said. */
+  readonly cpu: CpuModelName | undefined
   readonly seed: number
   /** File of expected outcomes. */
   readonly expect?: string

@@ -140,6 +140,7 @@ export class RuntimeCall {
     const { architecture } = this.kernel.requireEfi.info
     const address = this.resolveFunction()
     const interruptsOff = !cpu.interruptFlag
+    cpu.recordsEveryAccess = this.#interrupt !== undefined
     cpu.touchRecorder = (frame, access, at) => {
       this.#touched(frame, access, at)
     }
