@@ -56,6 +56,7 @@ export {
 } from './results/results.ts'
 export { parseResults, resultsJsonSchema, resultsSchema } from './results/schema.ts'
 export { serializeResults, writeFileAtomically } from './results/write.ts'
+export { isSample } from './scenario/sample.ts'
 export { type CaseEnvironment, createEnvironment } from './case/environment.ts'
 export { type CaseTrace, runCase, traceCase } from './case/run-case.ts'
 export { runCases } from './case/run-cases.ts'

@@ -2,7 +2,13 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { explainCommand, loadConfig, type ResolvedConfig } from '../src/index.ts'
+import {
+  createEnvironment,
+  explainCommand,
+  fromSnapshot,
+  loadConfig,
+  type ResolvedConfig,
+} from '../src/index.ts'
 import { samplePlugin } from './sample-plugin.ts'
 import { thrownBy } from './thrown.ts'
 
@@ -42,7 +48,7 @@ describe('without a configuration file', () => {
       { name: 'tuned', options: {} },
     ])
     expect(config.scenarios).toEqual(['boot', 'kexec'])
-    expect(config).toMatchObject({ file: undefined, memoryMaps: [], cpu: 'nehalem', seed: 1 })
+    expect(config).toMatchObject({ file: undefined, memoryMaps: [], cpu: undefined, seed: 1 })
   })
 
   test('memory maps come from the caller and get ids from their names', async () => {
@@ -96,6 +102,66 @@ describe('without a configuration file', () => {
       '{ "memoryMaps": [{ "id": "a", "file": "a.txt", "architecture": "ia64" }] }',
     )
     expect(await thrownBy(load)).toMatchObject({ code: 'HARNESS_BAD_CONFIG' })
+  })
+})
+
+describe('real firmware', () => {
+  test('comes as a folder from the command line, in place of memory maps', async () => {
+    write('trapdoor.config.json', '{ "memoryMaps": ["a.txt"] }')
+    const config = await loadConfig({
+      directory,
+      builtIn: [samplePlugin()],
+      overrides: { snapshots: ['captures/ovmf-2022.11', 'second=captures/x'] },
+    })
+    expect(config.memoryMaps).toEqual([
+      {
+        id: 'ovmf-2022.11',
+        file: join(directory, 'captures/ovmf-2022.11'),
+        label: 'captures/ovmf-2022.11',
+        argument: 'captures/ovmf-2022.11',
+        kind: 'snapshot',
+      },
+      {
+        id: 'second',
+        file: join(directory, 'captures/x'),
+        label: 'captures/x',
+        argument: 'second=captures/x',
+        kind: 'snapshot',
+      },
+    ])
+    expect(explainCommand(config, 'second/none/plain/boot')).toBe(
+      'trapdoor explain second/none/plain/boot --snapshot second=captures/x',
+    )
+  })
+
+  test('stands among the memory maps of a configuration, and says what it is built for', async () => {
+    write('captures/old/snapshot.json', '{ "architecture": "ia32" }')
+    write('captures/new/snapshot.json', '{}')
+    expect(fromSnapshot('captures/new')).toEqual({ snapshot: 'captures/new' })
+    const entries = [
+      { id: 'ovmf', firmware: fromSnapshot('captures/new') },
+      fromSnapshot('captures/old'),
+      'a.txt',
+    ]
+    write('trapdoor.config.json', JSON.stringify({ memoryMaps: entries }))
+    const { memoryMaps } = await load()
+    expect(memoryMaps).toMatchObject([
+      { id: 'ovmf', file: join(directory, 'captures/new'), kind: 'snapshot', architecture: 'x64' },
+      { id: 'old', file: join(directory, 'captures/old'), kind: 'snapshot', architecture: 'ia32' },
+      { id: 'a', file: join(directory, 'a.txt') },
+    ])
+    expect(memoryMaps[2]).not.toHaveProperty('kind')
+  })
+
+  test('that is not there is found out when it is to run', async () => {
+    const config = await loadConfig({
+      directory,
+      builtIn: [samplePlugin()],
+      overrides: { snapshots: ['nowhere'] },
+    })
+    expect(() => createEnvironment(config)).toThrow(
+      expect.objectContaining({ code: 'SNAPSHOT_NOT_FOUND', file: join(directory, 'nowhere') }),
+    )
   })
 })
 

@@ -1,5 +1,5 @@
 export { SnapshotError, type SnapshotErrorCode } from './error.ts'
-export { readObservedSnapshot } from './observed/read-snapshot.ts'
+export { readObservedSnapshot, snapshotArchitecture } from './observed/read-snapshot.ts'
 export {
   type DeviceAccess,
   type PageTouches,

@@ -52,8 +52,8 @@ function variableServices(context: ScenarioContext): void {
 function otherServices(context: ScenarioContext): void {
   const services = context.services('stack')
   context.call(services.getNextHighMonotonicCount(), (count) => count > 0)
-  context.call(services.queryCapsuleCapabilities(CAPSULE, PERSIST_ACROSS_RESET))
-  context.call(services.updateCapsule(CAPSULE, PERSIST_ACROSS_RESET))
+  context.callIfSupported(services.queryCapsuleCapabilities(CAPSULE, PERSIST_ACROSS_RESET))
+  context.callIfSupported(services.updateCapsule(CAPSULE, PERSIST_ACROSS_RESET))
 }
 
 /** Two CPUs are inside the firmware at once: in, in, out, out. Where a lock keeps the second out, it goes in when the first is out. */

@@ -224,6 +224,16 @@ export class CaseRun implements ScenarioContext {
     return this.record(prepared, isRight)
   }
 
+  callIfSupported(prepared: PreparedCall<unknown>): void {
+    prepared.call?.run()
+    if (prepared.call?.status !== EfiStatus.UNSUPPORTED) {
+      this.record(prepared)
+      return
+    }
+    prepared.finish()
+    this.note(prepared.service, efiStatusName(EfiStatus.UNSUPPORTED))
+  }
+
   record<T>(prepared: PreparedCall<T>, isRight: (value: T) => boolean = () => true): T | undefined {
     const { service } = prepared
     const { status, value }: Answer<T> = prepared.finish()

@@ -1,13 +1,13 @@
-import { basename, dirname, extname, join, relative, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { HarnessError } from '../error.ts'
 import { loadPlugin } from '../plugin/load.ts'
 import type { Plugin } from '../plugin/plugin.ts'
 import { PluginRegistry } from '../plugin/registry.ts'
 import { DEFAULT_SEED, type StrategySelection, strategyLabel } from './case-spec.ts'
-import type { MemoryMapReference } from './config.ts'
 import { findConfig, type FoundConfig } from './find.ts'
+import { argumentMaps, configuredMaps, refuseSharedIds } from './memory-maps.ts'
 import { architecturesOf, quirkSetsOf, scenariosOf, strategiesOf, unique } from './names.ts'
-import type { MemoryMapFile, ResolvedConfig } from './resolved-config.ts'
+import type { ResolvedConfig } from './resolved-config.ts'
 import { placeOf } from './source.ts'
 
 /** What a caller says over what the configuration file says. Relative paths start from the working directory. */
@@ -54,20 +54,10 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
   }
   const registry = await located(found, ['plugins'], () => new PluginRegistry(plugins))
 
-  const chosenMaps = [
-    ...(overrides.memoryMaps ?? []).map((argument) => ({
-      ...memoryMapFile(splitArgument(argument), directory, directory),
-      argument,
-    })),
-    ...(overrides.snapshots ?? []).map((argument) => ({
-      ...snapshotFolder(splitArgument(argument), directory, directory),
-      argument,
-    })),
-  ]
   const memoryMaps =
     overrides.memoryMaps === undefined && overrides.snapshots === undefined
-      ? (config.memoryMaps ?? []).map((map) => placeOfMap(map, base, directory))
-      : chosenMaps
+      ? configuredMaps(config.memoryMaps ?? [], { base, working: directory })
+      : argumentMaps(overrides.memoryMaps ?? [], overrides.snapshots ?? [], directory)
   refuseSharedIds(memoryMaps, found)
   const architectures = architecturesOf(memoryMaps)
 
@@ -144,71 +134,6 @@ async function located<Value>(
       file,
       line,
       cause: error,
-    })
-  }
-}
-
-/** A file as the command line or a configuration names it, with an id. */
-type NamedFile = Extract<MemoryMapReference, { readonly file: string }>
-
-function splitArgument(argument: string): NamedFile {
-  const [, id, architecture, file = argument] =
-    /^(?:([\w.-]+)=)?(?:(x64|ia32):)?(.+)$/s.exec(argument) ?? []
-  return {
-    id: id ?? idOf(file),
-    file,
-    architecture: architecture === 'ia32' ? 'ia32' : undefined,
-  }
-}
-
-/** The id of a file without one is its name, without extension, in letters that a case id can hold. */
-function idOf(file: string): string {
-  return idFrom(basename(file, extname(file)))
-}
-
-function idFrom(name: string): string {
-  return name.replaceAll(/[^\w.-]+/g, '-')
-}
-
-/** The file or folder that an entry of a configuration names. */
-function placeOfMap(map: MemoryMapReference, base: string, directory: string): MemoryMapFile {
-  if (typeof map === 'string') return memoryMapFile({ id: idOf(map), file: map }, base, directory)
-  if ('file' in map) return memoryMapFile(map, base, directory)
-  const file = 'firmware' in map ? map.firmware.snapshot : map.snapshot
-  const id = 'firmware' in map ? map.id : idFrom(basename(file))
-  return snapshotFolder({ id, file }, base, directory)
-}
-
-function memoryMapFile(
-  { id, file: name, architecture }: NamedFile,
-  base: string,
-  directory: string,
-): MemoryMapFile {
-  const file = resolve(base, name)
-  const label = relative(directory, file).replaceAll('\\', '/')
-  return { id, file, label, ...(architecture === undefined ? {} : { architecture }) }
-}
-
-function snapshotFolder({ id, file }: NamedFile, base: string, directory: string): MemoryMapFile {
-  return { ...memoryMapFile({ id, file }, base, directory), kind: 'snapshot' }
-}
-
-function refuseSharedIds(maps: readonly MemoryMapFile[], found: FoundConfig | undefined): void {
-  for (const [index, map] of maps.entries()) {
-    if (!/^[\w.-]+$/.test(map.id)) {
-      throw new HarnessError('HARNESS_BAD_CONFIG', {
-        expected: 'an id of letters, digits, ".", "_" and "-"',
-        found: `"${map.id}" for ${map.file}`,
-        file: found?.source.file,
-      })
-    }
-    const other = maps.findIndex(({ id }) => id === map.id)
-    if (other === index) continue
-    throw new HarnessError('HARNESS_DUPLICATE_NAME', {
-      expected: 'memory maps with different ids',
-      found: `"${map.id}" for ${maps[other]!.file} and for ${map.file}`,
-      hint: 'give one an id: {"id": "…", "file": "…"} in a configuration, id=FILE after --memory-map',
-      file: found?.source.file,
     })
   }
 }

@@ -52,6 +52,8 @@ export interface ScenarioContext {
    * Makes a call and puts its answer into the results. It counts as working where it succeeds, and `isRight` says so of what it gave. Returns that, or undefined.
    */
   call<T>(prepared: PreparedCall<T>, isRight?: (value: T) => boolean): T | undefined
+  /** As {@link ScenarioContext.call} for a service that a platform may do without, as it may without capsules (UEFI 2.10, 8.5.3): EFI_UNSUPPORTED is right, too. */
+  callIfSupported(prepared: PreparedCall<unknown>): void
   /** As {@link ScenarioContext.call} for a call that the scenario has made step by step. */
   record<T>(prepared: PreparedCall<T>, isRight?: (value: T) => boolean): T | undefined
   /** Runs `reset`, which has to end in a reset of the machine. Puts into the results whether it did. */

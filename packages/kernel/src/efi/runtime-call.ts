@@ -145,6 +145,7 @@ export class RuntimeCall {
       this.#touched(frame, access, at)
     }
     const { rsp } = cpu
+    cpu.rsp = rsp - BigInt(this.kernel.argumentAreas[cpu.id]?.stackBytes ?? 0)
     try {
       const passed = this.#path.passedArguments?.(this) ?? this.args
       const words = argumentWords(architecture, this.service, passed)
@@ -153,9 +154,9 @@ export class RuntimeCall {
       const status = error instanceof PageFault ? this.#path.recover?.(this, error) : undefined
       if (status === undefined) throw error
       cpu.abandonCalls()
-      cpu.rsp = rsp
       this.#status = status
     }
+    cpu.rsp = rsp
     cpu.touchRecorder = undefined
     if (interruptsOff && cpu.interruptFlag) {
       this.kernel.print(`timer interrupt inside ${this.service}, which ran with interrupts off`)

@@ -110,6 +110,8 @@ function noRoom(place: ArgumentPlace, bytes: number): KernelError {
 
 /** Pages of an {@link ArgumentArea} in each place, vmalloc space apart. */
 const AREA_PAGES = 4
+/** Bytes of a caller's frame that are no arguments. */
+const OTHER_LOCALS = 1024
 /** Pages of vmalloc space that come round: lazily freed areas are not reused before a flush (mm/vmalloc.c). */
 const VMALLOC_PAGES = 64
 
@@ -183,7 +185,7 @@ export class ArgumentArea {
   }
 
   /**
-   * Address of `bytes` bytes, 16-byte aligned. On the stack they lie below the stack pointer, room for the call left between; in vmalloc space each has pages
+   * Address of `bytes` bytes, 16-byte aligned. On the stack they lie below the stack pointer, room for the caller's other locals left between; in vmalloc space each has pages
    * of its own, as every vmalloc() does.
    */
   take(cpu: Cpu, place: ArgumentPlace, bytes: number): VirtualAddress {
@@ -192,8 +194,14 @@ export class ArgumentArea {
     const size = Math.ceil(bytes / 16) * 16
     if (place !== 'stack' && used + size > AREA_PAGES * PAGE_SIZE) throw noRoom(place, bytes)
     this.#used.set(place, used + size)
-    if (place === 'stack') return kernelAddress(cpu.rsp - 1024n - BigInt(used + size))
+    if (place === 'stack') return kernelAddress(cpu.rsp - BigInt(this.stackBytes))
     return kernelAddress(this.#starts[place] + BigInt(used))
+  }
+
+  /** Bytes of the caller's frame below the stack pointer: a call starts under them. */
+  get stackBytes(): number {
+    const used = this.#used.get('stack') ?? 0
+    return used === 0 ? 0 : OTHER_LOCALS + used
   }
 
   /** First address of a place other than the stack, for whoever reads there without a call. */

@@ -1,4 +1,5 @@
-import { basename } from 'node:path'
+import { existsSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import type { Board } from '@trapdoor/core'
 import { type Architecture, ARCHITECTURES, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { z } from 'zod'
@@ -113,6 +114,14 @@ export function readObservedSnapshot(path: string): FirmwareSnapshot {
     flash: readFlash(folder, json),
     images: findImages(new PhysicalPages(pages), { architecture, memoryMap, systemTable, smm }),
   }
+}
+
+const builtFor = z.object({ architecture: z.enum(['x64', 'ia32']).default('x64') })
+
+/** What the firmware of a folder is built for; undefined where there is no snapshot. Throws a SnapshotError where there is a damaged one. */
+export function snapshotArchitecture(path: string): Architecture['name'] | undefined {
+  if (!existsSync(join(path, 'snapshot.json'))) return undefined
+  return new ObservedFolder(path).json('snapshot.json', builtFor).architecture
 }
 
 /** The pages that hold page tables at a stage, and the root. */
