@@ -109,6 +109,10 @@ export class Assembler {
     this.raw(0xfa)
   }
 
+  nop(): void {
+    this.raw(0x90)
+  }
+
   hlt(): void {
     this.raw(0xf4)
   }
@@ -269,6 +273,11 @@ export class Assembler {
   call(label: string): void {
     this.raw(0xe8)
     this.#fix(label, 'relative32')
+  }
+
+  /** CALL r. */
+  callRegister(to: Register): void {
+    this.#registers(32, 0xff, 2, to)
   }
 
   /** CALL [base + displacement], a near call through memory. */

@@ -3,9 +3,10 @@ import { dirname, join } from 'node:path'
 import { ARCHITECTURES, efiStatusName } from '@trapdoor/uefi'
 import { decodeRecord, type HandOverRecord, RECORD_SIZE } from './application/record.ts'
 import { CaptureError } from './error.ts'
-import type { CapturePlan } from './plan.ts'
-import { MachineFile, qemuArguments } from './qemu/command.ts'
+import { type CapturePlan, planArguments } from './plan.ts'
+import { MachineFile } from './qemu/command.ts'
 import { type EmulatedMachine, type Patience, withMachine } from './qemu/machine.ts'
+import { compilePlugin } from './vectors/trace-plugin.ts'
 
 /** Names of the application on a removable disk (UEFI 2.10, 3.5.1.1). */
 const REMOVABLE = { x64: 'EFI/BOOT/BOOTX64.EFI', ia32: 'EFI/BOOT/BOOTIA32.EFI' } as const
@@ -20,13 +21,13 @@ export function bootToHandOver<Result>(
   plan: CapturePlan,
   patience: Patience,
   work: (machine: EmulatedMachine, record: HandOverRecord) => Promise<Result>,
-  extraArguments: readonly string[] = [],
 ): Promise<Result> {
   return withMachine(
     patience,
     async (directory) => {
       await fillFolder(directory, plan)
-      return [...qemuArguments(plan.machine, plan.needs), ...extraArguments]
+      if (plan.calls !== undefined) await compilePlugin(directory)
+      return planArguments(plan)
     },
     async (machine) => work(machine, await runToHandOver(machine, plan)),
   )

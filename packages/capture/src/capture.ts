@@ -1,18 +1,20 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { pagingMode, PhysicalMemory, tableOwners } from '@trapdoor/core'
-import type { PageRun, SnapshotContents, TablePage, UsedFile } from '@trapdoor/snapshot'
+import { pagingMode, PhysicalMemory } from '@trapdoor/core'
+import type { PageRun, Recording, SnapshotContents, TablePage, UsedFile } from '@trapdoor/snapshot'
 import { ARCHITECTURES, decodeMemoryMap, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import type { HandOverRecord } from './application/record.ts'
 import { bootToHandOver } from './boot.ts'
 import type { ImageFile } from './firmware/firmware.ts'
-import type { CapturePlan } from './plan.ts'
-import { MachineFile, qemuArguments } from './qemu/command.ts'
+import { type CapturePlan, planArguments } from './plan.ts'
+import { MachineFile } from './qemu/command.ts'
 import { readDevices } from './qemu/devices.ts'
 import { type EmulatedMachine, type Patience, QEMU, qemuVersion } from './qemu/machine.ts'
 import { parseRegisters, type PrintedRegisters } from './qemu/registers.ts'
 import { readSystemTable } from './system-table.ts'
+import { tablePages } from './table-pages.ts'
+import { recordCalls, type RecordingSubject } from './vectors/record-calls.ts'
 
 const PAGE = 4096
 const FOUR_GIBIBYTES = 2 ** 32
@@ -64,7 +66,7 @@ async function takeDown(
       },
       qemu: version,
     },
-    command: [QEMU, ...qemuArguments(plan.machine, plan.needs)],
+    command: [QEMU, ...planArguments(plan)],
     architecture: firmware.architecture,
     memoryMap: {
       descriptors,
@@ -81,7 +83,24 @@ async function takeDown(
     retainedPages: runsOf(memory, retainedPages),
     flash: await readFlash(machine, plan),
     devices: await readDevices(machine.gdb, plan.machine.board),
+    // Last, as it changes what has been taken down by now.
+    recording: await recordPlanned(machine, plan, {
+      memoryMap: descriptors,
+      descriptorSize: record.descriptorSize,
+      runtimeServices: tables.runtimeServices.address,
+    }),
   }
+}
+
+/** Calls the firmware where the plan says so. */
+async function recordPlanned(
+  machine: EmulatedMachine,
+  { calls, application }: CapturePlan,
+  firmware: Omit<RecordingSubject, 'machine' | 'caller' | 'virtualMap'>,
+): Promise<Recording | undefined> {
+  if (calls === undefined || application.caller === undefined) return undefined
+  const virtualMap = calls.virtualMap(firmware.memoryMap)
+  return recordCalls({ ...firmware, machine, caller: application.caller, virtualMap })
 }
 
 /** What a firmware keeps after the operating system has taken over. */
@@ -153,13 +172,7 @@ function readTables(
   const register = (name: string): number => Number(registers[name])
   const mode = pagingMode(register('CR0'), register('CR4'), register('EFER'))
   const root = register('CR3')
-  const tables = tableOwners({ memory, mode, root }).map(({ table, depth, ranges }) => ({
-    address: pageOf(table),
-    level: mode.levels.length - depth,
-    linear: BigInt(ranges[0]!.start),
-    bytes: memory.read(pageOf(table), PAGE),
-  }))
-  return { root, tables: tables.toSorted((left, right) => left.address - right.address) }
+  return { root, tables: tablePages(memory, mode, root) }
 }
 
 /** The flash that holds the variables: QEMU writes what the firmware has programmed to its file at once. The image that has both code and variables begins with the variables. */

@@ -10,6 +10,9 @@ export type CaptureErrorCode =
   | 'CAPTURE_REFUSED'
   | 'CAPTURE_PROTOCOL'
   | 'CAPTURE_INTERRUPTED'
+  | 'CAPTURE_COMPILER_MISSING'
+  | 'CAPTURE_COMPILER_FAILED'
+  | 'CAPTURE_NO_MEMORY'
 
 /** A firmware that could not be captured. */
 export class CaptureError extends Error {

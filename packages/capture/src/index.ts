@@ -2,7 +2,13 @@ export { cachedSnapshot, snapshotCache } from './cache.ts'
 export { captureFirmware } from './capture.ts'
 export { CaptureError, type CaptureErrorCode } from './error.ts'
 export type { Firmware, ImageFile } from './firmware/firmware.ts'
-export { type CaptureOptions, type CapturePlan, planCapture, planKey } from './plan.ts'
+export {
+  type CallPlan,
+  type CaptureOptions,
+  type CapturePlan,
+  planCapture,
+  planKey,
+} from './plan.ts'
 export type { MachineChoice, MachineNeeds } from './qemu/command.ts'
 export { type Patience, qemuVersion } from './qemu/machine.ts'
-export type { HandOverApplication } from './application/hand-over.ts'
+export type { HandOverApplication, ServiceCaller } from './application/hand-over.ts'

@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { SNAPSHOT_FORMAT_VERSION } from '@trapdoor/snapshot'
+import type { MemoryDescriptor } from '@trapdoor/uefi'
 import { type HandOverApplication, handOverApplication } from './application/hand-over.ts'
 import { CaptureError } from './error.ts'
 import { findFirmware, type Firmware, type ImageFile, readImage } from './firmware/firmware.ts'
 import { type MachineChoice, type MachineNeeds, qemuArguments } from './qemu/command.ts'
+import { LOG_ARGUMENTS } from './vectors/device-log.ts'
+import { pluginArguments } from './vectors/trace-plugin.ts'
 
 /** What to capture, and on which machine. */
 export interface CaptureOptions {
@@ -26,8 +29,18 @@ export interface CaptureOptions {
   readonly qemu?: readonly string[] | undefined
   /** Paths of EFI drivers that the UEFI shell loads first, in order. */
   readonly drivers?: readonly string[] | undefined
+  /** Whether and how runtime services are called afterwards, and what they do is recorded. 64-bit firmware only. Default: not. */
+  readonly calls?: CallPlan | undefined
   /** Whether the application is handed to the firmware by QEMU's -kernel, or found on a disk. Default: kernel, but with drivers, which the shell of a disk's startup.nsh loads. */
   readonly start?: 'kernel' | 'disk' | undefined
+}
+
+/** How runtime services are called. */
+export interface CallPlan {
+  /** The map for SetVirtualAddressMap that an operating system makes of the firmware's: the regions that it passes, in its order, with virtual addresses. */
+  readonly virtualMap: (memoryMap: readonly MemoryDescriptor[]) => readonly MemoryDescriptor[]
+  /** Tells one `virtualMap` from another, such as "linux-6.1". */
+  readonly rule: string
 }
 
 /** What will be done, with everything that decides on the result. */
@@ -39,6 +52,7 @@ export interface CapturePlan {
   readonly application: HandOverApplication
   readonly machine: MachineChoice
   readonly needs: MachineNeeds
+  readonly calls: CallPlan | undefined
 }
 
 const LEAST_MEMORY = 128
@@ -71,14 +85,33 @@ export function planCapture(options: CaptureOptions): CapturePlan {
     })
   }
   const loaded = drivers.map(({ path }) => `+${nameOf(path)}`).join('')
+  const application = handOverApplication(firmware.architecture)
+  if (options.calls !== undefined && application.caller === undefined) {
+    throw new CaptureError('CAPTURE_BAD_OPTION', {
+      expected: 'a 64-bit firmware to call',
+      found: firmware.architecture,
+      file: firmware.code.path,
+    })
+  }
   return {
     name: `${board}-${nameOf(firmware.code.path)}${loaded}-${memory}M`,
     firmware,
     drivers,
-    application: handOverApplication(firmware.architecture),
+    application,
     machine: { board, memory, cpu, extra: options.qemu ?? [] },
     needs: { smm: firmware.smm, separateVariables: firmware.variables !== undefined, start },
+    calls: options.calls,
   }
+}
+
+/** The arguments of QEMU. */
+export function planArguments({ machine, needs, calls, application }: CapturePlan): string[] {
+  const { caller } = application
+  const recording =
+    calls === undefined || caller === undefined
+      ? []
+      : [...LOG_ARGUMENTS, ...pluginArguments(caller)]
+  return [...qemuArguments(machine, needs), ...recording]
 }
 
 /** What decides on the bytes of a snapshot, as a number of 64 hexadecimal digits: the files, the machine, QEMU's version and the version of the form. */
@@ -92,7 +125,8 @@ export function planKey(plan: CapturePlan, qemu: string): string {
     plan.firmware.code.sha256,
     plan.firmware.variables?.sha256 ?? 'none',
     createHash('sha256').update(plan.application.file).digest('hex'),
-    ...qemuArguments(plan.machine, plan.needs),
+    plan.calls?.rule ?? 'not called',
+    ...planArguments(plan),
     ...plan.drivers.map(({ sha256 }) => sha256),
   ]
   for (const part of parts) hash.update(`${part}\0`)

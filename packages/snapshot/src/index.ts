@@ -1,8 +1,14 @@
 export { SnapshotError, type SnapshotErrorCode } from './error.ts'
 export { readObservedSnapshot, snapshotArchitecture } from './observed/read-snapshot.ts'
 export {
-  type DeviceAccess,
+  type InstructionCounts,
   type PageTouches,
+  parseCounts,
+  parsePageTouches,
+} from './observed/counted-lines.ts'
+export {
+  COMPARED_SCRATCH,
+  type DeviceAccess,
   readRecordedCalls,
   type RecordedCall,
   type RecordedCalls,
@@ -21,9 +27,11 @@ export {
 } from './snapshot.ts'
 export {
   type Provenance,
+  type Recording,
   SNAPSHOT_FORMAT_VERSION,
   type SnapshotContents,
   type TablePage,
   type UsedFile,
+  type WrittenCall,
 } from './written/contents.ts'
 export { writeSnapshot } from './written/write-snapshot.ts'

@@ -27,6 +27,21 @@ export interface HandOverApplication {
   readonly record: number
   /** The memory map as GetMemoryMap wrote it. */
   readonly map: number
+  /** Code that calls a runtime service, for who sets the registers; undefined in 32-bit code. */
+  readonly caller: ServiceCaller | undefined
+}
+
+/**
+ * Instructions of __efi_call() (Linux 6.1, arch/x86/platform/efi/efi_stub_64.S): the function is in RDI, its arguments in RSI, RDX, RCX, R8, R9 and on the stack. RAX is the status where it is
+ * done. It does not return.
+ */
+export interface ServiceCaller {
+  /** The first instruction. */
+  readonly begin: number
+  /** Where the service returns to. */
+  readonly end: number
+  /** The instruction behind that: the last. */
+  readonly done: number
 }
 
 /**
@@ -67,6 +82,14 @@ export function handOverApplication(architecture: Architecture['name']): HandOve
     refused: Number(code.addressOf('refused')),
     record: IMAGE_BASE + DATA,
     map: IMAGE_BASE + MAP,
+    caller:
+      architecture === 'x64'
+        ? {
+            begin: Number(code.addressOf('call-service')),
+            end: Number(code.addressOf('service-returned')),
+            done: Number(code.addressOf('call-done')),
+          }
+        : undefined,
   }
 }
 
@@ -121,6 +144,23 @@ const X64: Program = {
     code.store(64, B, RecordField.Status, A)
     code.compare(64, A, 0)
     finish(code, 64)
+
+    code.label('call-service')
+    code.push(BP)
+    code.move(64, BP, SP)
+    code.and(64, SP, -0x10)
+    code.load(64, A, BP, 0x10)
+    code.sub(64, SP, 0x30)
+    code.store(64, SP, 0x20, R9)
+    code.store(64, SP, 0x28, A)
+    code.move(64, R9, R8)
+    code.move(64, R8, C)
+    code.move(64, C, SI)
+    code.callRegister(DI)
+    code.label('service-returned')
+    code.nop()
+    code.label('call-done')
+    code.jump('call-done')
   },
 }
 

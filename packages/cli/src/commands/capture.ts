@@ -9,6 +9,7 @@ import {
 } from '@trapdoor/capture'
 import { writeSnapshot } from '@trapdoor/snapshot'
 import { type Command, Option } from 'commander'
+import { LINUX_MAP } from '../capture/linux-map.ts'
 import { ExitCode } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
 
@@ -27,12 +28,14 @@ interface CaptureCommandOptions {
   readonly driver?: readonly string[]
   readonly qemu?: readonly string[]
   readonly start?: 'kernel' | 'disk'
+  readonly vectors?: true
   readonly timeout: number
 }
 
 const EXPLANATION = `
 The firmware boots in QEMU until an application that stands for the operating system has left boot services. What is then in memory, in the flash, in devices and
 in the processor is written as a snapshot. The same firmware gives the same bytes. Needs: apt-get install --no-install-recommends qemu-system-x86 ovmf
+(ovmf-ia32 for 32-bit firmware, gcc and libc6-dev for --vectors).
 `
 
 /** Adds `trapdoor capture`. `finish` is told the exit code. */
@@ -67,6 +70,10 @@ export function addCaptureCommand(
       collect,
     )
     .option('--qemu <argument>', 'one more argument for QEMU; may be repeated', collect)
+    .option(
+      '--vectors',
+      'then call every runtime service, as Linux maps them, and record what each call does; `trapdoor replay` runs the recording again',
+    )
     .addOption(
       new Option(
         '--start <way>',
@@ -97,12 +104,13 @@ function captureOptions(
   options: CaptureCommandOptions,
   cwd: string,
 ): CaptureOptions {
-  const { variables, driver, output: _output, timeout: _timeout, ...rest } = options
+  const { variables, driver, vectors, output: _output, timeout: _timeout, ...rest } = options
   return {
     ...rest,
     firmware: resolve(cwd, firmware),
     variables: variables === undefined ? undefined : resolve(cwd, variables),
     drivers: driver?.map((file) => resolve(cwd, file)),
+    calls: vectors === true ? LINUX_MAP : undefined,
   }
 }
 

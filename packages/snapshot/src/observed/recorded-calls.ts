@@ -2,6 +2,12 @@ import { RUNTIME_SERVICES, type RuntimeServiceName } from '@trapdoor/uefi'
 import { z } from 'zod'
 import type { CpuState, PageRun } from '../snapshot.ts'
 import { hexBigint, hexBytes, hexNumber, ObservedFolder } from './folder.ts'
+import {
+  type InstructionCounts,
+  type PageTouches,
+  parseCounts,
+  parsePageTouches,
+} from './counted-lines.ts'
 import { observedSnapshot, readTablePages } from './read-snapshot.ts'
 
 /** A word of eight bytes that was changed. */
@@ -23,20 +29,6 @@ export interface DeviceAccess {
   readonly size: number
 }
 
-/** How often a page was touched. */
-export interface PageTouches {
-  /** Linear address of the page. */
-  readonly page: bigint
-  /** Physical address of the page; undefined where only instructions were fetched, as the recorder does not know it there. */
-  readonly physical: number | undefined
-  readonly reads: number
-  readonly writes: number
-  /** Instructions that begin in it. */
-  readonly executions: number
-  /** The device that answered; undefined for memory. */
-  readonly device: string | undefined
-}
-
 /** One call as it was recorded. */
 export interface RecordedCall {
   /** Such as "phys/GetTime". */
@@ -55,14 +47,7 @@ export interface RecordedCall {
   /** Changes in the first {@link RecordedCalls.comparedScratch} bytes of scratch memory. */
   readonly scratchChanges: readonly WordChange[]
   readonly devices: readonly DeviceAccess[]
-  /** Of the firmware's code; iterations of a repeated instruction count one each. */
-  readonly counts: {
-    readonly instructions: number
-    readonly distinct: number
-    readonly loads: number
-    readonly stores: number
-    readonly deviceAccesses: number
-  }
+  readonly counts: InstructionCounts
   readonly pages: readonly PageTouches[]
   /** Whether runtime memory was then put back to what it was before the last call of SetVirtualAddressMap so far: calls that only try a map out. */
   readonly restored: boolean
@@ -81,7 +66,8 @@ export interface RecordedCalls {
 
 const FILE = 'vectors.json.gz'
 const STAGE = 'D-svam-call'
-const COMPARED_SCRATCH = 0x8000
+/** Bytes of scratch memory that are compared: arguments, but not the stack above them. */
+export const COMPARED_SCRATCH = 0x8000
 
 const word = z
   .string()
@@ -99,42 +85,8 @@ const access = z
     value,
     size,
   }))
-const callLine = z.string().transform((line, context): RecordedCall['counts'] => {
-  const words =
-    /insns=(?<instructions>\d+) distinct=(?<distinct>\d+) loads=(?<loads>\d+) stores=(?<stores>\d+) mmio=(?<deviceAccesses>\d+)/.exec(
-      line,
-    )?.groups
-  if (words === undefined) {
-    context.addIssue('a line "CALL … insns=… distinct=… loads=… stores=… mmio=…"')
-    return z.NEVER
-  }
-  return {
-    instructions: Number(words['instructions']),
-    distinct: Number(words['distinct']),
-    loads: Number(words['loads']),
-    stores: Number(words['stores']),
-    deviceAccesses: Number(words['deviceAccesses']),
-  }
-})
-const pageLine = z.string().transform((line, context): PageTouches => {
-  const words =
-    /^va=(?<page>[\da-f]+) pa=(?<physical>[\da-f]+) r=(?<reads>\d+) w=(?<writes>\d+) x=(?<executions>\d+)(?: io=(?<device>.*))?$/.exec(
-      line,
-    )?.groups
-  if (words === undefined) {
-    context.addIssue('a line "va=… pa=… r=… w=… x=…"')
-    return z.NEVER
-  }
-  const [reads, writes] = [Number(words['reads']), Number(words['writes'])]
-  return {
-    page: BigInt(`0x${words['page']}`),
-    physical: reads + writes === 0 ? undefined : Number(`0x${words['physical']}`),
-    reads,
-    writes,
-    executions: Number(words['executions']),
-    device: words['device'],
-  }
-})
+const callLine = parsed(parseCounts)
+const pageLine = parsed(parsePageTouches)
 
 const recorded = z.object({
   name: z.string(),
@@ -186,4 +138,17 @@ export function readRecordedCalls(path: string): RecordedCalls {
       restored: vector.restored_pages !== undefined,
     })),
   }
+}
+
+/** A line that `parse` takes apart, or throws a RangeError that says what it wants. */
+function parsed<Result>(parse: (line: string) => Result): z.ZodType<Result> {
+  return z.string().transform((line, context) => {
+    try {
+      return parse(line)
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      context.addIssue(error.message)
+      return z.NEVER
+    }
+  })
 }

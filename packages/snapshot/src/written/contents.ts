@@ -1,3 +1,4 @@
+import type { RecordedCall } from '../observed/recorded-calls.ts'
 import type { FlashImage, PageRun } from '../snapshot.ts'
 import type { ConfigTableEntry, MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
 
@@ -76,4 +77,33 @@ export interface SnapshotContents {
     readonly pci: Readonly<Record<string, Uint8Array>>
     readonly powerManagementBase: number
   }
+  /** What the firmware did when it was called from then on; undefined where nobody called it. */
+  readonly recording?: Recording | undefined
+}
+
+/** Calls of a firmware, one after the other, and the machine that they were made on. */
+export interface Recording {
+  /** The processor before the first call. */
+  readonly registers: SnapshotContents['registers']
+  /** The caller's page tables, on which all calls ran. */
+  readonly root: number
+  readonly tables: readonly TablePage[]
+  /** What SetVirtualAddressMap got: regions with their virtual addresses, in order. */
+  readonly virtualMap: readonly MemoryDescriptor[]
+  /** Bytes from one descriptor of that map to the next. */
+  readonly descriptorSize: number
+  /** The instruction that each call begins with, and where it returns to. */
+  readonly caller: { readonly begin: number; readonly end: number }
+  /** Memory of the caller. */
+  readonly scratch: { readonly address: number; readonly bytes: number }
+  readonly stackTop: number
+  readonly calls: readonly WrittenCall[]
+  /** How each kind of figure was measured. */
+  readonly measured: Readonly<Record<string, string>>
+}
+
+/** A call, and how much was put back afterwards. */
+export interface WrittenCall extends RecordedCall {
+  /** Pages of runtime memory that were put back, where {@link RecordedCall.restored} says that it was. */
+  readonly restoredPages: number | undefined
 }

@@ -7,10 +7,14 @@ import { gzip } from 'node:zlib'
 import { type MemoryDescriptor, MemoryType, memoryTypeName } from '@trapdoor/uefi'
 import { SnapshotError } from '../error.ts'
 import type { PageRun } from '../snapshot.ts'
-import { SNAPSHOT_FORMAT_VERSION, type SnapshotContents } from './contents.ts'
+import { type Recording, SNAPSHOT_FORMAT_VERSION, type SnapshotContents } from './contents.ts'
+import { hex, hexBytes } from './hex.ts'
+import { recordingDocument } from './recording-document.ts'
 
 const PAGE = 4096
 const STAGE = 'A-ebs'
+/** The caller's page tables are in use, and nothing has been called yet. */
+const CALL_STAGE = 'D-svam-call'
 const PAGES_FORMAT =
   'gzip of concatenated 4KiB pages; runs=[[pa,npages],...] in file order; pages absent are zero'
 
@@ -63,7 +67,7 @@ async function snapshotFiles(
 ): Promise<Map<string, Uint8Array | string>> {
   const runtime = await packRuns('rt', contents.runtimePages)
   const retained = await packRuns('fw', contents.retainedPages)
-  const tables = Buffer.concat(contents.tables.map(({ bytes }) => bytes))
+  const { recording } = contents
   const document = {
     format_version: SNAPSHOT_FORMAT_VERSION,
     source: contents.name,
@@ -84,7 +88,10 @@ async function snapshotFiles(
       pa: hex(table),
     })),
     runtime_services_handoff: mapValues(contents.runtimeServices.functions, hex),
-    stages: { [STAGE]: contents.registers },
+    stages: {
+      [STAGE]: contents.registers,
+      ...(recording === undefined ? {} : { [CALL_STAGE]: recording.registers }),
+    },
     msrs: mapValues(contents.msrs, hex),
     memmap: contents.memoryMap.descriptors.map(descriptorDocument),
     flash: { base: hex(contents.flash.address), bytes: contents.flash.contents.length },
@@ -94,29 +101,50 @@ async function snapshotFiles(
       pm_base: hex(contents.devices.powerManagementBase),
     },
     files: { rt: runtime.document, fw: retained.document },
-    page_tables: { [STAGE]: { cr3: hex(contents.root), ptpages: contents.tables.length } },
+    page_tables: {
+      [STAGE]: { cr3: hex(contents.root), ptpages: contents.tables.length },
+      ...(recording === undefined
+        ? {}
+        : { [CALL_STAGE]: { cr3: hex(recording.root), ptpages: recording.tables.length } }),
+    },
   }
   return new Map<string, Uint8Array | string>([
     ['snapshot.json', `${JSON.stringify(document, null, 1)}\n`],
     [runtime.document.file, runtime.packed],
     [retained.document.file, retained.packed],
-    ['pt-A.bin.gz', await pack(tables)],
-    [
-      'pt-A.json',
-      `${JSON.stringify({
-        stage: STAGE,
-        cr3: hex(contents.root),
-        la57: contents.tables.some(({ level }) => level === 5),
-        raw_bytes: tables.length,
-        pages: contents.tables.map(({ address, level, linear }) => [
-          hex(address),
-          level,
-          hex(linear),
-        ]),
-      })}\n`,
-    ],
+    ...(await tableFiles(STAGE, contents)),
     ['flash-handoff.fd.gz', await pack(contents.flash.contents)],
+    ...(recording === undefined ? [] : await recordingFiles(recording)),
   ])
+}
+
+/** The pages of page tables at a stage, and the list of them. */
+async function tableFiles(
+  stage: string,
+  { root, tables }: Pick<SnapshotContents, 'root' | 'tables'>,
+): Promise<[string, Uint8Array | string][]> {
+  const bytes = Buffer.concat(tables.map((table) => table.bytes))
+  const list = {
+    stage,
+    cr3: hex(root),
+    la57: tables.some(({ level }) => level === 5),
+    raw_bytes: bytes.length,
+    pages: tables.map(({ address, level, linear }) => [hex(address), level, hex(linear)]),
+  }
+  const name = `pt-${stage[0]!}`
+  return [
+    [`${name}.bin.gz`, await pack(bytes)],
+    [`${name}.json`, `${JSON.stringify(list)}\n`],
+  ]
+}
+
+async function recordingFiles(recording: Recording): Promise<[string, Uint8Array | string][]> {
+  const map = recording.virtualMap.map(descriptorDocument)
+  return [
+    ...(await tableFiles(CALL_STAGE, recording)),
+    ['svam-map.json', `${JSON.stringify(map, null, 0)}\n`],
+    ['vectors.json.gz', await pack(JSON.stringify(recordingDocument(recording)))],
+  ]
 }
 
 async function packRuns(name: string, runs: readonly PageRun[]) {
@@ -160,14 +188,6 @@ function descriptorDocument(descriptor: MemoryDescriptor) {
 /** A word of a command as a shell would need it. */
 function quoted(word: string): string {
   return word.replaceAll(/[^\w./:=+@-]/g, String.raw`\$&`)
-}
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`
-}
-
-function hexBytes(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex')
 }
 
 function mapValues<Key extends string, Value, Result>(
