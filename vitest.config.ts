@@ -26,10 +26,12 @@ export default defineConfig({
       },
       {
         extends: true,
+        // In a suite of its own, `pnpm real-firmware`: firmware boots in QEMU on first use.
         test: {
-          name: 'capture',
+          name: 'real-firmware',
           include: ['test/{capture,twins}/**/*.test.ts'],
           testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       {

@@ -9,19 +9,14 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { runCli } from '@trapdoor/cli'
 import { captureFirmware, planCapture } from '@trapdoor/capture'
 import { readObservedSnapshot, writeSnapshot } from '@trapdoor/snapshot'
 import { ARCHITECTURES, formatGuid, getNatural, Guid, SYSTEM_TABLE_SIGNATURE } from '@trapdoor/uefi'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { changedWords, runtimeRegions } from './changed-words.ts'
+import { type Run, trapdoor } from './command.ts'
 import { IS_INSTALLED, NEEDS, ovmf, snapshotOf } from './firmwares.ts'
-
-/** What was captured by hand, under a kernel. */
-const OBSERVED = join(import.meta.dirname, '../../../shared/data/observed/snapshots')
-
-/** The machine of a recording: beside ours it had a second serial port. */
-const SECOND_SERIAL_PORT = ['-serial', 'null']
+import { IS_OBSERVED, NEEDS_OBSERVED, observed, SECOND_SERIAL_PORT } from './observed.ts'
 
 let folder = ''
 
@@ -33,24 +28,10 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-interface Run {
-  readonly code: number
-  readonly stdout: string
-  readonly stderr: string
-}
-
 /** Runs the command in the test's folder, with a cache of its own. */
-async function capture(args: readonly string[], signal?: AbortSignal): Promise<Run> {
-  let [stdout, stderr] = ['', '']
-  const code = await runCli(['capture', ...args], {
-    stdout: { write: (text) => (stdout += text) },
-    stderr: { write: (text) => (stderr += text) },
-    cwd: folder,
-    env: { ...process.env, XDG_CACHE_HOME: join(folder, 'cache') },
-    isTTY: false,
-    ...(signal === undefined ? {} : { signal }),
-  })
-  return { code, stdout, stderr }
+function capture(args: readonly string[], signal?: AbortSignal): Promise<Run> {
+  const env = { ...process.env, XDG_CACHE_HOME: join(folder, 'cache') }
+  return trapdoor(['capture', ...args], { cwd: folder, env, signal })
 }
 
 /** Folders that a capture has in the temporary folder while it runs. */
@@ -94,16 +75,14 @@ describe.skipIf(!IS_INSTALLED)(`a captured firmware (${NEEDS})`, () => {
     expect(address + contents.length + readFileSync(ovmf(name)).length).toBe(2 ** 32)
   })
 
-  test.skipIf(!existsSync(OBSERVED)).each([
+  test.skipIf(!IS_OBSERVED).each([
     ['pc-2M-512M', 'pc', 'OVMF_CODE.fd'],
     ['q35-4M-512M', 'q35', 'OVMF_CODE_4M.fd'],
   ] as const)(
-    'has the runtime memory that %s had, but for configuration tables of a kernel (skipped where the shared data is absent)',
+    `has the runtime memory that %s had, but for configuration tables of a kernel (${NEEDS_OBSERVED})`,
     async (recorded, board, name) => {
       const path = await snapshotOf({ board, firmware: ovmf(name), qemu: SECOND_SERIAL_PORT })
-      const [ours, theirs] = [path, join(OBSERVED, recorded)].map((each) =>
-        readObservedSnapshot(each),
-      )
+      const [ours, theirs] = [path, observed(recorded)].map((each) => readObservedSnapshot(each))
       expect(runtimeRegions(ours!)).toEqual(runtimeRegions(theirs!))
       expect(ours!.flash).toEqual(theirs!.flash)
       const { systemTable, configurationTable } = tablesOf(path)

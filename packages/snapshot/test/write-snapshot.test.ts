@@ -12,7 +12,13 @@ import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { MemoryType, RUNTIME_SERVICES, type RuntimeServiceName } from '@trapdoor/uefi'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { readObservedSnapshot, type SnapshotContents, writeSnapshot } from '../src/index.ts'
+import {
+  readObservedSnapshot,
+  readRecordedCalls,
+  type SnapshotContents,
+  type WrittenCall,
+  writeSnapshot,
+} from '../src/index.ts'
 
 const PAGE = 4096
 
@@ -134,6 +140,89 @@ test('what the readers of recordings do not know stands beside', async () => {
   expect(gunzipSync(readFileSync(join(folder, 'fw.pages.gz'))).every((byte) => byte === 9)).toBe(
     true,
   )
+})
+
+const CALL: WrittenCall = {
+  name: 'phys/GetTime',
+  service: 'GetTime',
+  functionAddress: 0xffff_fffe_ff86_0b29n,
+  args: [0x300_0000n, 0x300_0020n],
+  memory: [{ address: 0x300_0800, bytes: Uint8Array.of(1, 2, 3) }],
+  stack: 0x301_fe80n,
+  status: (1n << 63n) | 14n,
+  runtimeChanges: [{ address: 0x1000_0008, before: 0n, after: 2n ** 64n - 1n }],
+  scratchChanges: [{ address: 0x300_0000, before: 5n, after: 0n }],
+  devices: [{ kind: 'read', device: 'rtc', address: 0x71, value: 0x26, size: 1 }],
+  counts: { instructions: 1184, distinct: 263, loads: 316, stores: 247, deviceAccesses: 1 },
+  pages: [
+    {
+      page: 0xffff_fffe_ff86_0000n,
+      physical: undefined,
+      reads: 0,
+      writes: 0,
+      executions: 1184,
+      device: undefined,
+    },
+    {
+      page: 0xffe0_0000n,
+      physical: 0xffe0_0000,
+      reads: 1,
+      writes: 2,
+      executions: 0,
+      device: 'system.flash1',
+    },
+  ],
+  restored: false,
+  restoredPages: undefined,
+}
+
+test('a recording is read as it was written', async () => {
+  const folder = join(parent, 'recorded')
+  const virtualMap = CONTENTS.memoryMap.descriptors.map((each) => ({
+    ...each,
+    virtualStart: 0xffff_fffe_ff80_0000n,
+  }))
+  const calls = [CALL, { ...CALL, name: 'svam/identity', restored: true, restoredPages: 3 }]
+  await writeSnapshot(folder, {
+    ...CONTENTS,
+    recording: {
+      registers: { ...CONTENTS.registers, CR3: '0x3020000' },
+      root: 0x302_0000,
+      tables: [{ address: 0x302_0000, level: 4, linear: 0n, bytes: page(5) }],
+      virtualMap,
+      descriptorSize: 48,
+      caller: { begin: 0x400_1200, end: 0x400_1230 },
+      scratch: { address: 0x300_0000, bytes: 0x2_0000 },
+      stackTop: 0x301_ff00,
+      calls,
+      measured: { io: 'trace events' },
+    },
+  })
+  const read = readRecordedCalls(folder)
+  expect(read).toMatchObject({
+    cpu: { cr3: 0x302_0000 },
+    scratch: { address: 0x300_0000, bytes: 0x2_0000 },
+    tables: [{ address: 0x302_0000, bytes: page(5) }],
+  })
+  expect(read.calls.map((call, index) => ({ ...calls[index], ...call }))).toEqual(calls)
+  expect(read.calls).toHaveLength(2)
+  const map: unknown = JSON.parse(readFileSync(join(folder, 'svam-map.json'), 'utf8'))
+  expect(map).toEqual([
+    {
+      type: 5,
+      name: 'RuntimeServicesCode',
+      phys: '0x10000000',
+      virt: '0xfffffffeff800000',
+      pages: 2,
+      attr: '0x800000000000000f',
+    },
+  ])
+  const document = JSON.parse(
+    gunzipSync(readFileSync(join(folder, 'vectors.json.gz'))).toString(),
+  ) as { svam_map: string; measured: unknown; vectors: { restored_pages?: number }[] }
+  expect(document.svam_map).toHaveLength(96)
+  expect(document.measured).toEqual({ io: 'trace events' })
+  expect(document.vectors.map((each) => each.restored_pages)).toEqual([undefined, 3])
 })
 
 test('an empty folder is taken, one with something in it and a file are not, and nothing is left', async () => {

@@ -50,8 +50,11 @@ function callDocument(call: WrittenCall, number: number, { root, caller }: Recor
   }
 }
 
-/** Words are written with their highest byte first. */
 function changeDocument({ address, before, after }: WordChange): string[] {
-  const word = (value: bigint): string => value.toString(16).padStart(16, '0')
-  return [hex(address), word(before), word(after)]
+  return [hex(address), digitsOf(before), digitsOf(after)]
+}
+
+/** A word with its highest byte first. */
+function digitsOf(word: bigint): string {
+  return word.toString(16).padStart(16, '0')
 }
