@@ -99,6 +99,11 @@ export class Assembler {
     this.#immediate32(value)
   }
 
+  /** A label's address as data of 32 bits. */
+  dataLabel(label: string): void {
+    this.#fix(label, 'absolute32')
+  }
+
   /** Fills up with NOPs to an offset from the origin. */
   padTo(offset: number): void {
     if (this.size > offset) throw new RangeError(`code is ${this.size - offset} bytes too long`)
@@ -225,6 +230,12 @@ export class Assembler {
   pushImmediate(value: number): void {
     this.raw(0x68)
     this.#immediate32(value)
+  }
+
+  /** PUSH imm32 of a label's address, sign-extended. */
+  pushLabel(label: string): void {
+    this.raw(0x68)
+    this.#fix(label, 'absolute32')
   }
 
   add(width: 32 | 64, to: Register, value: number): void {

@@ -15,8 +15,8 @@ import {
 } from './descriptor.ts'
 import { isReadable } from './segment-load.ts'
 
-/** What LAR shows of a descriptor's second word. */
-const SHOWN = 0x00ff_ff00
+/** What LAR shows of a descriptor's second word; bits 19 to 16, of the limit, are undefined (SDM Vol. 2, LAR), and 0 here. */
+const SHOWN = 0x00f0_ff00
 /** System descriptors that LAR and LSL take (SDM Vol. 2, tables 3-52 and 3-54). */
 const LAR_TYPES: ReadonlySet<number> = new Set([
   SystemType.AvailableTss16,

@@ -137,7 +137,8 @@ const arpl: Translator = (decoded) => {
   const read = reader(decoded, 1, 2)
   const current = reader(decoded, 0, 2)
   const isRegister = decoded.isRegister(0)
-  const write = isRegister ? writeRegister(decoded.register(0)) : undefined
+  // Whatever the operand size is, 16 bits are written.
+  const write = isRegister ? writeRegister({ ...decoded.register(0), size: 2 }) : undefined
   const memory = isRegister ? undefined : decoded.memory
   return protectedModeOnly(decoded, (general, execution) => {
     const level = read(general, execution) & 3

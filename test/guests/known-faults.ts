@@ -1,0 +1,92 @@
+import { Rflags, STATUS_FLAGS, Vector } from '@trapdoor/core'
+import { type Probe, Selector } from './probe.ts'
+import { type ProbeRecord, Slot, withWords } from './record.ts'
+
+/** A way in which QEMU 7.2 is known to differ from the manuals. */
+export interface KnownFault {
+  readonly id: string
+  readonly fault: string
+  /** Where its source does so. */
+  readonly source: string
+  /** What the manual says instead. */
+  readonly manual: string
+  /** What comes out of the probe because of the fault; undefined where it does not show. */
+  readonly expected: (probe: Probe, ours: ProbeRecord) => ProbeRecord | undefined
+}
+
+/** Exceptions that are no faults, whose frames have RF as it is. */
+const NO_FAULTS: ReadonlySet<number> = new Set([Vector.DB, Vector.BP, Vector.OF, Vector.DF])
+const IN_IDT = 2
+
+function isException(record: ProbeRecord): boolean {
+  return record[Slot.Vector]! < 32
+}
+
+/** All that probes show. */
+export const KNOWN_FAULTS: readonly KnownFault[] = [
+  {
+    id: 'qemu-no-resume-flag',
+    fault: 'RF is clear in the frame of a fault',
+    source: 'target/i386/tcg/seg_helper.c, do_interrupt64() and do_interrupt_protected()',
+    manual: 'SDM Vol. 3, 18.3.1.1: the value pushed for RF is 1 for any fault but #DB',
+    expected: (_probe, ours) =>
+      isException(ours) && !NO_FAULTS.has(ours[Slot.Vector]!)
+        ? withWords(ours, new Map([[Slot.Flags, ours[Slot.Flags]! & ~Rflags.RF]]))
+        : undefined,
+  },
+  {
+    id: 'qemu-interrupt-stack-clears-ss',
+    fault: 'a gate with an interrupt stack clears SS, though the level stays',
+    source: 'target/i386/tcg/seg_helper.c, do_interrupt64(): new_stack where ist is not 0',
+    manual: 'SDM Vol. 2, INT n, INTRA-PRIVILEGE-LEVEL-INTERRUPT: only RSP comes from the TSS',
+    expected: ({ mode }, ours) =>
+      mode !== 'protected' && ours[Slot.Vector] === Vector.UD && (ours[Slot.Cs]! & 3) === 0
+        ? withWords(ours, new Map([[Slot.SsNow, 0]]))
+        : undefined,
+  },
+  {
+    id: 'qemu-gate-index',
+    fault: 'in IA-32e mode the error code of a gate that the user may not call has the vector times 16',
+    source: 'target/i386/tcg/seg_helper.c, do_interrupt64(): raise_exception_err(…, intno * 16 + 2)',
+    manual: 'SDM Vol. 3, 6.13: bits 15 to 3 of an error code with IDT set are the index of the gate',
+    expected: ({ mode, name }, ours) => {
+      const code = ours[Slot.ErrorCode]!
+      const isGate = ours[Slot.Vector] === Vector.GP && (code & 7) === IN_IDT
+      return mode !== 'protected' && name.startsWith('int ') && isGate
+        ? withWords(ours, new Map([[Slot.ErrorCode, (code - IN_IDT) * 2 + IN_IDT]]))
+        : undefined
+    },
+  },
+  {
+    id: 'qemu-iret-absent-stack',
+    fault: 'IRET to a stack segment that is not there is #NP',
+    source: 'target/i386/tcg/seg_helper.c, helper_ret_protected(): EXCP0B_NOSEG',
+    manual: 'SDM Vol. 2, IRET: IF the SS segment is not present THEN #SS(selector)',
+    expected: ({ name }, ours) =>
+      /^(iret|retf)/.test(name) &&
+      ours[Slot.Vector] === Vector.SS &&
+      ours[Slot.ErrorCode] === Selector.AbsentData
+        ? withWords(ours, new Map([[Slot.Vector, Vector.NP]]))
+        : undefined,
+  },
+  {
+    id: 'qemu-syscall-status-flags',
+    fault: 'SYSCALL clears the status flags, whatever the mask is',
+    source: 'target/i386/tcg/seg_helper.c, helper_syscall(): cpu_load_eflags(env, env->eflags, 0)',
+    manual: 'SDM Vol. 2, SYSCALL: RFLAGS := RFLAGS AND NOT(IA32_FMASK)',
+    expected: ({ name }, ours) =>
+      name.startsWith('syscall') && !isException(ours)
+        ? withWords(ours, new Map([[Slot.Flags, ours[Slot.Flags]! & ~STATUS_FLAGS]]))
+        : undefined,
+  },
+  {
+    id: 'qemu-privilege-before-register',
+    fault: 'a control register that there is not is #GP for the user',
+    source: 'target/i386/tcg/translate.c, case 0x120 and 0x122: check_cpl0() comes first',
+    manual: 'SDM Vol. 3, table 6-2: an invalid opcode comes before a general-protection exception',
+    expected: ({ name, level }, ours) =>
+      /^mov cr[15]/.test(name) && level === 3
+        ? withWords(ours, new Map([[Slot.Vector, Vector.GP]]))
+        : undefined,
+  },
+]
