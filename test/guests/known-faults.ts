@@ -46,9 +46,12 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
   {
     id: 'qemu-gate-index',
-    fault: 'in IA-32e mode the error code of a gate that the user may not call has the vector times 16',
-    source: 'target/i386/tcg/seg_helper.c, do_interrupt64(): raise_exception_err(…, intno * 16 + 2)',
-    manual: 'SDM Vol. 3, 6.13: bits 15 to 3 of an error code with IDT set are the index of the gate',
+    fault:
+      'in IA-32e mode the error code of a gate that the user may not call has the vector times 16',
+    source:
+      'target/i386/tcg/seg_helper.c, do_interrupt64(): raise_exception_err(…, intno * 16 + 2)',
+    manual:
+      'SDM Vol. 3, 6.13: bits 15 to 3 of an error code with IDT set are the index of the gate',
     expected: ({ mode, name }, ours) => {
       const code = ours[Slot.ErrorCode]!
       const isGate = ours[Slot.Vector] === Vector.GP && (code & 7) === IN_IDT

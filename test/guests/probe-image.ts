@@ -19,6 +19,8 @@ const PRESENT_GATE = 0x8e
 const PRESENT_USER_GATE = 0xee
 const TSS_BYTES = 0x68
 const IA32_EFER = 0xc000_0080
+/** In a handler of protected mode only SS and CS are sure to be there: DS may be the user's, or null. */
+const SS_OVERRIDE = 0x36
 const CR0_PROTECTED = 0x11
 const CR0_PAGED = 0x8001_0011
 const CR4 = 0x20
@@ -48,7 +50,9 @@ export function probeImage(mode: ImageMode, probes: readonly Probe[]): Uint8Arra
   const at = (address: number): number => address - LOAD
   writeGdt(image, at(Address.Gdt), Number(code.addressOf(CALL_GATE_LABEL)), isLong)
   for (let vector = 0; vector < VECTORS; vector++) {
-    const handler = Number(code.addressOf(vector < 32 || vector === END_VECTOR ? `vector ${vector}` : 'vector 255'))
+    const handler = Number(
+      code.addressOf(vector < 32 || vector === END_VECTOR ? `vector ${vector}` : 'vector 255'),
+    )
     writeGate(image, at(Address.Idt), vector, handler, isLong)
   }
   if (isLong) {
@@ -62,6 +66,10 @@ export function probeImage(mode: ImageMode, probes: readonly Probe[]): Uint8Arra
   writeDescriptor(image, at(Address.Ldt) + 8, FLAT_DATA)
   writeDescriptor(image, at(Address.Ldt) + 16, { ...FLAT_DATA, access: 0xf3 })
   return image
+}
+
+function slot(index: number): number {
+  return Address.Record + index * 4
 }
 
 /** Emits the code of the image: how it comes to its mode, the driver of each probe, and the handlers. */
@@ -98,6 +106,7 @@ class ImageCode {
       code.label('in 64-bit mode')
     }
     this.#loadSegments()
+    this.#loadStack()
     code.moveImmediate(32, Register.A, Selector.Task)
     code.ltr(Register.A)
     code.moveImmediate(32, Register.A, Selector.Ldt)
@@ -113,6 +122,7 @@ class ImageCode {
     code.call('prepare')
     this.#storeLabel(RESUME, next)
     const bits = probe.mode === '64-bit' ? 64 : 32
+    if (probe.level === 3) this.#loadSegments(Selector.UserData)
     for (const register of Object.values(Register)) {
       if (register === Register.SP || (register >= 8 && !this.#isLong)) continue
       const value = 0x1111_1111 * (register + 1)
@@ -182,6 +192,7 @@ class ImageCode {
     code.moveImmediate(32, Register.SP, Address.Stack)
     this.#loadTables()
     this.#loadSegments()
+    this.#loadStack()
     code.pushImmediate(2)
     code.raw(0x9d)
     code.moveImmediate(32, Register.A, Selector.Ldt)
@@ -226,11 +237,17 @@ class ImageCode {
     }
   }
 
-  #loadSegments(): void {
+  /** DS, ES, FS and GS; the stack is the supervisor's. */
+  #loadSegments(selector: number = Selector.Data): void {
     const code = this.#code
-    code.moveImmediate(32, Register.A, Selector.Data)
-    // MOV Sreg, AX for DS, ES, SS, FS, GS
-    for (const modrm of [0xd8, 0xc0, 0xd0, 0xe0, 0xe8]) code.raw(0x8e, modrm)
+    code.moveImmediate(32, Register.A, selector)
+    // MOV Sreg, AX
+    for (const modrm of [0xd8, 0xc0, 0xe0, 0xe8]) code.raw(0x8e, modrm)
+  }
+
+  #loadStack(): void {
+    this.#code.moveImmediate(32, Register.A, Selector.Data)
+    this.#code.moveToSegment('ss', Register.A)
   }
 
   #writeMsr(index: number, value: number): void {
@@ -254,13 +271,12 @@ class ImageCode {
     const code = this.#code
     const rex = 0x48 | (register >= 8 ? 4 : 0)
     if (this.#isLong) code.raw(rex, 0x89, 0x04 | ((register & 7) << 3), 0x25)
-    else code.raw(0x89, 0x05 | ((register & 7) << 3))
+    else code.raw(SS_OVERRIDE, 0x89, 0x05 | ((register & 7) << 3))
     code.data32(address)
   }
 
   #recordFrame(): void {
     const code = this.#code
-    const slot = (index: number): number => Address.Record + index * 4
     const registers = this.#isLong ? 16 : 8
     for (let register = 0; register < registers; register++) {
       if (register === Register.SP) continue
@@ -273,8 +289,8 @@ class ImageCode {
     }
     for (const index of [Slot.Vector, Slot.ErrorCode, Slot.Rip, Slot.Cs, Slot.Flags]) popInto(index)
     if (!this.#isLong) {
-      // TEST BYTE [Cs], 3
-      code.raw(0xf6, 0x05)
+      // TEST BYTE SS:[Cs], 3
+      code.raw(SS_OVERRIDE, 0xf6, 0x05)
       code.data32(slot(Slot.Cs))
       code.raw(3)
       code.jumpIf(Condition.Equal, 'same level')
@@ -305,6 +321,7 @@ class ImageCode {
     code.raw(0x0f, 0x21, 0xf0)
     this.#storeWord(slot(Slot.Dr6))
     this.#loadSegments()
+    this.#loadStack()
     code.moveImmediate(32, Register.SP, Address.Stack)
     // JMP [RESUME]
     if (this.#isLong) code.raw(0xff, 0x24, 0x25)
@@ -316,7 +333,7 @@ class ImageCode {
   #storeWord(address: number): void {
     const code = this.#code
     if (this.#isLong) code.raw(0x89, 0x04, 0x25)
-    else code.raw(0x89, 0x05)
+    else code.raw(SS_OVERRIDE, 0x89, 0x05)
     code.data32(address)
   }
 
@@ -378,11 +395,11 @@ function writeGdt(image: Buffer, at: number, callGate: number, isLong: boolean):
     [Selector.ConformingCode, { access: 0x9f, flags: 0xc }],
     [Selector.ExecuteOnlyCode, { access: 0x99, flags: 0xc }],
     [Selector.SmallData, { base: Address.Data, limit: 0xff, access: 0x93, flags: 0x4 }],
-    [Selector.ExpandDownData, { limit: 0, access: 0x97, flags: 0xc }],
     [Selector.AbsentCode, { access: 0x1b, flags: 0xc }],
     [Selector.Code16, { access: 0x9b, limit: 0xf_ffff, flags: 0x8 }],
   ]
-  for (const [selector, descriptor] of table) writeDescriptor(image, at + (selector & ~7), descriptor)
+  for (const [selector, descriptor] of table)
+    writeDescriptor(image, at + (selector & ~7), descriptor)
   const gate = at + (Selector.CallGate & ~7)
   image.writeUInt16LE(callGate & 0xffff, gate)
   image.writeUInt16LE(isLong ? Selector.Code64 : Selector.Code32, gate + 2)
@@ -404,10 +421,17 @@ function writeDescriptor(
 }
 
 /** Vector 6 has an IST entry in IA-32e mode; the user may call 3, 4 and the one that ends a probe. */
-function writeGate(image: Buffer, table: number, vector: number, handler: number, isLong: boolean): void {
+function writeGate(
+  image: Buffer,
+  table: number,
+  vector: number,
+  handler: number,
+  isLong: boolean,
+): void {
   const at = table + vector * (isLong ? 16 : 8)
   const isEverybodys = vector === END_VECTOR || vector === 3 || vector === 4
-  const flags = ((isEverybodys ? PRESENT_USER_GATE : PRESENT_GATE) << 8) | (isLong && vector === 6 ? 1 : 0)
+  const flags =
+    ((isEverybodys ? PRESENT_USER_GATE : PRESENT_GATE) << 8) | (isLong && vector === 6 ? 1 : 0)
   image.writeUInt16LE(handler & 0xffff, at)
   image.writeUInt16LE(isLong ? Selector.Code64 : Selector.Code32, at + 2)
   image.writeUInt16LE(flags, at + 4)

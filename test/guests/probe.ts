@@ -32,10 +32,8 @@ export const Selector = {
   ExecuteOnlyCode: 0x70,
   /** A call gate of level 3 to {@link CALL_GATE_LABEL}; 16 bytes in IA-32e mode. */
   CallGate: 0x7b,
-  /** 256 bytes from the beginning of the probe's data on. */
+  /** 256 bytes from the beginning of the probe's data on: its limit is what LSL shows. QEMU enforces none. */
   SmallData: 0x88,
-  /** Everything but the first 4 KiB. */
-  ExpandDownData: 0x90,
   AbsentCode: 0x98,
   Code16: 0xa8,
   /** Beyond the limit of the GDT. */

@@ -9,14 +9,15 @@ import { runEmulator } from '../emulators/machines/process.ts'
 import { KNOWN_FAULTS } from './known-faults.ts'
 import type { Probe } from './probe.ts'
 import { type ImageMode, probeImage } from './probe-image.ts'
-import { allProbes } from './probes.ts'
+import { allProbes } from './probes/all.ts'
 import { differences, type ProbeRecord, readRecords } from './record.ts'
 
 const MEMORY_MIB = 64
 /** isa-debug-exit makes 1 of the guest's 0. */
 const EXIT_OF_ZERO = 1
 const MOST_INSTRUCTIONS = 1e8
-const hasQemu = !execaSync('qemu-system-x86_64', ['--version'], { reject: false }).failed
+const QEMU = 'qemu-system-x86_64'
+const hasQemu = !execaSync(QEMU, ['--version'], { reject: false }).failed
 
 /** What our machine makes of an image. */
 function runOurs(image: Uint8Array): ProbeRecord[] {
@@ -48,7 +49,7 @@ async function runQemu(image: Uint8Array): Promise<ProbeRecord[]> {
       ['-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
       ['-kernel', 'image'],
     ].flat()
-    await runEmulator('qemu-system-x86_64', args, {
+    await runEmulator(QEMU, args, {
       directory,
       packages: ['qemu-system-x86'],
       exitCodes: [EXIT_OF_ZERO],
@@ -61,10 +62,7 @@ async function runQemu(image: Uint8Array): Promise<ProbeRecord[]> {
 
 /** What QEMU is to make of a probe, by what ours makes of it and the faults that QEMU is known to have. */
 function expectedOfQemu(probe: Probe, ours: ProbeRecord): ProbeRecord {
-  return KNOWN_FAULTS.reduce(
-    (record, { expected }) => expected(probe, record) ?? record,
-    ours,
-  )
+  return KNOWN_FAULTS.reduce((record, { expected }) => expected(probe, record) ?? record, ours)
 }
 
 describe.skipIf(!hasQemu)('probes (skipped where qemu-system-x86_64 is not installed)', () => {

@@ -21,8 +21,22 @@ export const Slot = {
 } as const
 
 const REGISTERS = [
-  'RAX', 'RCX', 'RDX', 'RBX', 'RSP', 'RBP', 'RSI', 'RDI',
-  'R8', 'R9', 'R10', 'R11', 'R12', 'R13', 'R14', 'R15',
+  'RAX',
+  'RCX',
+  'RDX',
+  'RBX',
+  'RSP',
+  'RBP',
+  'RSI',
+  'RDI',
+  'R8',
+  'R9',
+  'R10',
+  'R11',
+  'R12',
+  'R13',
+  'R14',
+  'R15',
 ]
 const NAMES: readonly string[] = [
   ...REGISTERS.flatMap((name) => [name, `${name} (high)`]),
@@ -45,10 +59,7 @@ export function readRecords(text: string): ProbeRecord[] {
 }
 
 /** A record with some words changed. */
-export function withWords(
-  record: ProbeRecord,
-  changes: ReadonlyMap<number, number>,
-): ProbeRecord {
+export function withWords(record: ProbeRecord, changes: ReadonlyMap<number, number>): ProbeRecord {
   return record.map((value, slot) => changes.get(slot) ?? value)
 }
 

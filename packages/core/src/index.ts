@@ -95,7 +95,7 @@ export { accessRights, isAccessible, segmentLimit } from './segmentation/access-
 export { farCall, farJump, type FarPointer, farReturn } from './segmentation/far-transfer.ts'
 export { ioPrivilegeLevel, loadFlags } from './segmentation/flags.ts'
 export { isRealMode, loadSegmentRegister } from './segmentation/segment-load.ts'
-export type { OperandBytes } from './segmentation/stack.ts'
+export { isWithinLimit, type OperandBytes } from './segmentation/stack.ts'
 export { systemCall, systemEnter, systemExit, systemReturn } from './segmentation/system-call.ts'
 export {
   type DescriptorTable,

@@ -1,4 +1,13 @@
-import { type Cpu, Efer, Segment, type SegmentNumber, SegmentRights } from '@trapdoor/core'
+import {
+  type Cpu,
+  Efer,
+  GeneralProtection,
+  isWithinLimit,
+  Segment,
+  type SegmentNumber,
+  SegmentRights,
+  StackFault,
+} from '@trapdoor/core'
 import { DataAccess } from './data-access.ts'
 import type { CodeBits } from './decode/decoded-instruction.ts'
 import type { MemoryOperand } from './decode/memory-operand.ts'
@@ -6,6 +15,15 @@ import { highHalf, join, lowHalf } from './halves.ts'
 
 /** Limit of a segment that is all of the 32-bit address space. */
 const NO_LIMIT = 0xffff_ffff
+/** Rights by which a segment is data that can be written and does not expand down. */
+const DATA_TYPE: number =
+  SegmentRights.Present |
+  SegmentRights.CodeOrData |
+  SegmentRights.Code |
+  SegmentRights.ConformingOrExpandDown |
+  SegmentRights.ReadableOrWritable
+const WRITABLE_DATA: number =
+  SegmentRights.Present | SegmentRights.CodeOrData | SegmentRights.ReadableOrWritable
 
 /** How operands become linear addresses: effective addresses, segments, and the stack. */
 export abstract class Addressing extends DataAccess {
@@ -40,10 +58,17 @@ export abstract class Addressing extends DataAccess {
     for (const [number, segment] of segments.entries()) {
       const isFlat = isLong
         ? number !== Segment.FS && number !== Segment.GS
-        : segment.base === 0n && segment.limit === NO_LIMIT
+        : segment.base === 0n &&
+          segment.limit === NO_LIMIT &&
+          (segment.rights & DATA_TYPE) === WRITABLE_DATA
       if (isFlat) this.#flatSegments |= 1 << number
     }
     this.#isStackFlat = !isLong && (this.#flatSegments & (1 << Segment.SS)) !== 0 && this.#isStack32
+  }
+
+  segmentLoaded(): void {
+    // In 64-bit mode no segment decides about anything that is kept here.
+    if (this.#bits !== 64) this.selectSegments()
   }
 
   /** Makes the linear address of an operand: returns the low half, leaves the high one in {@link addressHigh}. */
@@ -88,6 +113,7 @@ export abstract class Addressing extends DataAccess {
   /** The linear address of an offset in a segment, of which `bits` bits count: as {@link address}. */
   segmentAddress(high: number, low: number, bits: 16 | 32 | 64, segment: SegmentNumber): number {
     const offset = BigInt.asUintN(bits, join(high, low))
+    if (this.#bits !== 64) this.#checkSegment(segment, Number(offset), 1, { writes: false })
     const linear = this.wrap(this.#segmentBase(segment) + offset)
     this.addressHigh = highHalf(linear)
     return lowHalf(linear)
@@ -119,7 +145,7 @@ export abstract class Addressing extends DataAccess {
 
   /** The 16 or 32 bits on top of the stack. */
   top(general: Int32Array, size: 2 | 4): number {
-    const low = this.#stackAddress(general, 0)
+    const low = this.#stackAddress(general, 0, size)
     return this.loadStack(this.addressHigh, low, size)
   }
 
@@ -171,7 +197,7 @@ export abstract class Addressing extends DataAccess {
   }
 
   /** The linear address so many bytes from the top of the stack: the low half, and the high one in {@link addressHigh}. */
-  #stackAddress(general: Int32Array, bytes: number): number {
+  #stackAddress(general: Int32Array, bytes: number, size = 1): number {
     if (this.#isStackFlat) {
       this.addressHigh = 0
       return (general[8]! + bytes) | 0
@@ -182,6 +208,8 @@ export abstract class Addressing extends DataAccess {
       linear = pointer
     } else {
       const offset = BigInt.asUintN(this.#isStack32 ? 32 : 16, pointer)
+      const writes = bytes < 0
+      this.#checkSegment(Segment.SS, Number(offset), writes ? -bytes : size, { writes })
       linear = BigInt.asUintN(32, this.cpu.segments[Segment.SS]!.base + offset)
     }
     this.addressHigh = highHalf(linear)
@@ -194,7 +222,31 @@ export abstract class Addressing extends DataAccess {
       return (general[operand.base]! + (general[operand.index]! << operand.scale) + operand.low) | 0
     }
     const low = this.effectiveAddress(general, operand)
+    if (this.#bits !== 64) {
+      this.#checkSegment(operand.segment, low >>> 0, operand.bytes, operand)
+    }
     return this.segmentAddress(this.addressHigh, low, 64, operand.segment)
+  }
+
+  /** What segments outside of 64-bit mode refuse: accesses beyond their limit, through a null selector, and of a kind that they are not for (SDM Vol. 3, 5.3 to 5.5). */
+  #checkSegment(
+    number: SegmentNumber,
+    offset: number,
+    bytes: number,
+    { writes }: { readonly writes: boolean },
+  ): void {
+    const segment = this.cpu.segments[number]!
+    const { rights } = segment
+    const isCode = (rights & SegmentRights.Code) !== 0
+    const isGranted = (rights & SegmentRights.ReadableOrWritable) !== 0
+    const isUsable =
+      (rights & SegmentRights.Present) !== 0 &&
+      (writes ? !isCode && isGranted : !isCode || isGranted)
+    if (isUsable && isWithinLimit(segment, offset, bytes)) return
+    const Fault = number === Segment.SS ? StackFault : GeneralProtection
+    throw this.cpu.raise(
+      (site) => new Fault('an access that its segment does not allow', BigInt(offset), site),
+    )
   }
 
   /** An address as RIP or a segment has it: 64 or 32 bits. */

@@ -275,9 +275,9 @@ export class Execution extends CodeFetch implements CpuExecution {
 
   /** Looks at what there is to look at, and then carries out as much as that allows; false for an end of the run. */
   #carefully(): boolean {
-    if (this.#halted) return false
+    // What waits for the next instruction waits until there is one.
+    if (this.#halted || this.#quota <= 0) return false
     const isAlone = this.#attention && this.#callAttend()
-    if (this.#quota <= 0) return false
     const general = this.#general
     const low = (general[32]! + this.codeBase) | 0
     const high = general[33]!

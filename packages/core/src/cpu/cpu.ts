@@ -295,7 +295,10 @@ export class Cpu {
   loadSegment(number: SegmentNumber, segment: SegmentRegister): void {
     const before = this.segments[number]!
     this.segments[number] = segment
-    if (number !== Segment.CS) return
+    if (number !== Segment.CS) {
+      this.execution?.segmentLoaded()
+      return
+    }
     const isLong = (segment.rights & SegmentRights.Long) !== 0
     if (isLong !== this.#control.codeSegmentLong) {
       this.#control = { ...this.#control, codeSegmentLong: isLong }

@@ -34,6 +34,8 @@ export interface CpuExecution {
   translationsChanged(): void
   /** The translations of the page around an address, whatever its size, may be held no longer. */
   pageDropped(high: number, low: number): void
+  /** A segment register other than CS was loaded. */
+  segmentLoaded(): void
   /** The privilege level has changed: accesses are a user's from now on, or no longer. */
   privilegeChanged(): void
 }

@@ -159,7 +159,7 @@ function linear(
 }
 
 /** Whether bytes at an offset lie in a data segment; one that expands down has its bytes above the limit (SDM Vol. 3, 5.3). */
-function isWithinLimit(segment: SegmentRegister, offset: number, size: number): boolean {
+export function isWithinLimit(segment: SegmentRegister, offset: number, size: number): boolean {
   const { limit, rights } = segment
   const last = offset + size - 1
   const expandsDown =

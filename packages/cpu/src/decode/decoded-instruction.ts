@@ -1,5 +1,14 @@
 import { type SegmentNumber, Segment } from '@trapdoor/core'
-import { Code, type Instruction, MemorySizeExt, type Mnemonic, OpKind, Register } from 'iced-x86'
+import {
+  Code,
+  type Instruction,
+  InstructionInfoFactory,
+  MemorySizeExt,
+  type Mnemonic,
+  OpAccess,
+  OpKind,
+  Register,
+} from 'iced-x86'
 import { highHalf, lowHalf } from '../halves.ts'
 import { BLOCK_WORD, MemoryOperand, ZERO_WORD } from './memory-operand.ts'
 
@@ -182,9 +191,31 @@ export class DecodedInstruction {
       addressBits: addressBits(base, index, instruction.memoryDisplSize),
       // In 64-bit mode all segments but FS and GS begin at 0 and have no limit (SDM Vol. 3, 3.2.4).
       isFlat: bits === 64 && segment !== Segment.FS && segment !== Segment.GS,
+      bytes: Math.max(this.memoryBytes, 1),
+      writes: bits !== 64 && this.#writesMemory(),
     })
   }
+
+  #writesMemory(): boolean {
+    const info = INFORMATION.info(this.instruction)
+    try {
+      for (let operand = 0; operand < this.operands; operand++) {
+        if (this.isMemory(operand)) return WRITES.has(info.opAccess(operand))
+      }
+      return false
+    } finally {
+      info.free()
+    }
+  }
 }
+
+const INFORMATION = new InstructionInfoFactory()
+const WRITES: ReadonlySet<OpAccess> = new Set([
+  OpAccess.Write,
+  OpAccess.CondWrite,
+  OpAccess.ReadWrite,
+  OpAccess.ReadCondWrite,
+])
 
 /** A register as an operand; undefined for one that is not general. */
 export function generalRegister(register: Register): RegisterOperand | undefined {

@@ -27,6 +27,9 @@ export class MemoryOperand {
   readonly high: number
   readonly segment: SegmentNumber
   readonly addressBits: 16 | 32 | 64
+  /** Bytes of the access, 1 where that is not known, and whether it writes: what a segment with a limit and rights looks at. */
+  readonly bytes: number
+  readonly writes: boolean
 
   constructor(parts: {
     readonly base: number
@@ -37,6 +40,8 @@ export class MemoryOperand {
     readonly segment: SegmentNumber
     readonly addressBits: 16 | 32 | 64
     readonly isFlat: boolean
+    readonly bytes: number
+    readonly writes: boolean
   }) {
     this.base = parts.base
     this.index = parts.index
@@ -45,6 +50,8 @@ export class MemoryOperand {
     this.high = parts.high
     this.segment = parts.segment
     this.addressBits = parts.addressBits
+    this.bytes = parts.bytes
+    this.writes = parts.writes
     this.kind =
       !parts.isFlat || parts.addressBits !== 64
         ? AddressKind.General
