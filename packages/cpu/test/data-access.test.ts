@@ -297,27 +297,46 @@ describe('a device', () => {
   })
 })
 
-test('a recorder is told of pages that code fetches from, loads from and stores to, each time', () => {
-  const touched: string[] = []
-  load(DATA)
-  target.cpu.touchRecorder = (frame, access, address) => {
-    touched.push(`${access} ${frame.toString(16)} ${address.toString(16)}`)
-  }
-  load(DATA + 8n)
-  load(DATA)
-  // add [rcx], rdx
-  execute(target, 0x48, 0x01, 0x11)
-  expect(touched).toEqual([
-    'execute 200 400000',
-    'read 300 500008',
-    'execute 200 400000',
-    'read 300 500000',
-    'execute 200 400000',
-    'write 300 500000',
-    'read 300 500000',
-    'write 300 500000',
-  ])
-  target.cpu.touchRecorder = undefined
-  load(DATA)
-  expect(touched).toHaveLength(8)
+describe('a recorder', () => {
+  let touched: string[]
+
+  beforeEach(() => {
+    touched = []
+    load(DATA)
+    target.cpu.touchRecorder = (frame, access, address) => {
+      touched.push(`${access} ${frame.toString(16)} ${address.toString(16)}`)
+    }
+  })
+
+  test('is told of the first access of a kind to each page', () => {
+    load(DATA + 8n)
+    load(DATA)
+    store(DATA, 1n)
+    store(DATA + 16n, 1n)
+    expect(touched.filter((each) => !each.startsWith('execute'))).toEqual([
+      'read 300 500008',
+      'write 300 500000',
+    ])
+  })
+
+  test('is told of each access where it wants that, and no longer where it is gone', () => {
+    target.cpu.recordsEveryAccess = true
+    load(DATA + 8n)
+    load(DATA)
+    // add [rcx], rdx
+    execute(target, 0x48, 0x01, 0x11)
+    expect(touched).toEqual([
+      'execute 200 400000',
+      'read 300 500008',
+      'execute 200 400000',
+      'read 300 500000',
+      'execute 200 400000',
+      'write 300 500000',
+      'read 300 500000',
+      'write 300 500000',
+    ])
+    target.cpu.touchRecorder = undefined
+    load(DATA)
+    expect(touched).toHaveLength(8)
+  })
 })

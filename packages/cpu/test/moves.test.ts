@@ -236,6 +236,20 @@ test('BSWAP and MOVBE turn bytes around', () => {
   }
 })
 
+test('XLAT looks AL up in the table at RBX, of which FS may be the beginning', () => {
+  const { cpu, machine } = target
+  machine.memory.write8(DATA_PHYSICAL + 0x1f0, 0x77)
+  cpu.general64[Gpr.RBX] = DATA + 0x100n
+  cpu.general64[Gpr.RAX] = 0x1234_5678_9abc_def0n
+  execute(target, 0xd7)
+  expect(cpu.general64[Gpr.RAX]).toBe(0x1234_5678_9abc_de77n)
+  cpu.loadSegment(Segment.FS, { ...cpu.segments[Segment.FS]!, base: DATA })
+  cpu.general64[Gpr.RBX] = 0x100n
+  cpu.general64[Gpr.RAX] = 0xf0n
+  execute(target, 0x64, 0xd7)
+  expect(cpu.general64[Gpr.RAX]).toBe(0x77n)
+})
+
 test('the accumulator widens into itself and into RDX', () => {
   const { cpu } = target
   const begin = 0x1234_5678_8765_8081n

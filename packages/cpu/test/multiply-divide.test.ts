@@ -69,6 +69,7 @@ describe.each([8, 16, 32, 64])('of %i bits', (bits) => {
         execute(target, ...sizePrefix(bits), 0xf6 + size, 0x07 + extension * 8)
         expect(double(bits)).toBe(BigInt.asUintN(bits * 2, product))
       }),
+      { numRuns: 50 },
     )
   })
 

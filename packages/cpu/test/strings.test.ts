@@ -305,6 +305,24 @@ describe('ports', () => {
     expect(cpu.general64[Gpr.RAX]! & 0xffn).toBe(0xffn)
   })
 
+  test('INS and OUTS move strings of them', () => {
+    const { cpu, machine } = target
+    // rep insw
+    runAll([0x66, 0xf3, 0x6d], { RDX: 0x100n, RDI: DATA + 4n, RCX: 3n })
+    expect(contents().slice(4, 10)).toEqual(Uint8Array.of(0, 1, 0, 1, 0, 1))
+    expect(cpu.general64[Gpr.RDI]).toBe(DATA + 10n)
+    device.seen.length = 0
+    machine.memory.write(DATA_PHYSICAL, Uint8Array.of(0x11, 0x22, 0x33))
+    // rep outsb
+    runAll([0xf3, 0x6e], { RSI: DATA, RCX: 3n })
+    expect(device.seen).toEqual(['out 100 11', 'out 100 22', 'out 100 33'])
+    device.seen.length = 0
+    cpu.general64[Gpr.RDI] = 0x90_0000n
+    // insb, to where nothing is: the port is not read.
+    expect(() => execute(target, 0x6c)).toThrow(expect.objectContaining({ access: 'write' }))
+    expect(device.seen).toEqual([])
+  })
+
   test('are the supervisor’s, unless IOPL or the TSS gives them to all', () => {
     const { cpu, tables, machine } = target
     tables.changeRange(virt(CODE), 4096, (low, high) => [low | 4, high])

@@ -35,14 +35,9 @@ export function hookFunction(
       const original = (): bigint => {
         const passed = Array.from({ length: count }, (_, index) => call.arg(index))
         memory.write(address, bytes)
-        try {
-          return decodeStatus(
-            architecture,
-            cpu.call(rip, ...argumentWords(architecture, service, passed)),
-          )
-        } finally {
-          memory.write(address, gate)
-        }
+        const rax = cpu.call(rip, ...argumentWords(architecture, service, passed))
+        memory.write(address, gate)
+        return decodeStatus(architecture, rax)
       }
       return encodeStatus(architecture, around(call, original))
     },

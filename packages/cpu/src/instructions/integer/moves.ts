@@ -1,6 +1,7 @@
 import { Mnemonic } from 'iced-x86'
 import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
+import { highHalf, join, lowHalf } from '../../halves.ts'
 import {
   reader,
   readRegister,
@@ -333,6 +334,16 @@ const movbe: Translator = (decoded) => {
   }
 }
 
+/** XLAT: the byte at RBX + AL, by BX or EBX where the address size says so. */
+const xlat: Translator = (decoded) => {
+  const { base, addressBits, segment } = decoded.memory
+  return (general, execution) => {
+    const entry = join(general[base + 1]!, general[base]!) + BigInt(general[0]! & 0xff)
+    const low = execution.segmentAddress(highHalf(entry), lowHalf(entry), addressBits, segment)
+    general[0] = (general[0]! & ~0xff) | execution.load8(execution.addressHigh, low)
+  }
+}
+
 function swapBytes(value: number): number {
   return (value >>> 24) | ((value >>> 8) & 0xff00) | ((value << 8) & 0xff_0000) | (value << 24)
 }
@@ -349,6 +360,7 @@ export const MOVES: InstructionFamily = {
     [Mnemonic.Xchg, xchg],
     [Mnemonic.Bswap, bswap],
     [Mnemonic.Movbe, movbe],
+    [Mnemonic.Xlatb, xlat],
     ...forConditions('Cmov', cmov),
     ...forConditions('Set', setcc),
   ]),

@@ -5,13 +5,13 @@ import type { Execution } from '../../execution.ts'
 import { type Read, readRegister, writeRegister } from '../../operands.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
 
-type PortSize = 1 | 2 | 4
+export type PortSize = 1 | 2 | 4
 
 /** Where a TSS says where its I/O permission bit map is (SDM Vol. 3, figures 8-2 and 8-11: the same in both forms). */
 const TSS_IO_MAP = 0x66n
 
 /** #GP(0) unless the privilege level allows I/O, or the I/O permission bit map of the TSS allows all `size` ports from `port` on (SDM Vol. 1, 20.5.2). */
-function checkIoPrivilege(execution: Execution, port: number, size: PortSize): void {
+export function checkIoPrivilege(execution: Execution, port: number, size: PortSize): void {
   const { cpu } = execution
   const isProtected = (cpu.cr0 & Cr0.PE) !== 0
   const iopl = (cpu.controlFlags >>> Rflags.IoplShift) & 3
@@ -40,12 +40,13 @@ function isAllowedByMap(cpu: Cpu, port: number, size: PortSize): boolean {
   return (bits & ((1 << size) - 1)) === 0
 }
 
-function input({ cpu }: Execution, port: number, size: PortSize): number {
+/** What a port gives: a signed number for 32 bits. */
+export function input({ cpu }: Execution, port: number, size: PortSize): number {
   if (size === 1) return cpu.in8(port)
   return size === 2 ? cpu.in16(port) : cpu.in32(port) | 0
 }
 
-function output({ cpu }: Execution, port: number, size: PortSize, value: number): void {
+export function output({ cpu }: Execution, port: number, size: PortSize, value: number): void {
   if (size === 1) cpu.out8(port, value & 0xff)
   else if (size === 2) cpu.out16(port, value & 0xffff)
   else cpu.out32(port, value >>> 0)

@@ -3,10 +3,13 @@ import { Mnemonic, OpKind, Register } from 'iced-x86'
 import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
 import type { Execution } from '../../execution.ts'
+import { checkIoPrivilege, input, output, type PortSize } from './ports.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
 
 /** Words of RCX, RSI and RDI. */
 const COUNT = 2
+/** The word of RDX, which holds the port of INS and OUTS. */
+const DATA = 4
 const SOURCE = 12
 const DESTINATION = 14
 /** Iterations that are carried out one by one before interrupts are looked at again. */
@@ -195,6 +198,29 @@ const cmps =
     return execution.zero === wanted
   }
 
+/** The right to write is checked before the port is read, as a fault repeats the instruction. */
+const ins: Iteration = (general, execution, form) => {
+  const size = form.size as PortSize
+  const port = general[DATA]! & 0xffff
+  checkIoPrivilege(execution, port, size)
+  const to = pointedTo(general, execution, form, DESTINATION, Segment.ES)
+  const toHigh = execution.addressHigh
+  execution.loadToModify(toHigh, to, size)
+  execution.store(toHigh, to, size, input(execution, port, size))
+  move(general, DESTINATION, stride(execution, form), form)
+  return true
+}
+
+const outs: Iteration = (general, execution, form) => {
+  const size = form.size as PortSize
+  const port = general[DATA]! & 0xffff
+  checkIoPrivilege(execution, port, size)
+  const from = pointedTo(general, execution, form, SOURCE, form.segment)
+  output(execution, port, size, load(execution, execution.addressHigh, from, size))
+  move(general, SOURCE, stride(execution, form), form)
+  return true
+}
+
 /** REP STOS upwards within a page. */
 const bulkStos: Bulk = (general, execution, form, count) => {
   const { size } = form
@@ -340,5 +366,11 @@ export const STRINGS: InstructionFamily = {
     ...family('Lods', () => lods),
     ...family('Scas', scas),
     ...family('Cmps', cmps),
+    [Mnemonic.Insb, translator(1, () => ins)],
+    [Mnemonic.Insw, translator(2, () => ins)],
+    [Mnemonic.Insd, translator(4, () => ins)],
+    [Mnemonic.Outsb, translator(1, () => outs)],
+    [Mnemonic.Outsw, translator(2, () => outs)],
+    [Mnemonic.Outsd, translator(4, () => outs)],
   ]),
 }
