@@ -35,9 +35,14 @@ export function hookFunction(
       const original = (): bigint => {
         const passed = Array.from({ length: count }, (_, index) => call.arg(index))
         memory.write(address, bytes)
-        const rax = cpu.call(rip, ...argumentWords(architecture, service, passed))
-        memory.write(address, gate)
-        return decodeStatus(architecture, rax)
+        try {
+          return decodeStatus(
+            architecture,
+            cpu.call(rip, ...argumentWords(architecture, service, passed)),
+          )
+        } finally {
+          memory.write(address, gate)
+        }
       }
       return encodeStatus(architecture, around(call, original))
     },
