@@ -1,4 +1,5 @@
 import { CoreError } from './error.ts'
+import { highHalf } from './halves.ts'
 
 declare const virtualBrand: unique symbol
 declare const physicalBrand: unique symbol
@@ -24,7 +25,9 @@ export type LinearAddressBits = 48 | 57
 
 /** Whether the bits of a 64-bit value from `bits - 1` up are all equal. */
 export function isCanonical(value: bigint, bits: LinearAddressBits = 48): boolean {
-  return BigInt.asUintN(64, BigInt.asIntN(bits, value)) === value
+  if (BigInt.asUintN(64, value) !== value) return false
+  const sign = highHalf(value) >> (bits - 33)
+  return sign === 0 || sign === -1
 }
 
 /** The canonical address `value`; throws CORE_NOT_CANONICAL. Negative numbers count down from 2^64. */

@@ -16,6 +16,7 @@ export {
   virt,
   type VirtualAddress,
 } from './address.ts'
+export { highHalf, joinHalves, lowHalf } from './halves.ts'
 export type { Rewind } from './rewind.ts'
 export { CoreError, type CoreErrorCode, type ErrorDetail } from './error.ts'
 export { GATE_SIZE, type GateCall, type GateFunction, GateRegistry } from './cpu/call-gate.ts'
@@ -217,6 +218,7 @@ export {
   nameRanges,
   type RangeQuery,
 } from './survey/ranges.ts'
+export { copyEntries } from './tables/copy.ts'
 export { type BuilderOptions, PageTableBuilder, type TableResult } from './tables/builder.ts'
 export type { ChangeLeaf } from './tables/change.ts'
 export type {

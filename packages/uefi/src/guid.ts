@@ -32,10 +32,15 @@ export function parseGuid(text: string): Uint8Array {
     })
   }
   const [, first, second, third, fourth, fifth] = fields as unknown as string[]
-  const littleEndian = [first!, second!, third!].map((field) =>
-    field.match(/../g)!.toReversed().join(''),
-  )
-  return Uint8Array.from(Buffer.from([...littleEndian, fourth!, fifth!].join(''), 'hex'))
+  const bytes = new Uint8Array(16)
+  const view = new DataView(bytes.buffer)
+  view.setUint32(0, Number.parseInt(first!, 16), true)
+  view.setUint16(4, Number.parseInt(second!, 16), true)
+  view.setUint16(6, Number.parseInt(third!, 16), true)
+  view.setUint16(8, Number.parseInt(fourth!, 16))
+  view.setUint16(10, Number.parseInt(fifth!.slice(0, 4), 16))
+  view.setUint32(12, Number.parseInt(fifth!.slice(4), 16))
+  return bytes
 }
 
 function hex(part: Uint8Array): string {

@@ -41,9 +41,9 @@ export function encodeMemoryMap(
   for (const [index, descriptor] of descriptors.entries()) {
     const at = index * stride
     view.setUint32(at, descriptor.type, true)
-    view.setBigUint64(at + 8, BigInt(descriptor.physicalStart), true)
+    setNumber(view, at + 8, descriptor.physicalStart)
     view.setBigUint64(at + 16, descriptor.virtualStart, true)
-    view.setBigUint64(at + 24, BigInt(descriptor.numberOfPages), true)
+    setNumber(view, at + 24, descriptor.numberOfPages)
     view.setBigUint64(at + 32, descriptor.attribute, true)
   }
   return bytes
@@ -66,9 +66,9 @@ export function decodeMemoryMap(bytes: Uint8Array, stride: number): MemoryDescri
   for (let at = 0; at < bytes.length; at += stride) {
     descriptors.push({
       type: view.getUint32(at, true),
-      physicalStart: exact(view.getBigUint64(at + 8, true), at),
+      physicalStart: exact(view, at, 8),
       virtualStart: view.getBigUint64(at + 16, true),
-      numberOfPages: exact(view.getBigUint64(at + 24, true), at),
+      numberOfPages: exact(view, at, 24),
       attribute: view.getBigUint64(at + 32, true),
     })
   }
@@ -83,10 +83,22 @@ function checkStride(stride: number): void {
   })
 }
 
-function exact(value: bigint, at: number): number {
-  if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value)
+/** A whole number in 64 bits, without the detour of a bigint where it has no more than 53. */
+function setNumber(view: DataView, at: number, value: number): void {
+  if (value >= 0 && value <= Number.MAX_SAFE_INTEGER) {
+    view.setUint32(at, value % 2 ** 32, true)
+    view.setUint32(at + 4, Math.floor(value / 2 ** 32), true)
+  } else {
+    view.setBigUint64(at, BigInt(value), true)
+  }
+}
+
+/** The 64-bit field at `offset` of the descriptor at byte `at`. */
+function exact(view: DataView, at: number, offset: number): number {
+  const value = view.getUint32(at + offset + 4, true) * 2 ** 32 + view.getUint32(at + offset, true)
+  if (value <= Number.MAX_SAFE_INTEGER) return value
   throw new UefiError('UEFI_BAD_DESCRIPTOR', {
     expected: 'an address and a number of pages below 2^53',
-    found: `0x${value.toString(16)} in the descriptor at byte ${at}`,
+    found: `0x${view.getBigUint64(at + offset, true).toString(16)} in the descriptor at byte ${at}`,
   })
 }

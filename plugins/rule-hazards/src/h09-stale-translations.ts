@@ -16,16 +16,15 @@ export const h09StaleTranslations: Rule = {
     hooks.callLeft.tap('H9', (call) => {
       const { cpu } = call
       if (cpu.cr3 !== call.before.cr3) return
-      const context = cpu.translationContext()
-      const pages = new Set<bigint>()
+      const pages = new Set<number>()
       for (const { address } of call.touches) {
-        const page = address >> 12n
+        const page = Number(address >> 12n)
         if (pages.has(page)) continue
         pages.add(page)
         const held = cpu.tlb.peek(address)
         if (held === undefined) continue
-        const said = inspectAddress(context, address)
-        if (said.status === 'mapped' && Math.floor(said.physical / 4096) === held.frame) continue
+        if (cpu.lookUp(address)?.frame === held.frame) continue
+        const said = inspectAddress(cpu.translationContext(), address)
         const tables =
           said.status === 'mapped'
             ? `map it to ${formatAddress(said.physical)}`

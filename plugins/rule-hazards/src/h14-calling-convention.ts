@@ -1,4 +1,4 @@
-import { formatAddress, inspectAddress, PAGE_SIZE } from '@trapdoor/core'
+import { formatAddress, PAGE_SIZE } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import type { RuntimeCall } from '@trapdoor/kernel'
 
@@ -48,8 +48,7 @@ function wrongAtEntry({ cpu }: RuntimeCall): string | undefined {
   if ((cpu.cr0 & NO_FLOATING_POINT) !== 0) return 'CR0.EM or CR0.TS set'
   for (let below = 8; below <= STACK_BYTES; below += PAGE_SIZE - 8) {
     const address = cpu.rsp - BigInt(below)
-    const found = inspectAddress(cpu.translationContext(), address)
-    if (found.status !== 'mapped' || !found.writable) {
+    if (cpu.lookUp(address)?.writable !== true) {
       return `less than ${STACK_BYTES} bytes of stack: ${formatAddress(address)} cannot be written to`
     }
   }

@@ -1,6 +1,7 @@
 import {
   CpuException,
   formatAddress,
+  type FrameOwner,
   GeneralProtection,
   InvalidOpcode,
   PAGE_SIZE,
@@ -22,7 +23,18 @@ const FREE = 'free memory'
 function ownerNow(memory: PhysicalMemory, frame: number): string | undefined {
   const owner = memory.owners.get(frame)
   if (owner === undefined) return FREE
-  return owner.kind === 'kernel' && !LENT.test(owner.name) ? owner.name : undefined
+  return owner.kind === 'kernel' && !isLent(owner) ? owner.name : undefined
+}
+
+const IS_LENT: WeakMap<FrameOwner, boolean> = new WeakMap()
+
+function isLent(owner: FrameOwner): boolean {
+  let lent = IS_LENT.get(owner)
+  if (lent === undefined) {
+    lent = LENT.test(owner.name)
+    IS_LENT.set(owner, lent)
+  }
+  return lent
 }
 
 /** Whether a page holds a 64-bit word, on an 8-byte boundary. */

@@ -54,10 +54,9 @@ export const macos: StrategyDefinition = {
         const { memory } = kernel.machine
         tables = new RuntimeTables(kernel, 'kernel_pmap')
         for (const { region, to } of moves) {
-          const bytes = region.numberOfPages * PAGE_SIZE
           if (isMoved(region)) {
-            memory.write(to, memory.read(region.physicalStart, bytes))
             const frame = to / PAGE_SIZE
+            memory.copyFrames(memory, region.physicalStart / PAGE_SIZE, region.numberOfPages, frame)
             memory.owners.set(frame, frame + region.numberOfPages, MOVED)
           }
           const moved = { ...region, physicalStart: phys(to) }

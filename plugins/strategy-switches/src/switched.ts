@@ -1,4 +1,5 @@
 import {
+  copyEntries,
   type Cpu,
   Cr4,
   MachineReset,
@@ -272,11 +273,8 @@ export class Switched implements PageTableStrategy {
       this.#copyRootEntry(kernel, 511)
       return
     }
-    for (let index = 0; index < 512; index++) {
-      if (index >= 444 && index < 508) continue
-      const entry = memory.read64(kernels + index * 8)
-      if (memory.read64(own + index * 8) !== entry) memory.write64(own + index * 8, entry)
-    }
+    copyEntries(memory, kernels / PAGE_SIZE, own / PAGE_SIZE, 0, 444)
+    copyEntries(memory, kernels / PAGE_SIZE, own / PAGE_SIZE, 508, 512)
   }
 
   #unmap(region: MemoryDescriptor): void {

@@ -6,7 +6,9 @@ import {
   type PageAttributeTable,
 } from '../memory/memory-type.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
+import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import { isLinear, type TranslationContext, type WalkStep } from '../paging/inspect.ts'
+import { offsetInPage } from '../paging/linear-page.ts'
 import { type PagingMode, pagingMode } from '../paging/mode.ts'
 import { PdpteRegisters } from '../paging/pdpte-registers.ts'
 import { Rights, ROOT_IN_REGISTERS, WalkStatus } from '../paging/walk.ts'
@@ -43,8 +45,8 @@ import type { CpuExecution, InstructionExecutor } from './executor.ts'
 import { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './general-registers.ts'
 import { MachineCode } from './machine-code.ts'
 import { type ModelSpecificRegisters, MSRS_AT_RESET } from './model-specific.ts'
-import { type CurrentTranslation, FAULT, joinHalves, Mmu, type StaleUse } from './mmu.ts'
-import { AccessKind, accessOf } from './permission.ts'
+import { type CurrentTranslation, FAULT, Mmu, type StaleUse } from './mmu.ts'
+import { AccessKind, accessOf, type PermissionControls, sameControls } from './permission.ts'
 import type { LocalApic } from '../devices/local-apic.ts'
 import { deliverInterrupt, returnFromInterrupt } from '../interrupt/delivery.ts'
 import type { Delivery, InterruptEvent } from '../interrupt/event.ts'
@@ -147,6 +149,7 @@ export class Cpu {
   #alignmentCheck: boolean
   #pkru: number
   #pkrs: number
+  #controls: PermissionControls | undefined
   readonly #calls: ActiveCall[] = []
   readonly #memory: PhysicalMemory
 
@@ -531,11 +534,19 @@ export class Cpu {
     return this.#calls
   }
 
+  /** What the page tables that are loaded say of an address, whatever the TLB holds; undefined where it is mapped nowhere. Nothing is touched. */
+  lookUp(address: bigint): { readonly frame: number; readonly writable: boolean } | undefined {
+    if (!isLinear(this.#mode, address)) return undefined
+    const { status, frame, rights } = this.mmu.lookUp(highHalf(address), lowHalf(address))
+    if (status !== WalkStatus.Mapped) return undefined
+    return { frame, writable: (rights & Rights.Writable) !== 0 }
+  }
+
   /** The physical address that an access to `address` would reach, by the TLB where it holds a translation, else by the page tables; undefined where there is none. Nothing is touched. */
   peekPhysical(address: bigint): number | undefined {
     if (!isLinear(this.#mode, address)) return undefined
     const frame = this.mmu.peekFrame(address)
-    return frame === FAULT ? undefined : frame * PHYSICAL_PAGE + Number(address & 0xfffn)
+    return frame === FAULT ? undefined : frame * PHYSICAL_PAGE + offsetInPage(address)
   }
 
   /**
@@ -562,13 +573,10 @@ export class Cpu {
       throw this.#refusedAddress('linear-address-space separation', address, origin)
     }
     const offset = isImplicit ? AccessKind.ImplicitOffset : isUser ? AccessKind.UserOffset : 0
-    const frame = this.translateHalves(
-      Number(address >> 32n) | 0,
-      Number(address & 0xffff_ffffn) | 0,
-      verb + offset,
-    )
+    const low = lowHalf(address)
+    const frame = this.translateHalves(highHalf(address), low, verb + offset)
     this.#touchRecorder?.(frame, access, address)
-    return frame * PHYSICAL_PAGE + Number(address & 0xfffn)
+    return frame * PHYSICAL_PAGE + (low & 0xfff)
   }
 
   /** The frame that an access reaches, as {@link Mmu.translate}, but a page fault is raised. */
@@ -592,11 +600,11 @@ export class Cpu {
   }
 
   read64(address: bigint, origin: AccessOrigin = EXPLICIT): bigint {
-    if ((address & 7n) === 0n) {
+    if ((lowHalf(address) & 7) === 0) {
       const at = this.translate(address, 'read', origin)
       if (!this.#memory.hasDevices) return this.#memory.read64(at)
       const low = this.#memory.readByCpu(at, 4)
-      return (BigInt(this.#memory.readByCpu(at + 4, 4)) << 32n) | BigInt(low)
+      return joinHalves(this.#memory.readByCpu(at + 4, 4), low)
     }
     const bytes = this.#copyIn(address, 8, 'read', origin)
     return new DataView(bytes.buffer).getBigUint64(0, true)
@@ -615,11 +623,11 @@ export class Cpu {
   }
 
   write64(address: bigint, value: bigint, origin: AccessOrigin = EXPLICIT): void {
-    if ((address & 7n) === 0n) {
+    if ((lowHalf(address) & 7) === 0) {
       const at = this.translate(address, 'write', origin)
       if (this.#memory.hasDevices) {
-        this.#memory.writeByCpu(at, 4, Number(BigInt.asUintN(32, value)))
-        this.#memory.writeByCpu(at + 4, 4, Number(BigInt.asUintN(32, value >> 32n)))
+        this.#memory.writeByCpu(at, 4, lowHalf(value))
+        this.#memory.writeByCpu(at + 4, 4, highHalf(value))
       } else {
         this.#memory.write64(at, value)
       }
@@ -639,7 +647,7 @@ export class Cpu {
   writeBytes(address: bigint, bytes: Uint8Array, origin: AccessOrigin = EXPLICIT): void {
     for (let done = 0; done < bytes.length;) {
       const at = address + BigInt(done)
-      const count = Math.min(bytes.length - done, PHYSICAL_PAGE - Number(at & 0xfffn))
+      const count = Math.min(bytes.length - done, PHYSICAL_PAGE - offsetInPage(at))
       this.#memory.writeBytesByCpu(
         this.translate(at, 'write', origin),
         bytes.subarray(done, done + count),
@@ -970,7 +978,7 @@ export class Cpu {
   }
 
   #readSmall(address: bigint, size: 2 | 4, origin: AccessOrigin): number {
-    if (Number(address & 0xfffn) + size > PHYSICAL_PAGE) {
+    if (offsetInPage(address) + size > PHYSICAL_PAGE) {
       const view = new DataView(this.readBytes(address, size, origin).buffer)
       return size === 2 ? view.getUint16(0, true) : view.getUint32(0, true)
     }
@@ -979,7 +987,7 @@ export class Cpu {
   }
 
   #writeSmall(address: bigint, size: 2 | 4, value: number, origin: AccessOrigin): void {
-    if (Number(address & 0xfffn) + size > PHYSICAL_PAGE) {
+    if (offsetInPage(address) + size > PHYSICAL_PAGE) {
       const view = new DataView(new ArrayBuffer(size))
       if (size === 2) view.setUint16(0, value, true)
       else view.setUint32(0, value, true)
@@ -1005,14 +1013,14 @@ export class Cpu {
     access: 'read' | 'execute',
     origin: AccessOrigin = EXPLICIT,
   ): Uint8Array {
-    const within = Number(address & 0xfffn)
+    const within = offsetInPage(address)
     if (within + length <= PHYSICAL_PAGE) {
       return this.#memory.readBytesByCpu(this.translate(address, access, origin), length)
     }
     const bytes = new Uint8Array(length)
     for (let done = 0; done < length;) {
       const at = address + BigInt(done)
-      const count = Math.min(length - done, PHYSICAL_PAGE - Number(at & 0xfffn))
+      const count = Math.min(length - done, PHYSICAL_PAGE - offsetInPage(at))
       bytes.set(this.#memory.readBytesByCpu(this.translate(at, access, origin), count), done)
       done += count
     }
@@ -1024,7 +1032,7 @@ export class Cpu {
     const memory = this.#memory
     let gate: GateFunction | undefined
     const { gates } = this.machine
-    if (Number(address & 0xfffn) + ENDBR64_SIZE + GATE_SIZE <= PHYSICAL_PAGE) {
+    if (offsetInPage(address) + ENDBR64_SIZE + GATE_SIZE <= PHYSICAL_PAGE) {
       const at = this.translate(address, 'execute')
       const word = memory.read32(at) | 0
       if (word === ENDBR64) return this.#gateBehind(address, memory.read(at, 12))
@@ -1112,23 +1120,32 @@ export class Cpu {
     this.#pdptes = pdptes
   }
 
-  #configureMmu(): void {
+  /** The controls of the last configuration where they are the same: most changes of CR4 are of PGE. */
+  #permissionControls(): PermissionControls {
     const isLongMode = (this.efer & Efer.LMA) !== 0
+    const controls: PermissionControls = {
+      writeProtect: (this.cr0 & Cr0.WP) !== 0,
+      noExecute: this.#hasNoExecute,
+      smep: (this.cr4 & Cr4.SMEP) !== 0,
+      smap: (this.cr4 & Cr4.SMAP) !== 0,
+      alignmentCheck: this.#alignmentCheck,
+      userKeys: isLongMode && (this.cr4 & Cr4.PKE) !== 0 ? this.#pkru : 0,
+      supervisorKeys: isLongMode && (this.cr4 & Cr4.PKS) !== 0 ? this.#pkrs : 0,
+    }
+    const last = this.#controls
+    if (last !== undefined && sameControls(last, controls)) return last
+    this.#controls = controls
+    return controls
+  }
+
+  #configureMmu(): void {
     this.mmu.configure({
       mode: this.#mode,
       root: this.#mode.rootInRegisters ? ROOT_IN_REGISTERS : this.root / PHYSICAL_PAGE,
       pcid: this.#pcid,
       pdptes: this.#pdptes,
       globalPages: (this.cr4 & Cr4.PGE) !== 0,
-      controls: {
-        writeProtect: (this.cr0 & Cr0.WP) !== 0,
-        noExecute: this.#hasNoExecute,
-        smep: (this.cr4 & Cr4.SMEP) !== 0,
-        smap: (this.cr4 & Cr4.SMAP) !== 0,
-        alignmentCheck: this.#alignmentCheck,
-        userKeys: isLongMode && (this.cr4 & Cr4.PKE) !== 0 ? this.#pkru : 0,
-        supervisorKeys: isLongMode && (this.cr4 & Cr4.PKS) !== 0 ? this.#pkrs : 0,
-      },
+      controls: this.#permissionControls(),
     })
   }
 

@@ -1,3 +1,4 @@
+import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import type { TableChange, TableJournal } from '../memory/table-journal.ts'
 import { Entry } from '../paging/entry.ts'
@@ -232,9 +233,9 @@ export class Mmu {
   peekFrame(address: bigint): number {
     const held = this.tlb.peek(address)
     if (held !== undefined) return held.frame
-    const low = Number(BigInt.asIntN(32, address))
+    const low = lowHalf(address)
     if (this.#mode === PAGING_OFF) return low >>> 12
-    const now = this.lookUp(Number(BigInt.asIntN(32, address >> 32n)), low)
+    const now = this.lookUp(highHalf(address), low)
     return now.status === WalkStatus.Mapped ? now.frame : FAULT
   }
 
@@ -380,7 +381,8 @@ export class Mmu {
     let common = this.#start?.common ?? -1
     let noExecute = this.#start?.noExecute ?? 0
     const path = walker.path(high, low)
-    for (const [at, entry] of path.entries()) {
+    for (let at = 0; at < path.length; at++) {
+      const entry = path[at]!
       if (this.#policy.auditTranslations) this.#memory.watchTable(Math.floor(entry.table / 4096))
       const next = path[at + 1]
       if (next === undefined) break
@@ -474,9 +476,4 @@ export class Mmu {
       this.#mode.rootInRegisters ? this.#pdptes : undefined,
     )
   }
-}
-
-/** The 64-bit address with these halves. */
-export function joinHalves(high: number, low: number): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)
 }

@@ -34,6 +34,19 @@ export interface PermissionControls {
   readonly supervisorKeys: number
 }
 
+/** Whether two say the same. */
+export function sameControls(one: PermissionControls, other: PermissionControls): boolean {
+  return (
+    one.writeProtect === other.writeProtect &&
+    one.noExecute === other.noExecute &&
+    one.smep === other.smep &&
+    one.smap === other.smap &&
+    one.alignmentCheck === other.alignmentCheck &&
+    one.userKeys === other.userKeys &&
+    one.supervisorKeys === other.supervisorKeys
+  )
+}
+
 /** Words of {@link permissionTable} for one kind of access: rights have seven bits, a word 32. */
 export const PERMISSION_WORDS = 4
 const KINDS = 8

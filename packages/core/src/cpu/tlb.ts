@@ -1,3 +1,4 @@
+import { highHalf, lowHalf } from '../halves.ts'
 import type { Rewind } from '../rewind.ts'
 
 /** A translation that a processor holds: what the walk gave, at the time of the walk. */
@@ -141,8 +142,8 @@ export class Tlb {
 
   /** The whole entry that is held for a 64-bit address in the current context, for an inspector. */
   peek(address: bigint): TlbEntry | undefined {
-    const page = Number(BigInt.asUintN(64, address) >> 12n)
-    const slot = Number(BigInt.asUintN(32, address >> 12n)) & (SLOTS - 1)
+    const page = pageOf(address)
+    const slot = (lowHalf(address) >>> 12) & (SLOTS - 1)
     if (this.#isVisible(slot) && this.#slotPage(slot) === page) return this.#slotEntry(slot)
     return (
       this.#evicted.get(this.#current)?.get(page) ??
@@ -209,10 +210,7 @@ export class Tlb {
    * fragments go, whether the one at the address is held or not (SDM Vol. 3, 4.10.4.1).
    */
   invalidatePage(address: bigint): void {
-    this.invalidateHalves(
-      Number(BigInt.asIntN(32, address >> 32n)),
-      Number(BigInt.asIntN(32, address)),
-    )
+    this.invalidateHalves(highHalf(address), lowHalf(address))
   }
 
   /** {@link invalidatePage} of the address with these signed halves. */
@@ -224,8 +222,7 @@ export class Tlb {
   invalidatePageOf(pcid: number, address: bigint): void {
     const generation = this.#generations.get(pcid)
     if (generation === undefined) return
-    const high = Number(BigInt.asIntN(32, address >> 32n))
-    this.#invalidate(high, Number(BigInt.asIntN(32, address)), generation, generation)
+    this.#invalidate(highHalf(address), lowHalf(address), generation, generation)
   }
 
   /** Number of translations held, of all contexts. */
@@ -343,6 +340,11 @@ function copyOf(evicted: Map<number, Map<number, TlbEntry>>): Map<number, Map<nu
   const copy = new Map<number, Map<number, TlbEntry>>()
   for (const [generation, entries] of evicted) copy.set(generation, new Map(entries))
   return copy
+}
+
+/** The page number (bits 63 to 12) of the low 64 bits of an address. */
+function pageOf(address: bigint): number {
+  return pageNumber(highHalf(address), lowHalf(address))
 }
 
 /** The page number (bits 63 to 12) of an address, exact as a number. */

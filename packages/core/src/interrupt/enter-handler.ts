@@ -1,5 +1,5 @@
 import { isCanonical } from '../address.ts'
-import { joinHalves } from '../cpu/mmu.ts'
+import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import type { Cpu, PrivilegeLevel } from '../cpu/cpu.ts'
 import { Rflags } from '../cpu/rflags.ts'
 import { Segment, type SegmentRegister, SegmentRights } from '../cpu/segment-register.ts'
@@ -30,7 +30,6 @@ import {
   setStackPointer,
   type Stack,
 } from '../segmentation/stack.ts'
-import { highHalf, lowHalf } from '../segmentation/system-memory.ts'
 import { readTaskWord } from '../segmentation/task-register.ts'
 import { type Delivery, type InterruptEvent, Vector } from './event.ts'
 import { type Gate, readGate } from './gate.ts'

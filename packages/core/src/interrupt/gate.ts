@@ -1,6 +1,7 @@
+import { highHalf, lowHalf } from '../halves.ts'
 import type { Cpu } from '../cpu/cpu.ts'
 import { isIa32e, selectorFault, SystemType } from '../segmentation/descriptor.ts'
-import { highHalf, highWithCarry, lowHalf, readSystemWord } from '../segmentation/system-memory.ts'
+import { highWithCarry, readSystemWord } from '../segmentation/system-memory.ts'
 import type { InterruptEvent } from './event.ts'
 
 /** A descriptor of the IDT (SDM Vol. 3, figures 6-2 and 6-8). */

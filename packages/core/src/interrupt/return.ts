@@ -1,4 +1,4 @@
-import { joinHalves } from '../cpu/mmu.ts'
+import { joinHalves } from '../halves.ts'
 import type { Cpu } from '../cpu/cpu.ts'
 import { Rflags } from '../cpu/rflags.ts'
 import { Segment } from '../cpu/segment-register.ts'

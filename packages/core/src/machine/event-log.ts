@@ -98,31 +98,39 @@ export class EventLog {
   era = 'firmware'
   /** Whether events are kept. Who runs programs for billions of instructions, and asks for no evidence, switches it off. */
   isRecording = true
+  /** What happened, and in which era. Most logs are never read: events are made of it when somebody does. */
+  #bodies: MachineEventBody[] = []
+  #eras: string[] = []
   #events: MachineEvent[] = []
 
   /** All events so far. */
   get events(): readonly MachineEvent[] {
+    for (let sequence = this.#events.length; sequence < this.#bodies.length; sequence++) {
+      this.#events.push({ ...this.#bodies[sequence]!, sequence, era: this.#eras[sequence]! })
+    }
     return this.#events
   }
 
   emit(body: MachineEventBody): void {
     if (!this.isRecording) return
-    this.#events.push({ ...body, sequence: this.#events.length, era: this.era })
+    this.#bodies.push(body)
+    this.#eras.push(this.era)
   }
 
   /** Goes on from the events of another log, in place of its own: a machine that was switched off and on is the same one. */
   continueFrom(other: EventLog): void {
-    this.#events = other.#events.slice()
+    this.#take(other.#bodies, other.#eras, other.#bodies.length)
   }
 
   /** Remembers which events there are at this moment. */
   checkpoint(): Rewind {
     const { era } = this
-    const events = this.#events
-    const { length } = events
+    const bodies = this.#bodies
+    const eras = this.#eras
+    const { length } = bodies
     return () => {
       this.era = era
-      this.#events = events.slice(0, length)
+      this.#take(bodies, eras, length)
     }
   }
 
@@ -131,7 +139,13 @@ export class EventLog {
     const copy = new EventLog()
     copy.era = this.era
     copy.isRecording = this.isRecording
-    copy.#events = this.#events.slice()
+    copy.continueFrom(this)
     return copy
+  }
+
+  #take(bodies: readonly MachineEventBody[], eras: readonly string[], length: number): void {
+    this.#bodies = bodies.slice(0, length)
+    this.#eras = eras.slice(0, length)
+    this.#events = []
   }
 }

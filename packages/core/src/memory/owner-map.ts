@@ -45,19 +45,38 @@ export class OwnerMap {
       : last > 0
         ? this.#owners[last - 1]
         : undefined
-    const starts: number[] = []
-    const owners: (FrameOwner | undefined)[] = []
-    if (owner !== before) {
-      starts.push(start)
-      owners.push(owner)
-    }
-    if (after !== owner) {
-      starts.push(end)
-      owners.push(after)
-    }
     const removed = last - first + (endsOnBoundary ? 1 : 0)
-    this.#starts.splice(first, removed, ...starts)
-    this.#owners.splice(first, removed, ...owners)
+    const begins = owner !== before
+    const ends = after !== owner
+    const added = (begins ? 1 : 0) + (ends ? 1 : 0)
+    this.#resize(first, removed, added)
+    let at = first
+    if (begins) {
+      this.#starts[at] = start
+      this.#owners[at++] = owner
+    }
+    if (ends) {
+      this.#starts[at] = end
+      this.#owners[at] = after
+    }
+  }
+
+  /** Makes room for `added` boundaries in place of `removed` ones, from `first` on. */
+  #resize(first: number, removed: number, added: number): void {
+    const length = this.#starts.length
+    if (added > removed) {
+      for (let more = removed; more < added; more++) {
+        this.#starts.push(0)
+        this.#owners.push(undefined)
+      }
+      this.#starts.copyWithin(first + added, first + removed, length)
+      this.#owners.copyWithin(first + added, first + removed, length)
+    } else if (added < removed) {
+      this.#starts.copyWithin(first + added, first + removed)
+      this.#owners.copyWithin(first + added, first + removed)
+      this.#starts.length = length + added - removed
+      this.#owners.length = length + added - removed
+    }
   }
 
   /** The owner of one frame. */

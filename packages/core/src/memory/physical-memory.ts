@@ -1,8 +1,10 @@
 import { PAGE_SIZE, PHYSICAL_ADDRESS_LIMIT } from '../address.ts'
 import { CoreError } from '../error.ts'
 import type { FrameObserver } from './frame-observer.ts'
+import { FramePool } from './frame-pool.ts'
 import type { MemoryDevice } from './memory-device.ts'
 import type { Rewind } from '../rewind.ts'
+import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import { OwnerMap } from './owner-map.ts'
 import { TableJournal } from './table-journal.ts'
 
@@ -27,8 +29,8 @@ interface Region {
 /** Why writes to a frame are watched: they are noted in the journal, or observers are told as it holds code. */
 const Watch = { Table: 1, Code: 2 } as const
 
-/** Frames are cut from arrays of so many: one allocation a frame would cost more than the frame's use. */
-const FRAMES_PER_POOL = 32
+/** So many bytes are copied one by one: a view of memory would cost more. */
+const FEW_BYTES = 64
 const NO_WORDS: Int32Array = new Int32Array(0)
 const NO_FRAMES: readonly undefined[] = Array.from({ length: FRAMES_PER_REGION }, () => undefined)
 
@@ -74,8 +76,7 @@ export class PhysicalMemory {
   #present: Set<number> = new Set()
   #fills: FillRange[] = []
   #patterns: Map<number, Int32Array> = new Map()
-  #pool: Int32Array | undefined
-  #poolUsed = 0
+  readonly #pool: FramePool
   #flat: Int32Array = NO_WORDS
   #flatFrames = 0
   #flatWatched: Uint8Array | undefined
@@ -88,7 +89,9 @@ export class PhysicalMemory {
   /** What was the flat window before the first fork: shared, never written again. */
   #frozen: Int32Array | undefined
 
-  constructor(options: PhysicalMemoryOptions = {}) {
+  /** `pool` is that of the memory that this is a fork of. */
+  constructor(options: PhysicalMemoryOptions = {}, pool: FramePool = new FramePool()) {
+    this.#pool = pool
     const window = options.flatWindow ?? 0
     if (window % PAGE_SIZE !== 0 || window < 0 || window > 2 ** 32) {
       throw new CoreError('CORE_BAD_RANGE', {
@@ -104,7 +107,7 @@ export class PhysicalMemory {
 
   /** A copy-on-write copy: what either side writes from now on does not show in the other. */
   fork(): PhysicalMemory {
-    const child = new PhysicalMemory()
+    const child = new PhysicalMemory({}, this.#pool)
     this.#share()
     child.#adopt(this)
     return child
@@ -115,11 +118,34 @@ export class PhysicalMemory {
     const saved = this.fork()
     const rewindTables = this.tables.checkpoint()
     return () => {
+      this.#giveFrames()
       this.#adopt(saved)
       rewindTables()
       for (const observer of this.observers) {
         observer.framesMoved()
         observer.tablesChanged()
+      }
+    }
+  }
+
+  /** Forgets everything, so that what it took can be used by forks: the machine will not be used any more. */
+  discard(): void {
+    this.#giveFrames()
+    this.#near = []
+    this.#nearFrames = []
+    this.#far = new Map()
+    this.#present = new Set()
+    this.#holder = Symbol('memory')
+  }
+
+  /** Gives the frames back that nobody else can see. What an executor has decoded goes by the arrays of frames, so with one around they are left alone. */
+  #giveFrames(): void {
+    if (this.observers.length > 0) return
+    for (const number of this.#present) {
+      const region = this.#regionOf(number)
+      if (region === undefined || region.holder !== this.#holder) continue
+      for (let index = 0; index < FRAMES_PER_REGION; index++) {
+        if (region.owned[index] === 1) this.#pool.give(region.frames[index]!)
       }
     }
   }
@@ -200,7 +226,7 @@ export class PhysicalMemory {
     this.#watch = region.watched === undefined ? 0 : region.watched[index]!
     const present = region.frames[index]
     if (present !== undefined && region.owned[index] === 1) return present
-    const copy = this.#newFrame()
+    const copy = this.#pool.take()
     copy.set(present ?? this.#absent(frame))
     region.frames[index] = copy
     region.owned[index] = 1
@@ -357,9 +383,52 @@ export class PhysicalMemory {
       return
     }
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
-    region.frames[frame & FRAME_MASK] = this.#newFrame()
-    region.owned[frame & FRAME_MASK] = 1
+    const index = frame & FRAME_MASK
+    const own = region.owned[index] === 1 ? region.frames[index] : undefined
+    if (own === undefined) {
+      region.frames[index] = this.#pool.takeZero()
+      region.owned[index] = 1
+    } else {
+      own.fill(0)
+    }
     this.#tellMoved(frame)
+  }
+
+  /**
+   * Makes `count` frames from `to` on what those from `first` on are in `from`, another memory or this one. What is written there is shared until one of them writes, so that
+   * this costs little more than the number of frames that differ.
+   */
+  copyFrames(from: PhysicalMemory, first: number, count: number, to: number): void {
+    const isShared = this.#flatFrames === 0 && from.#flatFrames === 0 && this.#pool === from.#pool
+    for (let offset = 0; offset < count; offset++) {
+      const source = from.#region(first + offset)
+      const sourceIndex = (first + offset) & FRAME_MASK
+      const words = source?.frames[sourceIndex]
+      if (words === undefined || !isShared) {
+        this.#copyFrame(from, first + offset, to + offset)
+        continue
+      }
+      const frame = to + offset
+      if (this.#region(frame)?.frames[frame & FRAME_MASK] === words) continue
+      from.#ownRegion(Math.floor((first + offset) / FRAMES_PER_REGION)).owned[sourceIndex] = 0
+      const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
+      region.frames[frame & FRAME_MASK] = words
+      region.owned[frame & FRAME_MASK] = 0
+      this.#watch = this.#watchOf(frame)
+      if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
+      this.#tellMoved(frame)
+      from.#tellMoved(first + offset)
+    }
+  }
+
+  #copyFrame(from: PhysicalMemory, first: number, to: number): void {
+    const isBackground = !this.isWritten(to) && !from.isWritten(first)
+    if (isBackground && this.#absent(to) === from.#absent(first)) return
+    const words = from.locate(first)
+    const { base } = from
+    const target = this.#locateForWrite(to)
+    target.set(words.subarray(base, base + WORDS_PER_FRAME), this.base)
+    if (this.#watch !== 0) this.#note(to, 0, PAGE_SIZE)
   }
 
   /** Whether a frame holds bytes of its own, rather than the background that {@link fill} gave it. */
@@ -391,7 +460,15 @@ export class PhysicalMemory {
     const range = { start: Math.max(first, this.#flatFrames), end: last, word: word | 0 }
     if (range.end <= range.start) return
     this.#fills.push(range)
-    for (const number of this.#present) this.#dropFrames(number, range)
+    const firstRegion = Math.floor(range.start / FRAMES_PER_REGION)
+    const lastRegion = Math.floor((range.end - 1) / FRAMES_PER_REGION)
+    if (lastRegion - firstRegion < this.#present.size) {
+      for (let number = firstRegion; number <= lastRegion; number++) {
+        if (this.#regionOf(number) !== undefined) this.#dropFrames(number, range)
+      }
+    } else {
+      for (const number of this.#present) this.#dropFrames(number, range)
+    }
     for (const observer of this.observers) observer.framesMoved()
   }
 
@@ -410,7 +487,11 @@ export class PhysicalMemory {
   }
 
   read64(address: number): bigint {
-    return (BigInt(this.read32(address + 4)) << 32n) | BigInt(this.read32(address))
+    if (address % 8 !== 0) return joinHalves(this.read32(address + 4), this.read32(address))
+    checkAddress(address, 8)
+    const words = this.locate(Math.floor(address / PAGE_SIZE))
+    const at = this.base + ((address % PAGE_SIZE) >>> 2)
+    return joinHalves(words[at + 1]!, words[at]!)
   }
 
   write8(address: number, value: number): void {
@@ -440,8 +521,8 @@ export class PhysicalMemory {
   }
 
   write64(address: number, value: bigint): void {
-    this.write32(address, Number(BigInt.asUintN(32, value)))
-    this.write32(address + 4, Number(BigInt.asUintN(32, value >> 32n)))
+    this.write32(address, lowHalf(value))
+    this.write32(address + 4, highHalf(value))
   }
 
   /** A copy of `length` bytes from `address`. */
@@ -453,10 +534,15 @@ export class PhysicalMemory {
       const offset = at % PAGE_SIZE
       const count = Math.min(length - done, PAGE_SIZE - offset)
       const words = this.locate(Math.floor(at / PAGE_SIZE))
-      bytes.set(
-        new Uint8Array(words.buffer, words.byteOffset + this.base * 4 + offset, count),
-        done,
-      )
+      const start = this.base * 4 + offset
+      if (count <= FEW_BYTES) {
+        for (let byte = 0; byte < count; byte++) {
+          const from = start + byte
+          bytes[done + byte] = words[from >>> 2]! >>> ((from & 3) << 3)
+        }
+      } else {
+        bytes.set(new Uint8Array(words.buffer, words.byteOffset + start, count), done)
+      }
       done += count
     }
     return bytes
@@ -470,9 +556,18 @@ export class PhysicalMemory {
       const offset = at % PAGE_SIZE
       const count = Math.min(bytes.length - done, PAGE_SIZE - offset)
       const words = this.#locateForWrite(Math.floor(at / PAGE_SIZE))
-      new Uint8Array(words.buffer, words.byteOffset + this.base * 4 + offset, count).set(
-        bytes.subarray(done, done + count),
-      )
+      const start = this.base * 4 + offset
+      if (count <= FEW_BYTES) {
+        for (let byte = 0; byte < count; byte++) {
+          const to = start + byte
+          const shift = (to & 3) << 3
+          words[to >>> 2] = (words[to >>> 2]! & ~(0xff << shift)) | (bytes[done + byte]! << shift)
+        }
+      } else {
+        new Uint8Array(words.buffer, words.byteOffset + start, count).set(
+          bytes.subarray(done, done + count),
+        )
+      }
       if (this.#watch !== 0) this.#noteBytes(at, count)
       done += count
     }
@@ -549,20 +644,14 @@ export class PhysicalMemory {
     return this.#pattern(0)
   }
 
-  /** The words of a frame that nobody has, all zero. */
-  #newFrame(): Int32Array {
-    if (this.#pool === undefined || this.#poolUsed === FRAMES_PER_POOL) {
-      this.#pool = new Int32Array(FRAMES_PER_POOL * WORDS_PER_FRAME)
-      this.#poolUsed = 0
-    }
-    const start = this.#poolUsed++ * WORDS_PER_FRAME
-    return this.#pool.subarray(start, start + WORDS_PER_FRAME)
-  }
-
   #region(frame: number): Region | undefined {
     return frame < NEAR_FRAMES
       ? this.#near[frame >>> REGION_SHIFT]
       : this.#far.get(Math.floor(frame / FRAMES_PER_REGION))
+  }
+
+  #regionOf(number: number): Region | undefined {
+    return number < NEAR_FRAMES / FRAMES_PER_REGION ? this.#near[number] : this.#far.get(number)
   }
 
   #isFrozen(frame: number): boolean {
@@ -581,7 +670,7 @@ export class PhysicalMemory {
   /** The region with this number, made this memory's own. */
   #ownRegion(number: number): Region {
     const near = number < NEAR_FRAMES / FRAMES_PER_REGION
-    const present = near ? this.#near[number] : this.#far.get(number)
+    const present = this.#regionOf(number)
     if (present !== undefined && present.holder === this.#holder) return present
     const region: Region = {
       frames: (present?.frames ?? NO_FRAMES).slice(),
@@ -610,10 +699,13 @@ export class PhysicalMemory {
     const end = Math.min(range.end, first + FRAMES_PER_REGION)
     if (end <= start) return
     const region = this.#ownRegion(regionNumber)
+    const keeps = this.observers.length > 0
     for (let frame = start; frame < end; frame++) {
-      region.frames[frame - first] = undefined
-      region.owned[frame - first] = 0
-      this.#watch = region.watched?.[frame - first] ?? 0
+      const index = frame - first
+      if (region.owned[index] === 1 && !keeps) this.#pool.give(region.frames[index]!)
+      region.frames[index] = undefined
+      region.owned[index] = 0
+      this.#watch = region.watched?.[index] ?? 0
       if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
     }
   }

@@ -1,5 +1,6 @@
 import { isCanonical } from '../address.ts'
 import type { CpuFeatures } from '../cpu/features.ts'
+import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { Entry } from './entry.ts'
 import type { PagingMode } from './mode.ts'
@@ -55,8 +56,8 @@ export function inspectAddress(context: TranslationContext, address: bigint): In
   if (!isLinear(context.mode, address)) return { status: 'non-canonical', steps: [] }
   if (context.mode.levels.length === 0) return { ...UNPAGED, physical: Number(address) }
   const walker = inspectingWalker(context)
-  const high = Number(BigInt.asUintN(32, address >> 32n)) | 0
-  const low = Number(BigInt.asUintN(32, address)) | 0
+  const high = highHalf(address)
+  const low = lowHalf(address)
   const root = context.mode.rootInRegisters ? ROOT_IN_REGISTERS : context.root / 4096
   const status = walker.walk(root, high, low)
   const steps = walkSteps(walker, high, low)
@@ -65,7 +66,7 @@ export function inspectAddress(context: TranslationContext, address: bigint): In
   return {
     status: 'mapped',
     steps,
-    physical: walker.frame * 4096 + Number(address & 0xfffn),
+    physical: walker.frame * 4096 + (low & 0xfff),
     pageSize: walker.pageFrames * 4096,
     writable: (walker.rights & Rights.Writable) !== 0,
     user: (walker.rights & Rights.User) !== 0,
@@ -87,7 +88,7 @@ export function walkSteps(walker: PageWalker, high: number, low: number): WalkSt
     entry: walker.mode.levels[depth]!.entry,
     table,
     index,
-    value: (BigInt(entry.high >>> 0) << 32n) | BigInt(entry.low >>> 0),
+    value: joinHalves(entry.high, entry.low),
   }))
 }
 

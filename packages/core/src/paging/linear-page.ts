@@ -1,17 +1,14 @@
 import type { VirtualAddress } from '../address.ts'
+import { highHalf, lowHalf } from '../halves.ts'
 import type { PagingMode } from './mode.ts'
-
-const WIDE: BigInt64Array = new BigInt64Array(1)
-const HALVES: Int32Array = new Int32Array(WIDE.buffer)
 
 /**
  * The number of the 4 KiB page that holds a linear address of a mode: bits 56 or 47 or 31 down to 12, which a number holds exactly; -1 where the
- * address is none of the mode. Through memory, as arithmetic on a bigint would cost more than mapping a page.
+ * address is none of the mode.
  */
 export function linearPage(mode: PagingMode, address: bigint): number {
-  WIDE[0] = address
-  const low = HALVES[0]! >>> 12
-  const high = HALVES[1]!
+  const low = lowHalf(address) >>> 12
+  const high = highHalf(address)
   if (mode.linearBits === 32) return high === 0 ? low : -1
   const signBit = mode.linearBits - 33
   const sign = high >> signBit
@@ -21,8 +18,7 @@ export function linearPage(mode: PagingMode, address: bigint): number {
 
 /** Bytes from the beginning of its 4 KiB page to an address. */
 export function offsetInPage(address: bigint): number {
-  WIDE[0] = address
-  return HALVES[0]! & 0xfff
+  return lowHalf(address) & 0xfff
 }
 
 /** The address of the first byte of a page that {@link linearPage} numbered. */

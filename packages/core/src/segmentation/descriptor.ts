@@ -1,14 +1,9 @@
+import { highHalf, lowHalf } from '../halves.ts'
 import { Efer } from '../cpu/control.ts'
 import type { Cpu } from '../cpu/cpu.ts'
 import { type CpuException, DescriptorFault } from '../cpu/exception.ts'
 import { type SegmentRegister, SegmentRights } from '../cpu/segment-register.ts'
-import {
-  highHalf,
-  highWithCarry,
-  lowHalf,
-  readSystemWord,
-  writeSystemWord,
-} from './system-memory.ts'
+import { highWithCarry, readSystemWord, writeSystemWord } from './system-memory.ts'
 
 /** A descriptor of 8 bytes as two words (SDM Vol. 3, figure 3-8), with the linear address of the first. */
 export interface Descriptor {

@@ -1,7 +1,7 @@
 import { isCanonical } from '../address.ts'
 import type { Cpu, PrivilegeLevel } from '../cpu/cpu.ts'
 import { GeneralProtection } from '../cpu/exception.ts'
-import { joinHalves } from '../cpu/mmu.ts'
+import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import { Segment, type SegmentRegister, SegmentRights } from '../cpu/segment-register.ts'
 import { CoreError } from '../error.ts'
 import {
@@ -38,7 +38,6 @@ import {
   setStackPointer,
   type Stack,
 } from './stack.ts'
-import { highHalf, lowHalf } from './system-memory.ts'
 import { readTaskWord } from './task-register.ts'
 
 /** A far pointer, as JMP and CALL have it. */

@@ -1,6 +1,6 @@
 import type { AccessOrigin, Cpu } from '../cpu/cpu.ts'
 import { Gpr } from '../cpu/general-registers.ts'
-import { joinHalves } from '../cpu/mmu.ts'
+import { joinHalves } from '../halves.ts'
 import { AccessKind } from '../cpu/permission.ts'
 import { Segment, type SegmentRegister, SegmentRights } from '../cpu/segment-register.ts'
 import { is64BitMode, selectorFault } from './descriptor.ts'

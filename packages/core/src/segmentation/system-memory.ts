@@ -1,6 +1,6 @@
 import { Cr4 } from '../cpu/control.ts'
 import type { AccessOrigin, Cpu } from '../cpu/cpu.ts'
-import { joinHalves } from '../cpu/mmu.ts'
+import { joinHalves } from '../halves.ts'
 import { AccessKind } from '../cpu/permission.ts'
 
 const IMPLICIT: AccessOrigin = { implicit: true }
@@ -8,15 +8,6 @@ const IMPLICIT_READ = AccessKind.ImplicitOffset + AccessKind.Read
 const IMPLICIT_WRITE = AccessKind.ImplicitOffset + AccessKind.Write
 /** Offset in a page of the last word that does not reach into the next. */
 const LAST_WORD = 0xffc
-
-/** The signed halves of a 64-bit linear address. */
-export function lowHalf(address: bigint): number {
-  return Number(BigInt.asIntN(32, address))
-}
-
-export function highHalf(address: bigint): number {
-  return Number(BigInt.asIntN(32, address >> 32n))
-}
 
 /** The high half of a linear address plus an unsigned offset of up to 32 bits, of which the low half is `(low + offset) | 0`. */
 export function highWithCarry(high: number, low: number, offset: number): number {

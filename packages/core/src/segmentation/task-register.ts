@@ -1,3 +1,4 @@
+import { highHalf, lowHalf } from '../halves.ts'
 import type { Cpu } from '../cpu/cpu.ts'
 import { CoreError } from '../error.ts'
 import {
@@ -16,7 +17,7 @@ import {
   systemType,
 } from './descriptor.ts'
 import { NO_LDT } from '../cpu/segment-register.ts'
-import { highHalf, highWithCarry, lowHalf, readSystemWord } from './system-memory.ts'
+import { highWithCarry, readSystemWord } from './system-memory.ts'
 
 /** GDTR and IDTR. */
 export interface DescriptorTable {

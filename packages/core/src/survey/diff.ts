@@ -1,3 +1,4 @@
+import { joinHalves } from '../halves.ts'
 import type { VirtualAddress } from '../address.ts'
 import { CoreError } from '../error.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
@@ -247,5 +248,5 @@ function stepBetween(one: RawEntry, other: RawEntry, bytes: number): number | un
 }
 
 function rawEntry({ low, high }: RawEntry): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)
+  return joinHalves(high, low)
 }

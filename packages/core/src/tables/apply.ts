@@ -1,3 +1,4 @@
+import { highHalf, lowHalf } from '../halves.ts'
 import { Entry, entryFrame, frameHigh, frameLow } from '../paging/entry.ts'
 import { linearAddress, linearPage } from '../paging/linear-page.ts'
 import type { EntryContent, TableDifference } from '../survey/diff.ts'
@@ -57,8 +58,8 @@ function applyEntry(tree: TableTree, difference: TableDifference, nth: number): 
   const { frames } = tree.level(depth)
   const { table, index } = found
   const value = after.entry + BigInt(nth) * BigInt(after.step)
-  const newLow = Number(BigInt.asUintN(32, value)) | 0
-  const newHigh = Number(BigInt.asUintN(32, value >> 32n)) | 0
+  const newLow = lowHalf(value)
+  const newHigh = highHalf(value)
   if (after.content === 'table') {
     const child = content === 'table' ? entryFrame(low, high) : tree.stock.take()
     if (content !== 'table') tree.blank(child, false)

@@ -1,3 +1,4 @@
+import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import { PAGE_SIZE, type PhysicalAddress, type VirtualAddress } from '../address.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { Entry, type PageFlags } from '../paging/entry.ts'
@@ -6,6 +7,7 @@ import { FOUR_LEVEL, type PagingMode } from '../paging/mode.ts'
 import type { Rewind } from '../rewind.ts'
 import type { TableDifference } from '../survey/diff.ts'
 import { applyDifferences } from './apply.ts'
+import { firstDifference } from './copy.ts'
 import { type ChangeLeaf, changeLeaves, CLEAR, flagBits, type LeafBits } from './change.ts'
 import {
   type ApplyError,
@@ -83,7 +85,7 @@ export class PageTableBuilder {
   /** An entry of the root table. */
   rootEntry(index: number): bigint {
     const low = this.#tree.read(this.#tree.rootFrame, 0, index)
-    return (BigInt(this.#tree.high >>> 0) << 32n) | BigInt(low >>> 0)
+    return joinHalves(this.#tree.high, low)
   }
 
   setRootEntry(index: number, value: bigint): FlushObligation {
@@ -94,7 +96,12 @@ export class PageTableBuilder {
   /** Copies root entries `first` up to `end` (exclusive) of other tables of the same mode, as Linux's clone_pgd_range(). */
   copyRootEntries(from: PageTableBuilder, first: number, end: number): FlushObligation {
     const other = from.#tree
+    const { memory, rootFrame } = this.#tree
+    const isPaged = !this.mode.rootInRegisters && this.mode.entryBytes === 8
     for (let index = first; index < end; index++) {
+      // Most are equal already where roots are kept in step.
+      if (isPaged) index = firstDifference(memory, other.rootFrame, rootFrame, index, end)
+      if (index === end) break
       const low = other.read(other.rootFrame, 0, index)
       this.#setRootEntry(index, low, other.high)
     }
@@ -171,6 +178,11 @@ export class PageTableBuilder {
     flags: Partial<PageFlags>,
   ): TableResult<ProtectError> {
     return this.#result(this.#change(start, bytes, flagBits(flags), false))
+  }
+
+  /** As {@link protectRange}, but holes are passed over. */
+  protectMapped(start: VirtualAddress, bytes: number, flags: Partial<PageFlags>): FlushObligation {
+    return this.#flushOf(this.#change(start, bytes, flagBits(flags), true))
   }
 
   /** Changes the leaves of a range in any way; large pages are split where it ends inside them. Holes are passed over. */
@@ -335,7 +347,7 @@ export class PageTableBuilder {
 
 /** The halves of an entry. */
 function halves(value: bigint): [low: number, high: number] {
-  return [Number(BigInt.asUintN(32, value)) | 0, Number(BigInt.asUintN(32, value >> 32n)) | 0]
+  return [lowHalf(value), highHalf(value)]
 }
 
 const ANY_PAGE: Omit<Mapping, 'first' | 'end'> = {

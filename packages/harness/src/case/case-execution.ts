@@ -108,6 +108,7 @@ export class CaseExecution {
       },
     }
     this.#run = new CaseRun(environment, spec, this.firmware, {
+      keepsMachines: this.#keepTables,
       onMachine: (machine, because) => {
         environment.listen(machine, listener)
         if (because === 'it was switched on') this.#convertedBy = undefined
@@ -161,6 +162,11 @@ export class CaseExecution {
       this.#calls.clear()
       for (const [cpu, call] of calls) this.#calls.set(cpu, call)
     }
+  }
+
+  /** Gives back what machines took, once all is known. */
+  discard(): void {
+    this.#run.discard()
   }
 
   /** What has come of it, as the case `spec`, which is the execution's own or one that began like it. */

@@ -45,6 +45,8 @@ const PRICED_CALLS = 4
 
 /** Who follows a case while it runs. */
 export interface CaseFollower {
+  /** Whether somebody looks at machines that the case has left. */
+  readonly keepsMachines: boolean
   /** The case goes on on this machine. */
   onMachine(machine: Machine, because: 'it was switched on' | 'of a detour'): void
   /** The case goes on with a kernel that has run before. */
@@ -156,6 +158,12 @@ export class CaseRun implements ScenarioContext {
     }
   }
 
+  /** The case is over: what its machines hold is not looked at any more. */
+  discard(): void {
+    for (const half of this.#halfBooted.values()) half?.machine.memory.discard()
+    this.#machine.memory.discard()
+  }
+
   powerOn(): void {
     this.#kernels = 0
     this.#switchOn(this.#firmware.powerOn())
@@ -195,11 +203,13 @@ export class CaseRun implements ScenarioContext {
 
   detour(run: () => void): void {
     const [machine, kernel, answers] = [this.#machine, this.#kernel, this.answers.length]
-    this.#machine = machine.fork()
+    const copy = machine.fork()
+    this.#machine = copy
     this.#follower.aside(() => {
       this.#follower.onMachine(this.#machine, 'of a detour')
       run()
     })
+    if (!this.#follower.keepsMachines) copy.memory.discard()
     this.#machine = machine
     this.#kernel = kernel
     this.#follower.onMachine(machine, 'of a detour')

@@ -26,7 +26,7 @@ import { HarnessError } from '../error.ts'
 import type { MemoryMapSummary } from '../results/results.ts'
 import type { Death, FindingDraft, Rule, RuleHooks, TableInspection } from '../rules/rule.ts'
 import { explainsItself, isMachineOutcome } from './error-kind.ts'
-import { GuardedTaps, guardOf } from './rule-guard.ts'
+import { GuardedTaps, RuleGuard } from './rule-guard.ts'
 import { RuleMemory } from './rule-memory.ts'
 
 /** A memory map that cases run on, and the real firmware that has it, where there is one. */
@@ -83,14 +83,14 @@ export class CaseEnvironment {
     this.hooks.refused.tap(name, (kernel, reason) => listener(kernel)?.refused(kernel, reason))
     const taps = new GuardedTaps(this.hooks)
     for (const rule of config.registry.rules.values()) {
-      const guard = guardOf(rule, config.registry)
+      const guard = new RuleGuard(rule, config.registry)
       taps.during(guard, () => {
         rule.watch({
           hooks: this.hooks,
           perKernel: (state) => this.rules.perKernel(state),
           report: (kernel, draft) => listener(kernel)?.finding(rule, kernel, draft),
           diagnose: (explain) => {
-            this.#diagnoses.push([rule, (death) => guard(() => explain(death))])
+            this.#diagnoses.push([rule, (death) => guard.run(() => explain(death))])
           },
         })
       })

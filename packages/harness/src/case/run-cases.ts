@@ -27,6 +27,7 @@ export function runCases(environment: CaseEnvironment, specs: readonly CaseSpec[
     for (const branch of branchesOf(environment, group)) {
       const execution = new CaseExecution(environment, specsOf(branch)[0]!)
       playBranch(environment, execution, branch, take)
+      execution.discard()
     }
   }
   return specs.map((spec) => results.get(spec)!)

@@ -78,24 +78,23 @@ function isConverted(range: MappedRange, regions: readonly MemoryDescriptor[]): 
   )
 }
 
+/** Bytes of boot-services memory that some of the ranges map, each once. */
 function bootServicesBytes(kernel: Kernel, ranges: readonly MappedRange[]): number {
   const regions = (kernel.efi?.firmwareMap ?? []).filter(
     ({ type }) => type === MemoryType.BootServicesCode || type === MemoryType.BootServicesData,
   )
+  const ascending = ranges.toSorted((a, b) => a.physical - b.physical)
   let bytes = 0
   for (const region of regions) {
-    const end = descriptorEnd(region)
-    const pieces = ranges
-      .map((range) => ({
-        start: Math.max(range.physical, region.physicalStart),
-        end: Math.min(range.physical + range.bytes, end),
-      }))
-      .filter((piece) => piece.start < piece.end)
-      .toSorted((a, b) => a.start - b.start)
-    let counted = region.physicalStart
-    for (const piece of pieces) {
-      bytes += Math.max(0, piece.end - Math.max(piece.start, counted))
-      counted = Math.max(counted, piece.end)
+    const regionEnd = descriptorEnd(region)
+    let counted: number = region.physicalStart
+    for (const { physical, bytes: length } of ascending) {
+      if (physical >= regionEnd) break
+      const end = Math.min(physical + length, regionEnd)
+      const start = Math.max(physical, counted)
+      if (start >= end) continue
+      bytes += end - start
+      counted = end
     }
   }
   return bytes

@@ -358,15 +358,9 @@ function takeMemory(
 ): void {
   const { memory } = kernel.machine
   const owner = kernel.owner(use)
-  let left = pages
-  for (const range of kernel.allocator.freeRanges.map((free) => ({ ...free }))) {
-    const start = Math.max(range.start, from)
-    const end = Math.min(range.end, start + left)
-    if (end <= start) continue
-    kernel.allocator.reserve(start, end)
+  for (const { start, end } of kernel.allocator.takeLowest(pages, from)) {
     memory.owners.set(start, end, owner)
     memory.fill(start * PAGE_SIZE, end * PAGE_SIZE, pattern)
-    left -= end - start
   }
 }
 

@@ -12,7 +12,7 @@ const MODULES_LATER = 0x2000_0000n
 export function growVmalloc(kernel: Kernel): void {
   const { tables } = kernel
   const first = tables.rootIndex(tables.reserveVmalloc(0))
-  const bytesOfEntry = 1n << BigInt(tables.layout.mode.levels[0]!.shift)
+  const { bytesOfRootEntry: bytesOfEntry } = tables
   const next = kernelAddress((tables.reserveVmalloc(0) / bytesOfEntry + 1n) * bytesOfEntry)
   if (tables.rootIndex(next) !== first) tables.claimVmalloc(next, 0)
   for (const area of kernel.argumentAreas) area.mapAgain('vmalloc')

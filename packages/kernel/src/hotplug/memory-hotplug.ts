@@ -14,13 +14,9 @@ export function addMemory(kernel: Kernel): PhysicalAddress {
   const { tables, machine } = kernel
   const first = Math.ceil(endOfRam(kernel.e820) / SECTION_BYTES) * SECTION_BYTES
   const limit = 2 ** machine.features.maxPhysicalAddressBits
-  let start = first
-  const rootEntryOf = (physical: number): number =>
-    tables.rootIndex(tables.directMapAddress(physical))
-  while (rootEntryOf(start) === rootEntryOf(first) && start + SECTION_BYTES <= limit) {
-    start += SECTION_BYTES
-  }
-  if (start + SECTION_BYTES > limit) start = first
+  const left = tables.bytesOfRootEntry - (tables.directMapAddress(first) % tables.bytesOfRootEntry)
+  const behind = first + Math.ceil(Number(left) / SECTION_BYTES) * SECTION_BYTES
+  const start = behind + SECTION_BYTES > limit ? first : behind
   const end = start + SECTION_BYTES
   machine.memory.owners.set(start / PAGE_SIZE, end / PAGE_SIZE, kernel.owner('hot-added memory'))
   kernel.print(`memory section added at 0x${start.toString(16)}`)

@@ -2,7 +2,9 @@ import {
   type Cpu,
   type DescriptorTable,
   flatSegment,
+  highHalf,
   loadTaskRegister,
+  lowHalf,
   PAGE_SIZE,
   type PhysicalAddress,
   Segment,
@@ -56,7 +58,7 @@ const GDT_OFFSET = 0x100
 const GDT_BYTES = 0x100
 const VECTORS = 256
 /** Present, privilege level 0, interrupt gate. */
-const INTERRUPT_GATE = 0x8en
+const INTERRUPT_GATE = 0x8e
 /** Where the entry points of the vectors are in the kernel's text, and how far apart. */
 const ENTRY_OFFSET = 0x1000
 const ENTRY_BYTES = 32
@@ -113,20 +115,16 @@ export class DescriptorTables {
 
   #encodeIdt(): Uint8Array {
     const { kernelCs, gateBytes, hasInterruptStacks } = this.#format
+    const { start } = this.#kernel.image
     const idt = new DataView(new ArrayBuffer(VECTORS * gateBytes))
     for (const vector of USED_VECTORS) {
-      const entry = this.#kernel.image.start + BigInt(ENTRY_OFFSET + vector * ENTRY_BYTES)
+      // An image begins at a multiple of 2 MiB, and its entries are in the first 64 KiB: nothing carries.
+      const entry = lowHalf(start) | (ENTRY_OFFSET + vector * ENTRY_BYTES)
       const stack = hasInterruptStacks ? (IST.get(vector) ?? 0) : 0
-      const low =
-        (entry & 0xffffn) |
-        (BigInt(kernelCs) << 16n) |
-        (BigInt(stack) << 32n) |
-        (INTERRUPT_GATE << 40n) |
-        (((entry >> 16n) & 0xffffn) << 48n)
-      idt.setBigUint64(vector * gateBytes, low, true)
-      if (gateBytes === 16) {
-        idt.setBigUint64(vector * gateBytes + 8, (entry >> 32n) & 0xffff_ffffn, true)
-      }
+      const at = vector * gateBytes
+      idt.setInt32(at, (kernelCs << 16) | (entry & 0xffff), true)
+      idt.setInt32(at + 4, (entry & 0xffff_0000) | (INTERRUPT_GATE << 8) | stack, true)
+      if (gateBytes === 16) idt.setInt32(at + 8, highHalf(start), true)
     }
     return new Uint8Array(idt.buffer)
   }

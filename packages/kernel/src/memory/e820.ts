@@ -133,15 +133,29 @@ function mergeNeighbours(entries: readonly E820Entry[]): E820Entry[] {
   return merged
 }
 
-/** RAM in whole pages, in ascending order. */
-export function ramRanges(entries: readonly E820Entry[]): { start: number; end: number }[] {
-  return entries
-    .filter((entry) => entry.type === E820Type.RAM)
-    .map((entry) => ({
-      start: Math.ceil(entry.start / PAGE_SIZE) * PAGE_SIZE,
-      end: Math.floor(entry.end / PAGE_SIZE) * PAGE_SIZE,
-    }))
-    .filter((range) => range.end > range.start)
+/** A range of RAM in whole pages, in bytes; `end` is exclusive. */
+export interface RamRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** Ranges of maps that were asked for before: a kernel asks for the same again and again. */
+const RAM: WeakMap<readonly E820Entry[], readonly RamRange[]> = new WeakMap()
+
+/** RAM in whole pages, in ascending order. `entries` are not to be changed afterwards. */
+export function ramRanges(entries: readonly E820Entry[]): readonly RamRange[] {
+  let ranges = RAM.get(entries)
+  if (ranges === undefined) {
+    ranges = entries
+      .filter((entry) => entry.type === E820Type.RAM)
+      .map((entry) => ({
+        start: Math.ceil(entry.start / PAGE_SIZE) * PAGE_SIZE,
+        end: Math.floor(entry.end / PAGE_SIZE) * PAGE_SIZE,
+      }))
+      .filter((range) => range.end > range.start)
+    RAM.set(entries, ranges)
+  }
+  return ranges
 }
 
 /** One more than the last RAM byte below `limit` (e820_end_pfn(), in bytes). */

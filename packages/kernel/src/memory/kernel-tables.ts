@@ -2,9 +2,12 @@ import {
   type Cpu,
   Cr4,
   Entry,
+  highHalf,
+  lowHalf,
   PAGE_SIZE,
   PAGE_SIZE_1G,
   PAGE_SIZE_2M,
+  type PageFlags,
   PageTableBuilder,
   phys,
   type PhysicalMemory,
@@ -107,7 +110,13 @@ export class KernelTables {
   /** pgd_index(): the entry of a root that an address goes through. */
   rootIndex(address: bigint): number {
     const { shift, indexBits } = this.layout.mode.levels[0]!
-    return Number((address >> BigInt(shift)) & ((1n << BigInt(indexBits)) - 1n))
+    const from = shift < 32 ? lowHalf(address) >>> shift : highHalf(address) >>> (shift - 32)
+    return from & (2 ** indexBits - 1)
+  }
+
+  /** Bytes that an entry of a root is for. */
+  get bytesOfRootEntry(): bigint {
+    return 1n << BigInt(this.layout.mode.levels[0]!.shift)
   }
 
   /** The first linear address of the kernel's half: the middle of the address space, or PAGE_OFFSET where processes have more than half. */
@@ -278,15 +287,12 @@ export class KernelTables {
   /** set_memory_x() or set_memory_nx(). Large pages are split where the range ends inside them; holes are passed over. Entries of 32 bits have no NX, and there is nothing to do. */
   setMemoryExecutable(start: VirtualAddress, bytes: number, executable: boolean): void {
     if (this.layout.mode.entryBytes === 4) return
-    this.#changeAttributes(start, bytes, (low, high) => [
-      low,
-      executable ? high & ~Entry.NoExecuteHigh : high | Entry.NoExecuteHigh,
-    ])
+    this.#changeAttributes(start, bytes, { executable })
   }
 
   /** set_memory_uc(): UC-, that is PCD without PWT. */
   setMemoryUncached(start: VirtualAddress, bytes: number): void {
-    this.#changeAttributes(start, bytes, (low, high) => [low | Entry.CacheDisable, high])
+    this.#changeAttributes(start, bytes, { cacheDisable: true })
   }
 
   /** __flush_tlb_all() on every CPU that runs: toggling CR4.PGE drops global translations too. */
@@ -309,16 +315,12 @@ export class KernelTables {
     root.copyRootEntries(this.swapper, first, end)
   }
 
-  #changeAttributes(
-    start: VirtualAddress,
-    bytes: number,
-    change: (low: number, high: number) => readonly [number, number],
-  ): void {
+  #changeAttributes(start: VirtualAddress, bytes: number, flags: Partial<PageFlags>): void {
     if (!this.#cpaAllowed) {
       throw new KernelPanic('change_page_attr before the page allocator is up (mm/pageattr.c)')
     }
     try {
-      this.swapper.changeRange(start, bytes, change)
+      this.swapper.protectMapped(start, bytes, flags)
     } catch (error) {
       // Callers of set_memory_*() in the EFI code do not look at what it returns.
       if (!(error instanceof OutOfMemory)) throw error

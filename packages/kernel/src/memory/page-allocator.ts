@@ -104,6 +104,27 @@ export class PageAllocator {
     this.#free.splice(index, next - index, ...rest)
   }
 
+  /** Takes `count` frames, or all that there are, out of the lowest free ranges from frame `from` on; where they were, in ascending order. */
+  takeLowest(count: number, from: number): FrameRange[] {
+    const taken: FrameRange[] = []
+    const rest: FrameRange[] = []
+    let left = count
+    for (const free of this.#free) {
+      const start = Math.max(free.start, from)
+      const end = Math.min(free.end, start + left)
+      if (end <= start) {
+        rest.push(free)
+        continue
+      }
+      taken.push({ start, end })
+      if (free.start < start) rest.push({ start: free.start, end: start })
+      if (free.end > end) rest.push({ start: end, end: free.end })
+      left -= end - start
+    }
+    this.#free = rest
+    return taken
+  }
+
   /** Whether any RAM from frame `start` up to `end` (exclusive) is taken already (memblock_is_region_reserved()). */
   isReserved(start: number, end: number): boolean {
     return framesWithin(this.#free, start, end) < framesWithin(this.#ram, start, end)
@@ -111,11 +132,14 @@ export class PageAllocator {
 
   /** Gives frames back, those that are RAM (memblock_free_late()). They keep their owner until somebody else gets them. */
   release(start: number, end: number): void {
-    const back = this.#ram
-      .map((ram) => ({ start: Math.max(ram.start, start), end: Math.min(ram.end, end) }))
-      .filter((range) => range.start < range.end)
     this.reserve(start, end)
-    this.#free = [...this.#free, ...back].toSorted((a, b) => a.start - b.start)
+    for (const ram of this.#ram) {
+      if (ram.start >= end) break
+      const back = { start: Math.max(ram.start, start), end: Math.min(ram.end, end) }
+      if (back.start >= back.end) continue
+      const next = this.#free.findIndex((range) => range.start > back.start)
+      this.#free.splice(next < 0 ? this.#free.length : next, 0, back)
+    }
   }
 
   #find(count: number, align: number, from: number, below: number): number | undefined {

@@ -32,10 +32,7 @@ function takeOver({ machine, e820 }: Kernel, { memory: from }: Machine): void {
   for (const { start, end } of before) memory.owners.set(start, end, undefined)
   for (const { start, end, owner } of now) memory.owners.set(start, end, owner)
   for (const { start, end } of [...before, ...now]) {
-    for (let frame = start; frame < end; frame++) {
-      if (!from.isWritten(frame) && !memory.isWritten(frame)) continue
-      memory.write(frame * PAGE_SIZE, from.read(frame * PAGE_SIZE, PAGE_SIZE))
-    }
+    memory.copyFrames(from, start, end - start, start)
   }
 }
 

@@ -1,4 +1,5 @@
 import {
+  copyEntries,
   FIVE_LEVEL,
   PAGE_SIZE,
   type PageTableBuilder,
@@ -121,21 +122,12 @@ export class EfiPgd {
     let own = lastTable(this.tables.root)
     let kernels = lastTable(swapper.root)
     if (this.tables.mode === FIVE_LEVEL) {
-      this.#copyEntries(kernels, own, 0, 511)
+      copyEntries(memory, kernels / PAGE_SIZE, own / PAGE_SIZE, 0, 511)
       own = lastTable(own)
       kernels = lastTable(kernels)
     }
-    this.#copyEntries(kernels, own, 0, PDPT_WINDOW.first)
-    this.#copyEntries(kernels, own, PDPT_WINDOW.end, 512)
-  }
-
-  #copyEntries(from: number, to: number, first: number, end: number): void {
-    const { memory } = this.#kernel.machine
-    for (let index = first; index < end; index++) {
-      const entry = memory.read64(from + index * ENTRY_BYTES)
-      const at = to + index * ENTRY_BYTES
-      if (memory.read64(at) !== entry) memory.write64(at, entry)
-    }
+    copyEntries(memory, kernels / PAGE_SIZE, own / PAGE_SIZE, 0, PDPT_WINDOW.first)
+    copyEntries(memory, kernels / PAGE_SIZE, own / PAGE_SIZE, PDPT_WINDOW.end, 512)
   }
 
   /** Where no table is to be had the kernel says so and goes on without the mapping. */

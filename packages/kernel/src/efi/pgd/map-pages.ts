@@ -1,6 +1,5 @@
 import {
   type Cpu,
-  Entry,
   mappedRanges,
   PAGE_SIZE_1G,
   PAGE_SIZE_2M,
@@ -82,9 +81,9 @@ function changeRights(
   { start, end }: PresentRange,
   { writable, executable, cacheDisable }: PageRights,
 ): void {
-  tables.changeRange(kernelAddress(start), Number(end - start), (low, high) => [
-    (writable ? low | Entry.Writable : low & ~Entry.Writable) |
-      (cacheDisable ? Entry.CacheDisable : 0),
-    executable ? high & ~Entry.NoExecuteHigh : high | Entry.NoExecuteHigh,
-  ])
+  tables.protectMapped(kernelAddress(start), Number(end - start), {
+    writable,
+    executable,
+    ...(cacheDisable ? { cacheDisable } : {}),
+  })
 }
