@@ -1,4 +1,4 @@
-import { highHalf, joinHalves, lowHalf } from '../halves.ts'
+import { highHalf, lowHalf } from '../halves.ts'
 import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import type { TableChange, TableJournal } from '../memory/table-journal.ts'
 import { Entry } from '../paging/entry.ts'
