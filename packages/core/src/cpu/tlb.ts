@@ -24,6 +24,10 @@ export interface HeldTranslation extends TlbEntry {
   readonly pcid: number | undefined
 }
 
+/** Pages of 4 KiB that belong to large pages: by the frames of the large page, then by its number among those of its size. */
+type Fragments = Map<number, Map<number, Set<number>>>
+
+const NO_FRAGMENTS: Fragments = new Map()
 const SLOTS = 256
 /** How many translations a context keeps beside the front, far more than hardware has; the oldest go first. */
 const EVICTED_CAPACITY = 65_536
@@ -56,6 +60,8 @@ export class Tlb {
   readonly #epoch: Int32Array = new Int32Array(this.#columns, SLOTS * 24, SLOTS)
   /** By generation, then by page. */
   #evicted: Map<number, Map<number, TlbEntry>> = new Map()
+  /** Pages in {@link #evicted} that are fragments, by generation; some of them may be gone. */
+  #evictedFragments: Map<number, Fragments> = new Map()
   /** Whether fragments of a large page may be held. */
   #holdsFragments = false
   #pcid = 0
@@ -78,6 +84,7 @@ export class Tlb {
     return () => {
       new Uint8Array(this.#columns).set(columns)
       this.#evicted = copyOf(evicted)
+      this.#evictedFragments = fragmentsOf(evicted)
       this.#holdsFragments = holdsFragments
       this.#pcid = pcid
       this.#lastGeneration = lastGeneration
@@ -180,6 +187,7 @@ export class Tlb {
     const generation = this.#generations.get(pcid)
     if (generation === undefined) return
     this.#evicted.delete(generation)
+    this.#evictedFragments.delete(generation)
     this.#generations.delete(pcid)
     if (pcid === this.#pcid) this.selectContext(pcid)
   }
@@ -195,6 +203,7 @@ export class Tlb {
   /** Drops the global translations. */
   flushGlobal(): void {
     this.#evicted.delete(this.#globalGeneration)
+    this.#evictedFragments.delete(this.#globalGeneration)
     this.#globalGeneration = ++this.#lastGeneration
   }
 
@@ -260,7 +269,11 @@ export class Tlb {
         break
       }
     }
-    entries.set(this.#slotPage(slot), this.#slotEntry(slot))
+    const page = this.#slotPage(slot)
+    const entry = this.#slotEntry(slot)
+    entries.set(page, entry)
+    if (entry.pageFrames > 1)
+      addFragment(this.#evictedFragments, generation, page, entry.pageFrames)
   }
 
   #dropEvicted(page: number): void {
@@ -310,11 +323,14 @@ export class Tlb {
     const evicted = this.#evicted.get(generation)
     if (evicted === undefined) return
     evicted.delete(page)
-    if (!this.#holdsFragments) return
-    for (const [held, { pageFrames }] of evicted) {
-      const isCovered =
-        pageFrames > 1 && Math.floor(held / pageFrames) === Math.floor(page / pageFrames)
-      if (isCovered) evicted.delete(held)
+    for (const [frames, largePages] of this.#evictedFragments.get(generation) ?? NO_FRAGMENTS) {
+      const number = Math.floor(page / frames)
+      const pages = largePages.get(number)
+      if (pages === undefined) continue
+      for (const held of pages) {
+        if (evicted.get(held)?.pageFrames === frames) evicted.delete(held)
+      }
+      largePages.delete(number)
     }
   }
 
@@ -350,4 +366,40 @@ function pageOf(address: bigint): number {
 /** The page number (bits 63 to 12) of an address, exact as a number. */
 function pageNumber(high: number, low: number): number {
   return (high >>> 0) * 0x10_0000 + (low >>> 12)
+}
+
+/** Files a fragment of a large page under that page. */
+function addFragment(
+  all: Map<number, Fragments>,
+  generation: number,
+  page: number,
+  frames: number,
+): void {
+  let sizes = all.get(generation)
+  if (sizes === undefined) {
+    sizes = new Map()
+    all.set(generation, sizes)
+  }
+  let largePages = sizes.get(frames)
+  if (largePages === undefined) {
+    largePages = new Map()
+    sizes.set(frames, largePages)
+  }
+  const number = Math.floor(page / frames)
+  const pages = largePages.get(number)
+  if (pages === undefined) largePages.set(number, new Set([page]))
+  else pages.add(page)
+}
+
+/** The fragments among translations, by generation. */
+function fragmentsOf(
+  evicted: ReadonlyMap<number, ReadonlyMap<number, TlbEntry>>,
+): Map<number, Fragments> {
+  const all = new Map<number, Fragments>()
+  for (const [generation, entries] of evicted) {
+    for (const [page, { pageFrames }] of entries) {
+      if (pageFrames > 1) addFragment(all, generation, page, pageFrames)
+    }
+  }
+  return all
 }
