@@ -20,6 +20,7 @@ export default defineConfig({
     'i386-private-efi-pgd',
     ['i386-private-efi-pgd', { paging: '32-bit' }],
     ['i386-private-efi-pgd', { above: 'refuse' }],
+    ['i386-private-efi-pgd', { split: '1g' }],
     'legacy-virtual',
   ],
   scenarios: ['boot', 'services', 'kexec', 'kdump'],

@@ -68,6 +68,23 @@ describe('the patch of 2010, carried over to i386', () => {
     )
   })
 
+  test.each(PATCH)(
+    'depends on how the kernel is split: below 2 GiB, not below 1 GiB (%s)',
+    (strategy) => {
+      const split = (user: string): string =>
+        `${strategy.includes(':') ? `${strategy},` : `${strategy}:`}split=${user}`
+      const [ends, kexecs] = ['boot', 'kexec'].map((scenario) =>
+        ['3g', '2g', '1g'].map((user) => play(`large/none/${split(user)}/${scenario}`)),
+      )
+      for (const traces of [ends!, kexecs!]) {
+        expect(traces.map(({ result }) => result.outcome)).toEqual(['ok', 'ok', 'fault'])
+      }
+      expect(findingOf(ends![2]!, 'H23').message).toContain(
+        'inside GetTime, a runtime region where the 1:1 map has ended',
+      )
+    },
+  )
+
   test('may let the firmware win above PAGE_OFFSET, in page tables that are the kernel’s', () => {
     const { result } = play('small/Q21/i386-private-efi-pgd:above=firmware/boot')
     expect(result.outcome).toBe('ok')
@@ -89,6 +106,11 @@ describe('paging switched off around every call', () => {
       expect(endsOf(cells)).toEqual(all(cells, 'ok'))
     },
   )
+
+  test('does so wherever the kernel begins', () => {
+    const cells = ['2g', '1g'].map((user) => `large/none/i386-paging-off:split=${user}/kexec`)
+    expect(endsOf(cells)).toEqual(all(cells, 'ok'))
+  })
 
   test.each(PAGING_OFF)(
     'has no physical address for what lies in vmalloc space (%s)',

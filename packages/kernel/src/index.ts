@@ -64,7 +64,7 @@ export {
   LAYOUT_4_20_LA57,
   LAYOUT_FIXED_ROOT,
 } from './memory/layout.ts'
-export { LAYOUT_I386, LAYOUT_I386_PAE, splitAt2G } from './memory/layout-i386.ts'
+export { LAYOUT_I386, LAYOUT_I386_PAE, splitAt, type UserGibibytes } from './memory/layout-i386.ts'
 export { randomizeLayout } from './memory/kaslr.ts'
 export {
   E820_MAX,

@@ -18,7 +18,7 @@ import {
   loadKernel,
   loadModules,
   PagingOff,
-  splitAt2G,
+  splitAt,
   type StrategyDefinition,
   suspendToRam,
   SwapperAlias,
@@ -153,7 +153,7 @@ describe.each([
         commandLine: '',
         profile: { layout: to, strategies: [{ definition: pagingOff('initial') }] },
       })
-    const split = next(splitAt2G(layout))
+    const split = next(splitAt(layout, 2))
     expect(split.image.start).toBe(0x8000_0000n + BigInt(split.image.base))
     const time = new EfiServices(split, split.bootCpu, 'stack').getTime().run()
     expect(time.status).toBe(0n)

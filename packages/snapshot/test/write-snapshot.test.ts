@@ -123,6 +123,29 @@ test('a snapshot is read as it was written', async () => {
   expect(byAddress.get(0x200_0000)).toEqual(page(4))
 })
 
+test('entries of a PAE root are without the accessed flags that QEMU alone sets there', async () => {
+  const folder = join(parent, 'pae')
+  const root = page(0)
+  root.set([0x21, 0x20, 0, 2], 0x20)
+  root.set([0x21, 0x30, 0, 2], 0x28)
+  const table = page(0x61)
+  await writeSnapshot(folder, {
+    ...CONTENTS,
+    architecture: 'ia32',
+    registers: { ...CONTENTS.registers, CR3: '0x2000020', CR4: '0x660', EFER: '0x800' },
+    tables: [
+      { address: 0x200_0000, level: 3, linear: 0n, bytes: root },
+      { address: 0x200_2000, level: 2, linear: 0n, bytes: table },
+    ],
+  })
+  const { pages } = readObservedSnapshot(folder)
+  const read = new Map(pages.map((run) => [run.address, run.bytes]))
+  expect(read.get(0x200_0000)!.subarray(0x20, 0x30)).toEqual(
+    Uint8Array.of(1, 0x20, 0, 2, 0, 0, 0, 0, 1, 0x30, 0, 2, 0, 0, 0, 0),
+  )
+  expect(read.get(0x200_2000)).toEqual(table)
+})
+
 test('what the readers of recordings do not know stands beside', async () => {
   const folder = join(parent, 'new')
   await writeSnapshot(folder, CONTENTS)

@@ -1,4 +1,4 @@
-import { formatAddress, inspectAddress, PageFault } from '@trapdoor/core'
+import { formatAddress, inspectAddress, InvalidOpcode, PageFault } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
@@ -21,6 +21,11 @@ function inItsPlace({ cpu, kernel }: RuntimeCall, region: MemoryDescriptor): str
   return found.physical === Number(address)
     ? undefined
     : `leads to ${formatAddress(found.physical)}`
+}
+
+/** The address at which something else is than what was meant: nothing, or other bytes than instructions. */
+function whereItWent(error: unknown): bigint | undefined {
+  return error instanceof PageFault || error instanceof InvalidOpcode ? error.address : undefined
 }
 
 /** A physical address at which the kernel's half begins cannot have a 1:1 mapping. */
@@ -51,14 +56,13 @@ export const h23AddressCollision: Rule = {
       })
     })
     diagnose(({ error, kernel, call, image, descriptorAt }) => {
-      if (!(error instanceof PageFault) || call === undefined || kernel?.efi === undefined) {
-        return undefined
-      }
-      if (kernel.efi.virtualMode || error.address < kernel.tables.lowHalfEnd) return undefined
-      const region = descriptorAt(Number(error.address))
+      const address = whereItWent(error)
+      if (address === undefined || call === undefined || kernel?.efi === undefined) return undefined
+      if (kernel.efi.virtualMode || address < kernel.tables.lowHalfEnd) return undefined
+      const region = descriptorAt(Number(address))
       if (region === undefined || !isRuntime(region)) return undefined
       return {
-        message: `${image ?? 'firmware'} touches ${formatAddress(error.address)} inside ${call.service}, a runtime region where the 1:1 map has ended`,
+        message: `${image ?? 'firmware'} touches ${formatAddress(address)} inside ${call.service}, a runtime region where the 1:1 map has ended`,
         explanation: `The memory map announces the region, and firmware in physical mode uses it where it is. Linear addresses from ${formatAddress(kernel.tables.lowHalfEnd)} on are the kernel’s, so that the tables of the call cannot have it there.`,
       }
     })

@@ -1,5 +1,5 @@
 import type { Scenario } from '@trapdoor/harness'
-import { type AddressSpaceLayout, type Kernel, LAYOUT_2_6_26, splitAt2G } from '@trapdoor/kernel'
+import { type AddressSpaceLayout, type Kernel, LAYOUT_2_6_26, splitAt } from '@trapdoor/kernel'
 import { everydayCalls } from './everyday-calls.ts'
 import { bootStep, everydayStep } from './steps.ts'
 
@@ -25,14 +25,16 @@ export const kexec: Scenario = {
 
 /** The layout of a kernel of the same width whose direct map begins elsewhere. */
 function otherLayout({ architecture, tables }: Kernel): AddressSpaceLayout {
-  return architecture.name === 'ia32' ? splitAt2G(tables.layout) : LAYOUT_2_6_26
+  if (architecture.name === 'x64') return LAYOUT_2_6_26
+  const { layout } = tables
+  return splitAt(layout, layout.pageOffset === 0x8000_0000n ? 3 : 2)
 }
 
 /** kexec to a kernel whose direct map begins elsewhere, with `virtefi` on its command line. */
 export const kexecOther: Scenario = {
   name: 'kexec-other',
   title:
-    'as kexec, into a kernel with the layout of 2.6.26 (on i386, with 2 GiB for processes) that uses virtual mode',
+    'as kexec, into a kernel with the layout of 2.6.26 (on i386, with less for processes) that uses virtual mode',
   steps: [
     ...firstKernel,
     {

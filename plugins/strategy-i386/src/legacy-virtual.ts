@@ -1,6 +1,6 @@
 import type { StrategyDefinition } from '@trapdoor/kernel'
 import { enterVirtualMode } from '@trapdoor/strategy-legacy-virtual'
-import { i386Layout, PAGING } from './paging.ts'
+import { i386Layout, KERNEL_CONFIGURATION } from './kernel-configuration.ts'
 
 /**
  * L1 on i386: what 896 MiB of direct map do not cover is ioremap()ed into vmalloc space, and SetVirtualAddressMap is called with paging off, by way of the first entries of
@@ -13,7 +13,7 @@ export const i386LegacyVirtual: StrategyDefinition = {
   mode: 'virtual',
   rewindable: true,
   layout: i386Layout,
-  options: { paging: PAGING },
+  options: KERNEL_CONFIGURATION,
   sources: [
     'Linux 2.6.35 arch/x86/kernel/efi.c: efi_enter_virtual_mode()',
     'Linux 2.6.35 arch/x86/kernel/efi_32.c: efi_call_phys_prelog(), efi_stub_32.S: efi_call_phys()',

@@ -1,6 +1,6 @@
 import { InitialPageTable, PagingOff, type StrategyDefinition } from '@trapdoor/kernel'
 import { retainBootServices } from '@trapdoor/strategy-legacy-virtual'
-import { i386Layout, PAGING } from './paging.ts'
+import { i386Layout, KERNEL_CONFIGURATION } from './kernel-configuration.ts'
 
 /**
  * L2 on i386: as i386-legacy-virtual, but the way to paging off goes through `initial_page_table`, which has all of low memory at 0 wherever the kernel lies; boot-services
@@ -13,7 +13,7 @@ export const i386Linux34: StrategyDefinition = {
   mode: 'virtual',
   rewindable: true,
   layout: i386Layout,
-  options: { paging: PAGING },
+  options: KERNEL_CONFIGURATION,
   sources: [
     'Linux 3.4 arch/x86/platform/efi/efi_32.c: efi_call_phys_prelog() loads initial_page_table',
     'Linux 3.4 arch/x86/platform/efi/efi.c: efi_enter_virtual_mode() maps boot services on x86-64 alone',

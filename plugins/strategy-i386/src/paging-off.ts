@@ -7,7 +7,7 @@ import {
   SwapperAlias,
 } from '@trapdoor/kernel'
 import type { RuntimeServiceName } from '@trapdoor/uefi'
-import { i386Layout, PAGING } from './paging.ts'
+import { i386Layout, KERNEL_CONFIGURATION } from './kernel-configuration.ts'
 
 /** Services whose arguments hold pointers inside, which nobody converts. */
 const NOT_CALLED: ReadonlySet<RuntimeServiceName> = new Set([
@@ -35,7 +35,7 @@ export const i386PagingOff: StrategyDefinition = {
   rewindable: true,
   layout: i386Layout,
   options: {
-    paging: PAGING,
+    ...KERNEL_CONFIGURATION,
     alias: {
       title: 'where the code that switches is mapped 1:1 meanwhile',
       values: ['initial_page_table', 'swapper'],

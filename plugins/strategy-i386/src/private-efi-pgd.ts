@@ -2,7 +2,7 @@ import { formatAddress, type PageTableBuilder, phys, virt } from '@trapdoor/core
 import { type Kernel, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
 import { EfiPgdSwitch, PATCH_STATES, SAVE_AREA } from '@trapdoor/strategy-private-efi-pgd'
 import { descriptorEnd } from '@trapdoor/uefi'
-import { i386Layout, PAGING } from './paging.ts'
+import { i386Layout, KERNEL_CONFIGURATION } from './kernel-configuration.ts'
 
 /** Where linear addresses of 32 bits end. */
 const FOUR_GIBIBYTES = 2 ** 32
@@ -48,7 +48,7 @@ export const i386PrivateEfiPgd: StrategyDefinition = {
   rewindable: true,
   layout: i386Layout,
   options: {
-    paging: PAGING,
+    ...KERNEL_CONFIGURATION,
     state: {
       title: 'A: regions by type bits; C: by the RUNTIME attribute',
       values: ['A', 'C'],

@@ -114,7 +114,7 @@ export function crashKexec(
   })
 }
 
-/** machine_kexec() and relocate_kernel_64.S: interrupts off, other CPUs halted, global translations gone with CR4.PGE, and on from `control`, where it is. */
+/** machine_kexec() and relocate_kernel(): interrupts off, other CPUs halted, global translations gone with CR4.PGE, and on from `control`, where it is. */
 function leaveMachine(
   kernel: Kernel,
   machine: Machine,

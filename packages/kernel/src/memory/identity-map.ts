@@ -8,10 +8,13 @@ import {
   phys,
   type PhysicalAddress,
   virt,
+  type VirtualAddress,
 } from '@trapdoor/core'
+import type { Architecture } from '@trapdoor/uefi'
 import { switchPagingMode } from '../boot/paging-mode-switch.ts'
 import { KernelPanic } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
+import { kernelAddress } from './layout.ts'
 
 /** Two pages below 1 MiB: code that starts in real mode, and the root of the page tables that it loads. Physical bytes. */
 export interface RealModeMemory {
@@ -47,8 +50,20 @@ export function runOnIdentityMap(
   cpu.translate(kernel.image.start, 'execute')
 }
 
+/** Where relocate_kernel() is in the kernel's text. */
+const RELOCATE_OFFSET = 0x4000
+
+/** Where the code that changes page tables for kexec runs: in the kernel's text, or on i386 in its copy in the control page (machine_kexec_64.c, machine_kexec_32.c). */
+const TRANSITIONS: Readonly<
+  Record<Architecture['name'], (kernel: Kernel, control: PhysicalAddress) => VirtualAddress>
+> = {
+  x64: ({ image }) => kernelAddress(image.start + BigInt(RELOCATE_OFFSET)),
+  ia32: ({ tables }, control) => tables.directMapAddress(control),
+}
+
 /**
- * Switches a CPU that runs in 64-bit mode to a map in which `code` is where it is: relocate_kernel_64.S copies the next kernel from there. Tables that are needed come from
+ * Switches a CPU to a map in which `code` is where it is, and goes on there: relocate_kernel() copies the next kernel from there. The map has nothing of the kernel but the code that makes the
+ * change, where it runs; so `code` may lie anywhere, also where the kernel's half begins. It is the kernel's shared one where a strategy made one. Tables that are needed come from
  * `allocate`, in frames.
  */
 export function switchToIdentityMap(
@@ -57,7 +72,15 @@ export function switchToIdentityMap(
   code: PhysicalAddress,
   allocate: () => number,
 ): void {
-  cpu.writeCr3(kernel.identityMap?.root ?? newMap(kernel, cpu.machine, code, allocate))
+  const transition = TRANSITIONS[kernel.architecture.name](kernel, code)
+  let root = kernel.identityMap?.root
+  if (root === undefined) {
+    const tables = mapWhereItIs(kernel, cpu.machine, code, allocate)
+    tables.mapRange(transition, code, PAGE_SIZE, { executable: true })
+    root = tables.root
+  }
+  cpu.writeCr3(root)
+  cpu.translate(transition, 'execute')
   cpu.translate(BigInt(code), 'execute')
 }
 
@@ -65,19 +88,20 @@ export function switchToIdentityMap(
 function ownMap(kernel: Kernel, { code, root }: RealModeMemory): PhysicalAddress {
   if (!kernel.hasTrampolinePgd) {
     const frames = [root / PAGE_SIZE]
-    newMap(kernel, kernel.machine, code, () => frames.shift() ?? kernel.allocateTable())
+    const allocate = (): number => frames.shift() ?? kernel.allocateTable()
+    kernel.tables.copyKernelHalf(mapWhereItIs(kernel, kernel.machine, code, allocate))
     kernel.hasTrampolinePgd = true
   }
   return root
 }
 
-/** A root with the kernel's half, and the large page around `code` where it is. */
-function newMap(
+/** New tables with the large page around `code` where it is. */
+function mapWhereItIs(
   kernel: Kernel,
   { memory }: Machine,
   code: PhysicalAddress,
   allocate: () => number,
-): PhysicalAddress {
+): PageTableBuilder {
   const root = phys(allocate() * PAGE_SIZE)
   memory.clearFrame(root / PAGE_SIZE)
   const { mode } = kernel.tables.layout
@@ -88,6 +112,5 @@ function newMap(
     executable: true,
     largestPage: largePage,
   })
-  kernel.tables.copyKernelHalf(tables)
-  return root
+  return tables
 }

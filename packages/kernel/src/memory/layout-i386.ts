@@ -2,6 +2,7 @@ import { BITS_32_PSE, PAE, virt } from '@trapdoor/core'
 import { type AddressSpaceLayout, kernelAddress } from './layout.ts'
 
 const MEBIBYTE = 2 ** 20
+const GIBIBYTE = 2 ** 30
 /** VMALLOC_OFFSET: a hole behind the direct map, so that running over its end is a fault. */
 const VMALLOC_OFFSET = 8 * MEBIBYTE
 /** Modules are vmalloc()ed; here they get the end of that space. */
@@ -48,15 +49,20 @@ export const LAYOUT_I386_PAE: AddressSpaceLayout = {
   memoryEnd: 2 ** 36,
 }
 
-/** The same kernel with 2 GiB for processes (CONFIG_VMSPLIT_2G): its direct map begins elsewhere, and is larger. */
-export function splitAt2G(layout: AddressSpaceLayout): AddressSpaceLayout {
-  const pageOffset = virt(0x8000_0000n)
+/** GiB of the 4 that a process has for itself on i386. */
+export type UserGibibytes = 1 | 2 | 3
+
+/**
+ * The same kernel with so much for processes (CONFIG_VMSPLIT_3G, _2G, _1G): the less they have, the lower its direct map begins, and the larger it is. There are two more in Linux that PAE cannot
+ * have, as an entry of its root is 1 GiB.
+ */
+export function splitAt(layout: AddressSpaceLayout, user: UserGibibytes): AddressSpaceLayout {
+  const pageOffset = virt(BigInt(user * GIBIBYTE))
   return {
     ...layout,
-    name: `${layout.name}, 2 GiB for processes`,
     pageOffset,
     startKernelMap: pageOffset,
-    lowMemoryEnd: 1920 * MEBIBYTE,
+    lowMemoryEnd: Number(layout.pageOffsetEnd - pageOffset),
   }
 }
 

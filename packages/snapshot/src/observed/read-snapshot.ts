@@ -7,6 +7,7 @@ import type { CpuState, FirmwareSnapshot, FlashImage, PageRun } from '../snapsho
 import { findImages } from '../images.ts'
 import { PhysicalPages } from '../physical-pages.ts'
 import { hexBigint, hexBytes, hexNumber, ObservedFolder } from './folder.ts'
+import { forgetAccessedPdptes } from './pdptes.ts'
 import { observedRegisters } from './registers.ts'
 
 const PAGE = 4096
@@ -97,7 +98,7 @@ export function readObservedSnapshot(path: string): FirmwareSnapshot {
   const pages = [
     ...readRuns(folder, 'rt', rt),
     ...(fw !== undefined && folder.has(fw.file) ? readRuns(folder, 'fw', fw) : []),
-    ...readTablePages(folder, 'A').pages,
+    ...forgetAccessedPdptes(readTablePages(folder, 'A').pages, cpu),
   ]
   return {
     name: basename(path),
