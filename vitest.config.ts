@@ -20,7 +20,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'judges',
-          include: ['test/{conformance,emulators,guests}/**/*.test.ts'],
+          include: ['test/{conformance,emulators,guests,instructions}/**/*.test.ts'],
           testTimeout: 60_000,
         },
       },

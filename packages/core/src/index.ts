@@ -38,16 +38,20 @@ export {
   CpuException,
   describePageFault,
   DescriptorFault,
+  DeviceNotAvailable,
   DivideError,
   type FaultSite,
   GeneralProtection,
   InvalidOpcode,
   PageFault,
   PageFaultBit,
+  SimdException,
   StackFault,
   TripleFault,
+  X87Exception,
 } from './cpu/exception.ts'
 export type { CpuExecution, InstructionExecutor, RunEnd, RunLimits } from './cpu/executor.ts'
+export { FCW_AT_INIT, FloatingPointState } from './cpu/floating-point-state.ts'
 export type { CpuFeatures } from './cpu/features.ts'
 export { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './cpu/general-registers.ts'
 export { type ModelSpecificRegisters, MSRS_AT_RESET } from './cpu/model-specific.ts'

@@ -42,6 +42,7 @@ import {
   StackFault,
 } from './exception.ts'
 import type { CpuExecution, InstructionExecutor } from './executor.ts'
+import { FloatingPointState } from './floating-point-state.ts'
 import { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './general-registers.ts'
 import { MachineCode } from './machine-code.ts'
 import { type ModelSpecificRegisters, MSRS_AT_RESET } from './model-specific.ts'
@@ -130,10 +131,12 @@ export class Cpu {
   taskRegister: TaskRegister
   /** IA32_PAT. */
   pat: PageAttributeTable
-  /** MXCSR, which rules SSE's rounding and its exceptions. Instructions that look at it are not modelled: it is kept for whoever was to keep it. */
+  /** MXCSR, which rules SSE's rounding and its exceptions. */
   mxcsr: number
   /** The local APIC, where the machine has one for this CPU: machine code reaches it as CR8 and by MSRs, its registers in memory are a device's. Forks have none. */
   localApic: LocalApic | undefined
+  /** The registers of x87, MMX and SSE. */
+  floatingPoint: FloatingPointState
   /** What an executor that has run on this CPU keeps of it. */
   execution: CpuExecution | undefined
 
@@ -184,6 +187,9 @@ export class Cpu {
     this.idtr = from?.idtr ?? NO_TABLE
     this.taskRegister = from?.taskRegister ?? { ...NO_TABLE, selector: 0 }
     this.mxcsr = from?.mxcsr ?? MXCSR_AT_RESET
+    this.floatingPoint = new FloatingPointState(
+      from?.floatingPoint ?? (machine.start === 'reset' ? 'reset' : 'initialised'),
+    )
     this.pat = from?.pat ?? PAT_AT_RESET
     this.endbranchTracking = from?.endbranchTracking ?? false
     this.mmu = new Mmu(machine.memory, machine.features, machine.policy)
@@ -771,6 +777,7 @@ export class Cpu {
     this.idtr = NO_TABLE
     this.taskRegister = { ...NO_TABLE, selector: 0 }
     this.mxcsr = MXCSR_AT_RESET
+    this.floatingPoint = new FloatingPointState('reset')
     this.pat = PAT_AT_RESET
     this.endbranchTracking = false
   }

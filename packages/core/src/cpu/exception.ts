@@ -142,6 +142,42 @@ export class InvalidOpcode extends CpuException {
   }
 }
 
+/** #NM: an instruction of the x87, MMX or SSE while CR0.TS or CR0.EM says that their state is not there. */
+export class DeviceNotAvailable extends CpuException {
+  override readonly name = 'DeviceNotAvailable'
+  readonly vector = 7
+  readonly mnemonic = '#NM'
+  readonly pushedCode = undefined
+
+  constructor(site: FaultSite) {
+    super('CR0.TS or CR0.EM is set', site)
+  }
+}
+
+/** #MF: an x87 exception that is not masked was pending when an instruction came that waits for such. */
+export class X87Exception extends CpuException {
+  override readonly name = 'X87Exception'
+  readonly vector = 16
+  readonly mnemonic = '#MF'
+  readonly pushedCode = undefined
+
+  constructor(site: FaultSite) {
+    super('an x87 exception is pending', site)
+  }
+}
+
+/** #XM: an exception of SSE's floating-point arithmetic that MXCSR does not mask. */
+export class SimdException extends CpuException {
+  override readonly name = 'SimdException'
+  readonly vector = 19
+  readonly mnemonic = '#XM'
+  readonly pushedCode = undefined
+
+  constructor(site: FaultSite) {
+    super('MXCSR does not mask the exception', site)
+  }
+}
+
 /** Error code of #CP for a branch to something that is no ENDBR (SDM Vol. 3, 6.15, interrupt 21). */
 const ENDBRANCH = 3
 

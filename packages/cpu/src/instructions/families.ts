@@ -19,7 +19,16 @@ import { DESCRIPTOR_TABLES } from './system/descriptor-tables.ts'
 import { FAR_TRANSFERS } from './system/far-transfers.ts'
 import { PROCESSOR } from './system/processor.ts'
 import { SEGMENTS } from './system/segments.ts'
+import { PACKED_INTEGER } from './sse/packed-integer.ts'
+import { SSE_ARITHMETIC } from './sse/arithmetic.ts'
+import { SSE_CONVERSIONS } from './sse/conversions.ts'
+import { VECTOR_MOVES } from './sse/moves.ts'
+import { FLOATING_POINT_STATE } from './sse/state.ts'
 import type { InstructionFamily } from './table.ts'
+import { X87_ARITHMETIC } from './x87/arithmetic.ts'
+import { X87_COMPARISONS } from './x87/comparison.ts'
+import { X87_CONTROL } from './x87/control.ts'
+import { X87_MOVES } from './x87/load-store.ts'
 
 /** All instructions of this package. */
 export const INSTRUCTION_FAMILIES: readonly InstructionFamily[] = [
@@ -44,4 +53,13 @@ export const INSTRUCTION_FAMILIES: readonly InstructionFamily[] = [
   FAR_TRANSFERS,
   PROCESSOR,
   SEGMENTS,
+  PACKED_INTEGER,
+  SSE_ARITHMETIC,
+  SSE_CONVERSIONS,
+  VECTOR_MOVES,
+  FLOATING_POINT_STATE,
+  X87_ARITHMETIC,
+  X87_COMPARISONS,
+  X87_CONTROL,
+  X87_MOVES,
 ]

@@ -24,6 +24,8 @@ export const HINTS: InstructionFamily = {
       Mnemonic.Prefetcht0,
       Mnemonic.Prefetcht1,
       Mnemonic.Prefetcht2,
+      Mnemonic.Prefetchit0,
+      Mnemonic.Prefetchit1,
       Mnemonic.Cldemote,
     ].map((mnemonic): [Mnemonic, Translator] => [mnemonic, nothing]),
   ),

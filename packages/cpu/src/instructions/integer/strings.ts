@@ -1,5 +1,5 @@
 import { Rflags, Segment, type SegmentNumber } from '@trapdoor/core'
-import { Mnemonic, OpKind, Register } from 'iced-x86'
+import { type Instruction, Mnemonic, OpKind, Register } from 'iced-x86'
 import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
 import type { Execution } from '../../execution.ts'
@@ -335,7 +335,25 @@ function translator(
       }
     }
     decoded.endsBlock = true
-    return repeated(decoded, form, iterationFor(instruction.hasRepPrefix), bulk)
+    const repetition = repeated(decoded, form, iterationFor(instruction.hasRepPrefix), bulk)
+    return comparesElements(instruction) ? restoringFlags(repetition) : repetition
+  }
+}
+
+function comparesElements({ rflagsWritten }: Instruction): boolean {
+  return rflagsWritten !== 0
+}
+
+/** A fault during repeated comparisons leaves the flags as they were before them (SDM Vol. 2, REP). */
+function restoringFlags(operation: Operation): Operation {
+  return (general, execution) => {
+    const { statusFlags } = execution
+    try {
+      operation(general, execution)
+    } catch (error) {
+      execution.statusFlags = statusFlags
+      throw error
+    }
   }
 }
 
