@@ -336,7 +336,17 @@ function translator(
     }
     decoded.endsBlock = true
     const repetition = repeated(decoded, form, iterationFor(instruction.hasRepPrefix), bulk)
-    return comparesElements(instruction) ? restoringFlags(repetition) : repetition
+    if (comparesElements(instruction)) return restoringFlags(repetition)
+    const iteration = iterationFor(undefined)
+    return iteration === ins || iteration === outs ? askingFirst(repetition, form) : repetition
+  }
+}
+
+/** Processors look at the right to a port before they look at RCX. */
+function askingFirst(operation: Operation, { size }: StringForm): Operation {
+  return (general, execution) => {
+    checkIoPrivilege(execution, general[DATA]! & 0xffff, size as PortSize)
+    operation(general, execution)
   }
 }
 
