@@ -59,7 +59,7 @@ const program = new Command('instructions')
   .option('--jobs <number>', 'threads', parseCount, availableParallelism())
   .addHelpText(
     'after',
-    '\nExit codes: 0 no difference, 1 differences or missing instructions, 2 bad usage, or a host that cannot be asked.',
+    '\nExit codes: 0 no difference, 1 differences, 2 bad usage, or a host that cannot be asked.',
   )
   .showHelpAfterError()
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
