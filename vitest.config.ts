@@ -14,7 +14,7 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'story', include: ['test/story/**/*.test.ts'], testTimeout: 30_000 },
+        test: { name: 'story', include: ['test/story/**/*.test.ts'], testTimeout: 180_000 },
       },
       {
         extends: true,
