@@ -10,7 +10,11 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: ['{packages,plugins}/*/test/**/*.test.ts'] },
+        test: {
+          name: 'unit',
+          include: ['{packages,plugins}/*/test/**/*.test.ts'],
+          testTimeout: 60_000,
+        },
       },
       {
         extends: true,
