@@ -25,7 +25,7 @@ export default defineConfig({
         test: {
           name: 'judges',
           include: ['test/{conformance,emulators,guests,instructions}/**/*.test.ts'],
-          testTimeout: 60_000,
+          testTimeout: 180_000,
         },
       },
       {
