@@ -26,6 +26,7 @@ describe('help', () => {
         verify [options] <folder>          hold the model against boots of real kernels
         replay [options] <folder>          run recorded calls of a firmware again, and compare
         guest [options] <file>             run a Multiboot image on the emulated CPU
+        capture [options] [firmware]       boot a real firmware in QEMU and keep it as a snapshot
         list [options] [kind]              quirks, strategies, scenarios, rules and plugins there are
         show [options] [file]              print results that an earlier run wrote
         init [options]                     write a configuration to start from
