@@ -18,7 +18,7 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'story', include: ['test/story/**/*.test.ts'], testTimeout: 180_000 },
+        test: { name: 'story', include: ['test/story/**/*.test.ts'], testTimeout: 400_000 },
       },
       {
         extends: true,
