@@ -17,8 +17,11 @@ const LOG = `[    0.000000] Linux version 6.1.0-test (somebody) #1 SMP
 [    0.000000] Unknown kernel command line parameters "nokaslr efi_fake_mem=1M@1M:1", will be passed to user space.
 [    0.000000] RAMDISK: [mem 0x01000000-0x01ffffff]
 [    1.000000] Registered efivars operations
+[    1.500000] Run /init as init process
 [    2.000000] [Firmware Bug]: Page fault caused by firmware at PA: 0x10000000
 [    3.000000] efi: [Firmware Bug]: IRQ flags corrupted (0x00000202=>0x00000086) by EFI set_variable
+[    4.000000] divide error: 0000 [#1] PREEMPT SMP NOPTI
+[    5.000000] reboot: Power down
 `
 
 /** A folder of an observed boot, with other files in place of some. */
@@ -98,7 +101,10 @@ describe('an observed boot', () => {
         svamStatus: undefined,
         survivedFaults: [0x1000_0000],
         flagsCorruptedBy: ['set_variable'],
+        oops: 'divide error: 0000 [#1]',
+        stopped: true,
       },
+      bootEnding: { survivedFaults: [], runtimeServices: true, oops: undefined, stopped: false },
       runtimeMap: [
         {
           type: 6,

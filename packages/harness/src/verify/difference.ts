@@ -10,6 +10,7 @@ export type Subject =
   | 'runtime map'
   | 'EFI page tables'
   | 'ending'
+  | 'after the boot'
 
 /** Where model and machine do not agree. */
 export interface Difference {

@@ -67,16 +67,28 @@ function isInOrder({ observed, before }: ComparedKernels): boolean {
   return before === undefined || isInOrder(before)
 }
 
-function compareEndings({ ending }: ObservedKernel, model: ReplayedKernel): Difference[] {
-  const observed = [
-    endingOf({ ...ending, panic: ending.panic === undefined ? undefined : PANIC }),
-    ...ending.survivedFaults.map((at) => `firmware faulted at ${formatAddress(at)}`),
-    ...ending.flagsCorruptedBy.map((service) => `interrupt flag changed by ${service}`),
-  ].join(', ')
+/** How kernels got through their boot; what happened in calls that user space made after it, the model was not asked for. */
+function compareEndings(
+  { bootEnding, ending }: ObservedKernel,
+  model: ReplayedKernel,
+): Difference[] {
+  const [observed, later] = [bootEnding, ending].map((each) =>
+    [
+      endingOf({ ...each, panic: each.panic === undefined ? undefined : PANIC }),
+      ...each.survivedFaults.map((at) => `firmware faulted at ${formatAddress(at)}`),
+      ...each.flagsCorruptedBy.map((service) => `interrupt flag changed by ${service}`),
+    ].join(', '),
+  )
   const made = endingOf({ ...model, panic: model.panic === undefined ? undefined : PANIC })
-  if (observed === made) return []
   const why = model.panic === undefined ? '' : `: ${model.panic}`
-  return [{ subject: 'ending', observed, model: `${made}${why}` }]
+  return [
+    ...(observed === made
+      ? []
+      : [{ subject: 'ending' as const, observed: observed!, model: `${made}${why}` }]),
+    ...(later === observed
+      ? []
+      : [{ subject: 'after the boot' as const, observed: later!, model: 'no calls' }]),
+  ]
 }
 
 /** The words of a panic are not compared. */

@@ -85,7 +85,23 @@ const hotAddedMemory: Explain = (difference, { observed: { e820 = [], biosE820 }
   }
 }
 
-const EXPLANATIONS: readonly Explain[] = [memmapPlace, attributesTablePlace, hotAddedMemory]
+/** The model stops where the first process starts. */
+const userSpaceCalls: Explain = ({ subject }) =>
+  subject === 'after the boot'
+    ? {
+        reason:
+          'what firmware did in calls that user space made after the boot: its log has "Run … as init process" before, and up to there the endings agree',
+        source:
+          'init/main.c, kernel_init(): run_init_process(); runtime-wrappers.c, efi_call_rts()',
+      }
+    : undefined
+
+const EXPLANATIONS: readonly Explain[] = [
+  memmapPlace,
+  attributesTablePlace,
+  hotAddedMemory,
+  userSpaceCalls,
+]
 
 /** Why a difference is none of the model's; undefined where nobody knows. */
 export function explainDifference(

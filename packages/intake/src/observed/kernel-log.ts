@@ -22,7 +22,10 @@ export interface KernelLog {
   readonly biosE820: readonly ObservedE820Entry[] | undefined
   /** Words of the command line that it does not know and passes on to user space. */
   readonly unknownParameters: readonly string[]
+  /** How it ended, as far as the log goes. */
   readonly ending: KernelEnding
+  /** How it had got through its boot, when it started the first process; the same where the log does not say when that was. */
+  readonly bootEnding: KernelEnding
 }
 
 /** How a kernel ended. */
@@ -35,8 +38,12 @@ export interface KernelEnding {
   readonly svamStatus: bigint | undefined
   /** Physical addresses at which firmware faulted while the kernel went on, each once. */
   readonly survivedFaults: readonly number[]
-  /** Services after which the interrupt flag was wrong, in kernel spelling, each once. */
+  /** Services after which the interrupt flag was wrong, in kernel spelling, each once; from Linux 6.12 on the functions that called them. */
   readonly flagsCorruptedBy: readonly string[]
+  /** The first line of an oops; undefined where there was none. */
+  readonly oops: string | undefined
+  /** Whether it stopped because it was told to: it powered off, restarted, or started another kernel. */
+  readonly stopped: boolean
 }
 
 const BANNER = /^Linux version (\S+)/
@@ -64,12 +71,9 @@ function readKernelLog(lines: readonly SourceLine[]): KernelLog {
     }
     return undefined
   }
-  const all = (pattern: RegExp): string[] => [
-    ...new Set(text.flatMap((line) => pattern.exec(line)?.[1] ?? [])),
-  ]
   const initrd = text.map((line) => /RAMDISK: \[mem (0x[\da-f]+)-(0x[\da-f]+)\]/.exec(line))
   const [, start, last] = initrd.find((match) => match !== null) ?? []
-  const status = first(/Unable to switch EFI into virtual mode \(status=([\da-f]+)\)/)
+  const init = text.findIndex((line) => /^Run \S+ as init process/.test(line))
   return {
     version: first(BANNER)!,
     commandLine: first(/^Command line: (.*)$/)?.trim() ?? '',
@@ -92,13 +96,24 @@ function readKernelLog(lines: readonly SourceLine[]): KernelLog {
     biosE820: readBiosE820(text),
     unknownParameters:
       first(/^Unknown kernel command line parameters "(.*)", will be passed/)?.split(/\s+/) ?? [],
-    ending: {
-      panic: first(/Kernel panic - not syncing: (.*)$/),
-      runtimeServices: first(/(Registered efivars operations)/) !== undefined,
-      svamStatus: status === undefined ? undefined : BigInt(`0x${status}`),
-      survivedFaults: all(/Page fault caused by firmware at PA: (0x[\da-f]+)/).map(Number),
-      flagsCorruptedBy: all(/IRQ flags corrupted \([^)]*\) by EFI (\w+)/),
-    },
+    ending: endingOf(text),
+    bootEnding: endingOf(init === -1 ? text : text.slice(0, init)),
+  }
+}
+
+function endingOf(text: readonly string[]): KernelEnding {
+  const all = (pattern: RegExp): string[] => [
+    ...new Set(text.flatMap((line) => pattern.exec(line)?.[1] ?? [])),
+  ]
+  const [status] = all(/Unable to switch EFI into virtual mode \(status=([\da-f]+)\)/)
+  return {
+    panic: all(/Kernel panic - not syncing: (.*)$/)[0],
+    runtimeServices: all(/(Registered efivars operations)/).length > 0,
+    svamStatus: status === undefined ? undefined : BigInt(`0x${status}`),
+    survivedFaults: all(/Page fault caused by firmware at PA: (0x[\da-f]+)/).map(Number),
+    flagsCorruptedBy: all(/IRQ flags corrupted \([^)]*\) by EFI (?:call from )?(\S+)/),
+    oops: all(/^([\w ]+: [\da-f]{4} \[#\d+\])/)[0],
+    stopped: all(/(reboot: (?:Power down|Restarting)|Starting new kernel)/).length > 0,
   }
 }
 
