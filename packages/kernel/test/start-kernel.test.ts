@@ -73,12 +73,12 @@ describe('the boot', () => {
     }
   })
 
-  test('runs with interrupts off until processes run', () => {
+  test('runs with interrupts off until start_kernel() comes to EFI', () => {
     const hooks = createKernelHooks()
     const on: boolean[] = []
     hooks.phase.tap('test', ({ bootCpu }) => on.push(bootCpu.interruptFlag))
     boot({ hooks })
-    expect(on.slice(1)).toEqual([false, false, false, false, false, false])
+    expect(on.slice(1)).toEqual([false, false, false, false, true, true])
   })
 
   test('hands no page to two owners: all of RAM is in use but what it keeps free', () => {
@@ -332,7 +332,7 @@ describe('a strategy', () => {
       },
     }))
     boot({ strategies: [curious] })
-    expect(seen).toEqual([{ phase: 'efi', tasks: 0, interrupts: false }])
+    expect(seen).toEqual([{ phase: 'efi', tasks: 0, interrupts: true }])
   })
 
   test('that refuses leaves a kernel without runtime services, which says why', () => {

@@ -130,6 +130,16 @@ const FAULTS: readonly Variant[] = [
     },
   },
   {
+    id: 'D18',
+    name: 'driver-vector-registers',
+    title: 'A late runtime driver that zeroes vector registers which are the caller’s',
+    misbehave: ({ cpu }) => {
+      for (const register of [0, 6, 15]) {
+        cpu.floatingPoint.xmm.fill(0, register * 4, register * 4 + 4)
+      }
+    },
+  },
+  {
     id: 'D19',
     name: 'driver-writes-cr3',
     title: 'A late runtime driver that loads CR3 with what it holds',

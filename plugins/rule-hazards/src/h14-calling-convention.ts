@@ -6,6 +6,9 @@ import type { RuntimeCall } from '@trapdoor/kernel'
 const STACK_BYTES = 4096
 /** CR0.EM and CR0.TS: x87 and SSE instructions fault. */
 const NO_FLOATING_POINT = 0x4 | 0x8
+/** XMM6, and words of a register. */
+const FIRST_KEPT = 6
+const XMM_WORDS = 4
 
 /** The state in which the specification lets firmware assume that it is called, and what it may not leave behind. */
 export const h14CallingConvention: Rule = {
@@ -29,18 +32,33 @@ export const h14CallingConvention: Rule = {
       })
     })
     hooks.callLeft.tap('H14', (call) => {
-      const { cpu, before } = call
       // Before there are processes there is no state of theirs.
-      if (cpu.mxcsr === before.mxcsr || call.kernel.phase !== 'running') return
+      if (call.kernel.phase !== 'running') return
+      const changed = changedAtExit(call)
+      if (changed === undefined) return
       report(call.kernel, {
-        message: `after ${call.service} CPU ${cpu.id} has MXCSR 0x${cpu.mxcsr.toString(16)}, which was 0x${before.mxcsr.toString(16)}`,
+        message: `after ${call.service} CPU ${call.cpu.id} has ${changed}`,
         explanation:
-          'Firmware has changed how SSE rounds or what it traps, and the kernel has not kept the state of the process that was running: its next floating-point results are others.',
+          'Firmware has changed floating-point state, and the kernel has not kept that of the process that was running: its next floating-point results are others.',
         outcome: 'corrupt',
         call,
       })
     })
   },
+}
+
+/** What of the floating-point state is not as it was; of the vector registers those that the callee has to keep, XMM6 to XMM15. */
+function changedAtExit({ cpu, before }: RuntimeCall): string | undefined {
+  if (cpu.mxcsr !== before.mxcsr) {
+    return `MXCSR 0x${cpu.mxcsr.toString(16)}, which was 0x${before.mxcsr.toString(16)}`
+  }
+  const was = before.floatingPoint.xmm
+  const word = cpu.floatingPoint.xmm.findIndex(
+    (value, index) => index >= FIRST_KEPT * XMM_WORDS && value !== was[index],
+  )
+  return word === -1
+    ? undefined
+    : `another value in XMM${Math.floor(word / XMM_WORDS)}, which is the caller’s`
 }
 
 function wrongAtEntry({ cpu }: RuntimeCall): string | undefined {

@@ -179,6 +179,24 @@ describe('H14', () => {
     )
   })
 
+  test('sees a vector register of the caller’s that firmware has used, and not one of its own', async () => {
+    const messageFor = async (register: number): Promise<string | undefined> => {
+      const trace = await play({
+        habit: {
+          afterService: (status, call) => {
+            call.cpu.floatingPoint.xmm[register * 4 + 3] = 1
+            return status
+          },
+        },
+      })
+      return findingOf(trace, 'H14')?.message
+    }
+    expect(await messageFor(6)).toBe(
+      'after GetTime CPU 0 has another value in XMM6, which is the caller’s',
+    )
+    expect(await messageFor(5)).toBeUndefined()
+  })
+
   test('sees a stack that is not aligned, and FPU instructions that fault', async () => {
     expect(
       await whenEntered(({ cpu }) => {

@@ -153,14 +153,17 @@ export class EfiVirtualMode implements PageTableStrategy {
   }
 
   /** The way back, and efi_call_virt_check_flags(). */
-  leave({ cpu, kernel, service }: RuntimeCall): void {
+  leave({ before, cpu, kernel, service }: RuntimeCall): void {
     const interruptFlag = this.#savedFlag!.read(cpu) !== 0n
     if (this.#version.interrupts === 'on' && cpu.interruptFlag !== interruptFlag) {
       kernel.print(`[Firmware Bug]: IRQ flags corrupted by EFI ${service}`)
     }
     this.#switchBack(cpu)
     this.#raise(cpu)
-    if (this.#version.fpu === 'saved') cpu.mxcsr = Number(this.#savedMxcsr!.read(cpu))
+    if (this.#version.fpu === 'saved') {
+      cpu.mxcsr = Number(this.#savedMxcsr!.read(cpu))
+      cpu.floatingPoint = before.floatingPoint
+    }
     cpu.interruptFlag = interruptFlag
   }
 

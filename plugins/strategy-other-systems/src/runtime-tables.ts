@@ -80,6 +80,7 @@ export class RuntimeTables {
   /** Loads what was there before the call, the floating-point state of whoever was interrupted included (vcpu_save_fpu(), fpu_kern_enter() and their like). */
   leave({ cpu, before }: RuntimeCall): void {
     cpu.mxcsr = before.mxcsr
+    cpu.floatingPoint = before.floatingPoint
     cpu.writeCr3(before.cr3)
   }
 

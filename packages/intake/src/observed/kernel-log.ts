@@ -112,7 +112,7 @@ function endingOf(text: readonly string[]): KernelEnding {
     svamStatus: status === undefined ? undefined : BigInt(`0x${status}`),
     survivedFaults: all(/Page fault caused by firmware at PA: (0x[\da-f]+)/).map(Number),
     flagsCorruptedBy: all(/IRQ flags corrupted \([^)]*\) by EFI (?:call from )?(\S+)/),
-    oops: all(/^([\w ]+: [\da-f]{4} \[#\d+\])/)[0],
+    oops: all(/^((?:Oops: )?[\w ]+: [\da-f]{4} \[#\d+\])/)[0],
     stopped: all(/(reboot: (?:Power down|Restarting)|Starting new kernel)/).length > 0,
   }
 }

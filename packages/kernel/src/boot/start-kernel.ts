@@ -201,6 +201,8 @@ function startKernel(
   { failedAllocation, beforeRuntimeServices }: Injections,
 ): void {
   beforeRuntimeServices?.(kernel)
+  // local_irq_enable() comes before efi_enter_virtual_mode() in every start_kernel().
+  kernel.bootCpu.interruptFlag = true
   harden(kernel, 'before-setup')
   kernel.enterPhase('efi')
   const tablePages = kernel.tablePages

@@ -1,4 +1,10 @@
-import { countersBetween, type Cpu, type CpuCounters, PageFault } from '@trapdoor/core'
+import {
+  countersBetween,
+  type Cpu,
+  type CpuCounters,
+  FloatingPointState,
+  PageFault,
+} from '@trapdoor/core'
 import { argumentWords, decodeStatus, EfiStatus, type RuntimeServiceName } from '@trapdoor/uefi'
 import { KernelError } from '../error.ts'
 import { takeInterrupt } from '../interrupt/interrupts.ts'
@@ -37,11 +43,12 @@ export class RuntimeCall {
   readonly cpu: Cpu
   readonly service: RuntimeServiceName
   readonly args: readonly bigint[]
-  /** CR3, RFLAGS.IF, MXCSR and the counters as the kernel had them before {@link enter}. */
+  /** CR3, RFLAGS.IF, MXCSR, the registers of x87 and SSE, and the counters as the kernel had them before {@link enter}. */
   readonly before: {
     readonly cr3: number
     readonly interruptFlag: boolean
     readonly mxcsr: number
+    readonly floatingPoint: FloatingPointState
     readonly counters: CpuCounters
   }
   /** Pages that the firmware touched, in order; an immediate repetition is left out. */
@@ -71,6 +78,7 @@ export class RuntimeCall {
       cr3: cpu.cr3,
       interruptFlag: cpu.interruptFlag,
       mxcsr: cpu.mxcsr,
+      floatingPoint: new FloatingPointState(cpu.floatingPoint),
       counters: { ...cpu.counters },
     }
   }

@@ -82,7 +82,7 @@ export class Task {
     return USER_PAGE
   }
 
-  /** The 32-bit word that fills this task's memory. */
+  /** The 32-bit word that fills this task's memory and its vector registers. */
   get userPattern(): number {
     return 0x7a5c_0000 + this.cpu.id
   }
@@ -92,6 +92,7 @@ export class Task {
     this.cpu.writeCr3(this.tables.root)
     this.cpu.rsp = this.stackTop - 256n
     this.cpu.mxcsr = this.#mxcsr
+    this.cpu.floatingPoint.xmm.fill(this.userPattern)
   }
 }
 
