@@ -101,6 +101,16 @@ describe.skipIf(!existsSync(BOOTS))(
       )
     })
 
+    test('need neither /proc/iomem nor page tables', async () => {
+      const folder = copyOf('kexec-file')
+      for (const file of ['iomem.txt', 'efi-pgd.json', 'firmware-memmap.txt']) {
+        rmSync(join(folder, `boot2.${file}`))
+      }
+      const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(code).toBe(0)
+      expect(stdout).toContain('where kexec had put the image is not known')
+    })
+
     test('of a kernel without EFI need no map of the firmware', async () => {
       const { code, stdout } = await trapdoor(['verify', join(BOOTS, 'q35-4M-1G-noefi')], {
         cwd: emptyFolder(),

@@ -163,6 +163,19 @@ function whenEntered(enter: NonNullable<PageTableStrategy['enter']>): Promise<st
   }))
 }
 
+/** What H14 says of firmware that leaves another value in a vector register. */
+async function messageAfterWriting(register: number): Promise<string | undefined> {
+  const trace = await play({
+    habit: {
+      afterService: (status, call) => {
+        call.cpu.floatingPoint.xmm[register * 4 + 3] = 1
+        return status
+      },
+    },
+  })
+  return findingOf(trace, 'H14')?.message
+}
+
 describe('H14', () => {
   test('a rounding mode that firmware has left behind and the kernel has not taken back', async () => {
     const trace = await play({
@@ -180,21 +193,10 @@ describe('H14', () => {
   })
 
   test('sees a vector register of the caller’s that firmware has used, and not one of its own', async () => {
-    const messageFor = async (register: number): Promise<string | undefined> => {
-      const trace = await play({
-        habit: {
-          afterService: (status, call) => {
-            call.cpu.floatingPoint.xmm[register * 4 + 3] = 1
-            return status
-          },
-        },
-      })
-      return findingOf(trace, 'H14')?.message
-    }
-    expect(await messageFor(6)).toBe(
+    expect(await messageAfterWriting(6)).toBe(
       'after GetTime CPU 0 has another value in XMM6, which is the caller’s',
     )
-    expect(await messageFor(5)).toBeUndefined()
+    expect(await messageAfterWriting(5)).toBeUndefined()
   })
 
   test('sees a stack that is not aligned, and FPU instructions that fault', async () => {

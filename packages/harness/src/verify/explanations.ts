@@ -85,6 +85,19 @@ const hotAddedMemory: Explain = (difference, { observed: { e820 = [], biosE820 }
   }
 }
 
+/** kexec may put an image over boot-services memory, and without /proc/iomem nobody knows where it was: such a region is marked, and differs in nothing else. */
+const unknownImage: Explain = (difference, { observed }) => {
+  const { subject, observed: seen, model } = difference
+  if (subject !== 'runtime map' || observed.loader === undefined) return undefined
+  if (observed.iomem?.image !== undefined || !seen.startsWith('BootServices')) return undefined
+  if (seen.replace(' RUNTIME|', ' ') !== model) return undefined
+  return {
+    reason:
+      'boot-services memory that the kernel’s image or the initrd may lie in, which the machine’s kernel marks; where kexec had put the image is not known, as /proc/iomem is not at hand',
+    source: 'arch/x86/platform/efi/quirks.c, efi_reserve_boot_services(): can_free_region()',
+  }
+}
+
 /** The model stops where the first process starts. */
 const userSpaceCalls: Explain = ({ subject }) =>
   subject === 'after the boot'
@@ -100,6 +113,7 @@ const EXPLANATIONS: readonly Explain[] = [
   memmapPlace,
   attributesTablePlace,
   hotAddedMemory,
+  unknownImage,
   userSpaceCalls,
 ]
 
