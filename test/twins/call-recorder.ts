@@ -58,6 +58,8 @@ export class CallRecorder implements InstructionExecutor {
   run(cpu: Cpu, limits: RunLimits): RunEnd {
     if (!this.#isArmed) return this.#interpreter.run(cpu, limits)
     this.#isArmed = false
+    // QEMU begins without translations. Ours may still have global ones of the kernel's, which a write to CR3 leaves (SDM Vol. 3, 4.10.4.1) and which hide what the call's own tables lack.
+    cpu.mmu.flushAll()
     this.entry = entryOf(cpu)
     try {
       const end = this.#interpreter.run(cpu, limits)
