@@ -2,37 +2,17 @@ import {
   type Cpu,
   CpuException,
   type InstructionExecutor,
-  PageFault,
+  MachineReset,
   type PhysicalMemory,
   type RunEnd,
   type RunLimits,
 } from '@trapdoor/core'
 
-/** A processor when it came to a call's first instruction, with the memory of that moment. */
-export interface Entry {
-  readonly memory: PhysicalMemory
-  readonly general: readonly bigint[]
-  readonly rip: bigint
-  readonly rflags: number
-  readonly cr0: number
-  readonly cr3: number
-  readonly cr4: number
-  readonly efer: number
-  /** Physical address of the return address. */
-  readonly returnSlot: number
-}
+import type { Ended, Entry } from './call-state.ts'
 
 /** How a call ended here, with the memory of that moment. */
 export interface Exit {
-  readonly ended:
-    | { readonly kind: 'returned'; readonly rax: bigint }
-    | {
-        readonly kind: 'exception'
-        readonly vector: number
-        readonly errorCode: number
-        readonly cr2: bigint
-        readonly rip: bigint
-      }
+  readonly ended: Ended
   readonly memory: PhysicalMemory
   readonly general: readonly bigint[]
 }
@@ -66,7 +46,8 @@ export class CallRecorder implements InstructionExecutor {
       this.exit = exitOf(cpu, { kind: 'returned', rax: cpu.general64[0]! })
       return end
     } catch (error) {
-      if (error instanceof CpuException) this.exit = exitOf(cpu, endingOf(error, cpu))
+      const ended = endingOf(error, cpu)
+      if (ended !== undefined) this.exit = exitOf(cpu, ended)
       throw error
     }
   }
@@ -88,14 +69,16 @@ function entryOf(cpu: Cpu): Entry {
   }
 }
 
-function exitOf(cpu: Cpu, ended: Exit['ended']): Exit {
+function exitOf(cpu: Cpu, ended: Ended): Exit {
   return { ended, memory: cpu.machine.memory.fork(), general: generalOf(cpu) }
 }
 
-function endingOf(error: CpuException, cpu: Cpu): Exit['ended'] {
-  const { vector, site } = error
-  const errorCode = error instanceof PageFault ? error.errorCode : 0
-  return { kind: 'exception', vector, errorCode, cr2: cpu.cr2, rip: site.rip ?? 0n }
+/** Undefined for an error that is none of the machine's. */
+function endingOf(error: unknown, { cr2 }: Cpu): Ended | undefined {
+  if (error instanceof MachineReset) return { kind: 'reset' }
+  if (!(error instanceof CpuException)) return undefined
+  const { vector, pushedCode, site } = error
+  return { kind: 'exception', vector, errorCode: pushedCode ?? 0, cr2, rip: site.rip ?? 0n }
 }
 
 function generalOf(cpu: Cpu): bigint[] {

@@ -1,4 +1,4 @@
-import { PAGE_SIZE, type PhysicalMemory } from '@trapdoor/core'
+import { PAGE_SIZE, pagingMode, type PhysicalMemory, Rflags } from '@trapdoor/core'
 import { Interpreter } from '@trapdoor/cpu'
 import { createFirmware } from '@trapdoor/firmware'
 import {
@@ -15,8 +15,9 @@ import {
 import type { FirmwareSnapshot } from '@trapdoor/snapshot'
 import { descriptorEnd, MemoryType } from '@trapdoor/uefi'
 
-import { CallRecorder, type Entry, type Exit } from './call-recorder.ts'
-import { runTwin, type TwinMachine, type TwinResult } from './twin.ts'
+import { CallRecorder, type Exit } from './call-recorder.ts'
+import type { Ended, Entry } from './call-state.ts'
+import { type CallState, runTwin, type TwinMachine, type TwinResult } from './twin.ts'
 
 /** A call of a real firmware under a strategy. */
 export interface RealCall {
@@ -70,7 +71,7 @@ export async function compareWithTwin(call: RealCall): Promise<Comparison | unde
   if (entry === undefined || exit === undefined) return undefined
   const ramBytes = ramOf(snapshot)
   const twins = await runTwin(
-    { ...entry, rflags: entry.rflags & ~0x200, ramBytes, pat: PAT_AT_RESET, room },
+    { ...entry, rflags: entry.rflags & ~Rflags.IF, ramBytes, room },
     { ...machineOf(call), flash: flashOf(snapshot, entry.memory) },
   )
   return {
@@ -78,17 +79,14 @@ export async function compareWithTwin(call: RealCall): Promise<Comparison | unde
     twins,
     differences: [
       ...endingDifferences(exit, twins),
-      ...memoryDifferences(kernel, { entry, exit, twins, ramBytes, room }),
+      ...memoryDifferences({ entry, exit, twins, ramBytes, room }),
       ...flashDifferences(snapshot, exit, twins),
     ],
   }
 }
 
-/** IA32_PAT after RESET: neither machine's caches are real. */
-const PAT_AT_RESET = 0x0007_0406_0007_0406n
-
 /** A page of the kernel's text and two of its data. */
-function roomOf({ image }: Kernel): Parameters<typeof runTwin>[0]['room'] {
+function roomOf({ image }: Kernel): CallState['room'] {
   const data = image.staticPages(2)
   return {
     code: { virtual: image.start, physical: image.base },
@@ -124,38 +122,33 @@ function endingDifferences({ ended, general }: Exit, twins: TwinResult): string[
   const ours = describe(ended)
   const theirs = describe(twins.ended)
   if (ours !== theirs) return [`here: ${ours}; on QEMU: ${theirs}`]
-  // RAX is the result, or was the handler's.
   return general.flatMap((value, register) =>
-    register === 0 || value === twins.general[register]
+    value === twins.general[register]
       ? []
       : [`register ${register}: ${hex(value)} here, ${hex(twins.general[register]!)} on QEMU`],
   )
 }
 
 /** An ending in words: two that are the same have the same. */
-export function describe(ended: TwinResult['ended']): string {
+export function describe(ended: Ended): string {
   if (ended.kind === 'reset') return 'reset'
   if (ended.kind === 'returned') return `returned ${hex(ended.rax)}`
   const { vector, errorCode, cr2, rip } = ended
-  return vector === PAGE_FAULT
-    ? `#PF(${hex(errorCode)}) at ${hex(cr2)}, RIP ${hex(rip)}`
-    : `vector ${vector}, RIP ${hex(rip)}`
+  const where = vector === PAGE_FAULT ? ` at ${hex(cr2)}` : ''
+  return `vector ${vector} (${hex(errorCode)})${where}, RIP ${hex(rip)}`
 }
 
 const PAGE_FAULT = 14
 
-function memoryDifferences(
-  kernel: Kernel,
-  run: {
-    readonly entry: Entry
-    readonly exit: Exit
-    readonly twins: TwinResult
-    readonly ramBytes: number
-    readonly room: ReturnType<typeof roomOf>
-  },
-): string[] {
+function memoryDifferences(run: {
+  readonly entry: Entry
+  readonly exit: Exit
+  readonly twins: TwinResult
+  readonly ramBytes: number
+  readonly room: CallState['room']
+}): string[] {
   const { entry, exit, twins, ramBytes, room } = run
-  const tables = tableFrames(kernel, entry)
+  const tables = tableFrames(entry)
   const skipped = new Set([
     room.code.physical / PAGE_SIZE,
     room.data.physical / PAGE_SIZE,
@@ -196,14 +189,13 @@ function* differingFrames(
 }
 
 /** Frames of page tables that the call's CR3 leads to. */
-function tableFrames(kernel: Kernel, { cr3 }: Entry): Set<number> {
-  const { mode } = kernel.bootCpu
-  const { memory } = kernel.machine
+function tableFrames({ memory, cr0, cr3, cr4, efer }: Entry): Set<number> {
+  const { levels } = pagingMode(cr0, cr4, efer)
   const frames = new Set<number>()
   const visit = (frame: number, depth: number): void => {
     if (frames.has(frame)) return
     frames.add(frame)
-    if (depth === mode.levels.length - 1) return
+    if (depth === levels.length - 1) return
     for (const entry of words(memory.read(frame * PAGE_SIZE, PAGE_SIZE))) {
       const isTable = (entry & PRESENT) !== 0n && (entry & LARGE) === 0n
       if (isTable) visit(Number((entry & ADDRESS_BITS) >> 12n), depth + 1)

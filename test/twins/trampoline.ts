@@ -16,7 +16,6 @@ export const Shared = {
   Cr3: 0x188,
   Cr4: 0x190,
   Efer: 0x198,
-  Pat: 0x1a0,
   /** What it ended with: general registers, and what the processor said. */
   Left: 0x200,
   Vector: 0x280,
@@ -47,7 +46,6 @@ export const EXIT_CODE: number = 2 * EXIT_VALUE + 1
 /** Masks of the interrupt controllers. */
 const PIC_MASKS = [0x21, 0xa1] as const
 const MSR_EFER = 0xc000_0080
-const MSR_PAT = 0x277
 
 /** The guest's code: a page that both the ROM's tables and the call's map at `code`, with the shared page at `shared`. */
 export interface Trampoline {
@@ -77,15 +75,10 @@ export function assembleTrampoline(
   to.ltr(A)
   to.moveImmediate(32, A, Selector.Data)
   to.moveToSegment('ss', A)
-  for (const [msr, field] of [
-    [MSR_EFER, Shared.Efer],
-    [MSR_PAT, Shared.Pat],
-  ] as const) {
-    to.moveImmediate(32, C, msr)
-    to.load(32, A, B, field)
-    to.load(32, D, B, field + 4)
-    to.wrmsr()
-  }
+  to.moveImmediate(32, C, MSR_EFER)
+  to.load(32, A, B, Shared.Efer)
+  to.load(32, D, B, Shared.Efer + 4)
+  to.wrmsr()
   for (const [register, field] of [
     [4, Shared.Cr4],
     [0, Shared.Cr0],

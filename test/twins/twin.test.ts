@@ -57,7 +57,6 @@ function runOnTwin(rcx: bigint, rdx: bigint): Promise<TwinResult> {
     cr3: root,
     cr4: 0x620,
     efer: 0xd01,
-    pat: 0x0007_0406_0007_0406n,
     returnSlot: RETURN_SLOT,
     room: {
       code: { virtual: KERNEL, physical: KERNEL_PHYSICAL },

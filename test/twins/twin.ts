@@ -16,24 +16,13 @@ import {
 import { Header } from '../emulators/guest/layout.ts'
 import { assembleRom } from '../emulators/guest/rom.ts'
 import { runEmulator } from '../emulators/machines/process.ts'
+import type { Ended, Entry } from './call-state.ts'
 import { assembleTrampoline, EXIT_CODE, RETURNED, Selector, Shared, VECTORS } from './trampoline.ts'
 
-/** A processor at the first instruction of a call, and its machine. Addresses in bytes; the general registers by their numbers. */
-export interface CallState {
-  readonly memory: PhysicalMemory
+/** A processor at the first instruction of a call, and what of its machine the twin needs. */
+export interface CallState extends Entry {
   /** RAM from address 0 on, in bytes, below 3 GiB. */
   readonly ramBytes: number
-  readonly general: readonly bigint[]
-  readonly rip: bigint
-  readonly rflags: number
-  readonly cr0: number
-  readonly cr3: number
-  readonly cr4: number
-  readonly efer: number
-  /** IA32_PAT. */
-  readonly pat: bigint
-  /** Physical address of the quadword that RSP points to: the return address. */
-  readonly returnSlot: number
   /** A page of code and two of data that the kernel maps and nobody looks at: where the twin's own code and tables go. */
   readonly room: { readonly code: MappedPage; readonly data: MappedPage }
 }
@@ -57,16 +46,7 @@ export interface TwinMachine {
 
 /** How a call ended on QEMU. */
 export interface TwinResult {
-  readonly ended:
-    | { readonly kind: 'returned'; readonly rax: bigint }
-    | {
-        readonly kind: 'exception'
-        readonly vector: number
-        readonly errorCode: number
-        readonly cr2: bigint
-        readonly rip: bigint
-      }
-    | { readonly kind: 'reset' }
+  readonly ended: Ended
   readonly general: readonly bigint[]
   /** All RAM. */
   readonly ram: Uint8Array
@@ -196,7 +176,6 @@ function writeState(memory: PhysicalMemory, state: CallState): void {
     [Shared.Cr3, state.cr3],
     [Shared.Cr4, state.cr4],
     [Shared.Efer, state.efer],
-    [Shared.Pat, state.pat],
   ] as const) {
     memory.write64(physical + field, BigInt(value))
   }

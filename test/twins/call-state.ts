@@ -1,0 +1,28 @@
+import type { PhysicalMemory } from '@trapdoor/core'
+
+/** A processor when it comes to a call's first instruction, with the memory of that moment. Addresses in bytes; the general registers by their numbers. */
+export interface Entry {
+  readonly memory: PhysicalMemory
+  readonly general: readonly bigint[]
+  readonly rip: bigint
+  readonly rflags: number
+  readonly cr0: number
+  readonly cr3: number
+  readonly cr4: number
+  readonly efer: number
+  /** Physical address of the quadword that RSP points to: the return address. */
+  readonly returnSlot: number
+}
+
+/** How a call ended. */
+export type Ended =
+  | { readonly kind: 'returned'; readonly rax: bigint }
+  | {
+      readonly kind: 'exception'
+      readonly vector: number
+      /** 0 for an exception without one. */
+      readonly errorCode: number
+      readonly cr2: bigint
+      readonly rip: bigint
+    }
+  | { readonly kind: 'reset' }
