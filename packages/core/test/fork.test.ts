@@ -25,6 +25,16 @@ const step = fc.oneof(
       who: fc.nat(7),
     }),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      copy: fc.constantFrom(...FRAMES),
+      to: fc.constantFrom(...FRAMES),
+      frames: fc.integer({ min: 1, max: 3 }),
+      from: fc.nat(7),
+      who: fc.nat(7),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ fork: fc.nat(7) }) },
 )
 
@@ -41,16 +51,28 @@ class Model {
       this.bytes.set(address, (word >>> ((address % 4) * 8)) & 0xff)
     }
   }
+
+  /** Frame after frame from the lowest on, which shows where the ranges overlap. */
+  copy(from: Model, first: number, frames: number, to: number): void {
+    for (let offset = 0; offset < frames * PAGE_SIZE; offset++) {
+      const byte = from.bytes.get(first * PAGE_SIZE + offset) ?? 0
+      this.bytes.set(to * PAGE_SIZE + offset, byte)
+    }
+  }
 }
 
 describe.each([
   ['sparse memory', 0],
   ['memory with a flat window', 16 * PAGE_SIZE],
 ])('%s', (_, flatWindow) => {
-  test('what one fork writes never shows in its parent, its siblings or its children', () => {
+  test('what one memory writes never shows in another, whether it is a fork or has copied from it', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
-        const family = [{ memory: new PhysicalMemory({ flatWindow }), model: new Model() }]
+        // Two that are not forks of one another.
+        const family = [flatWindow, 0].map((flat) => ({
+          memory: new PhysicalMemory({ flatWindow: flat }),
+          model: new Model(),
+        }))
         for (const action of steps) {
           if ('fork' in action) {
             const parent = family[action.fork % family.length]!
@@ -62,6 +84,12 @@ describe.each([
             const address = action.write * PAGE_SIZE + action.offset
             memory.write8(address, action.value)
             model.bytes.set(address, action.value)
+          } else if ('copy' in action) {
+            const { copy, to } = action
+            const from = family[action.from % family.length]!
+            const frames = Math.min(action.frames, 2 ** 40 - copy, 2 ** 40 - to)
+            memory.copyFrames(from.memory, copy, frames, to)
+            model.copy(from.model, copy, frames, to)
           } else {
             const start = action.fill * PAGE_SIZE
             const frames = Math.min(action.frames, 2 ** 40 - action.fill)
@@ -81,9 +109,19 @@ describe.each([
           }
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 100 },
     )
   })
+})
+
+test('copying a terabyte that nobody has written to takes no memory', () => {
+  const [one, other] = [new PhysicalMemory(), new PhysicalMemory()]
+  for (const memory of [one, other]) memory.fill(0, 2 ** 40, 0x5a5a_5a5a)
+  one.write8(0x1234, 1)
+  other.copyFrames(one, 0, 2 ** 40 / PAGE_SIZE, 0)
+  expect(other.read(0x1233, 3)).toEqual(Uint8Array.of(0x5a, 1, 0x5a))
+  expect(other.isWritten(2)).toBe(false)
+  expect(other.isWritten(2 ** 28 - 1)).toBe(false)
 })
 
 test('a fork of a machine starts with its registers and tables, and an empty TLB', () => {

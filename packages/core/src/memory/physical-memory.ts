@@ -399,36 +399,47 @@ export class PhysicalMemory {
    * this costs little more than the number of frames that differ.
    */
   copyFrames(from: PhysicalMemory, first: number, count: number, to: number): void {
-    const isShared = this.#flatFrames === 0 && from.#flatFrames === 0 && this.#pool === from.#pool
-    for (let offset = 0; offset < count; offset++) {
-      const source = from.#region(first + offset)
-      const sourceIndex = (first + offset) & FRAME_MASK
-      const words = source?.frames[sourceIndex]
-      if (words === undefined || !isShared) {
-        this.#copyFrame(from, first + offset, to + offset)
-        continue
+    let piece: number
+    for (let offset = 0; offset < count; offset += piece) {
+      const [source, target] = [first + offset, to + offset]
+      piece = Math.min(count - offset, leftInRegion(source), leftInRegion(target))
+      const word = from.#background(source, piece)
+      if (word !== undefined && word === this.#background(target, piece)) continue
+      for (let frame = 0; frame < piece; frame++) {
+        const isFlat = source + frame < from.#flatFrames || target + frame < this.#flatFrames
+        if (isFlat) this.#copyFrame(from, source + frame, target + frame)
+        else this.#shareFrame(from, source + frame, target + frame)
       }
-      const frame = to + offset
-      if (this.#region(frame)?.frames[frame & FRAME_MASK] === words) continue
-      from.#ownRegion(Math.floor((first + offset) / FRAMES_PER_REGION)).owned[sourceIndex] = 0
-      const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
-      region.frames[frame & FRAME_MASK] = words
-      region.owned[frame & FRAME_MASK] = 0
-      this.#watch = this.#watchOf(frame)
-      if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
-      this.#tellMoved(frame)
-      from.#tellMoved(first + offset)
     }
   }
 
   #copyFrame(from: PhysicalMemory, first: number, to: number): void {
-    const isBackground = !this.isWritten(to) && !from.isWritten(first)
-    if (isBackground && this.#absent(to) === from.#absent(first)) return
     const words = from.locate(first)
     const { base } = from
     const target = this.#locateForWrite(to)
     target.set(words.subarray(base, base + WORDS_PER_FRAME), this.base)
     if (this.#watch !== 0) this.#note(to, 0, PAGE_SIZE)
+  }
+
+  /** Puts the words of a frame of another memory here, to be copied by the first that writes. */
+  #shareFrame(from: PhysicalMemory, first: number, to: number): void {
+    const index = to & FRAME_MASK
+    const present = this.#region(to)?.frames[index]
+    const written = from.#region(first)?.frames[first & FRAME_MASK]
+    if (written === undefined) {
+      const word = from.#fillWord(first)
+      if (word !== undefined && present === undefined && this.#fillWord(to) === word) return
+    } else {
+      if (present === written) return
+      from.#ownRegion(Math.floor(first / FRAMES_PER_REGION)).owned[first & FRAME_MASK] = 0
+      from.#tellMoved(first)
+    }
+    const region = this.#ownRegion(Math.floor(to / FRAMES_PER_REGION))
+    region.frames[index] = written ?? from.#absent(first)
+    region.owned[index] = 0
+    this.#watch = this.#watchOf(to)
+    if (this.#watch !== 0) this.#note(to, 0, PAGE_SIZE)
+    this.#tellMoved(to)
   }
 
   /** Whether a frame holds bytes of its own, rather than the background that {@link fill} gave it. */
@@ -634,14 +645,28 @@ export class PhysicalMemory {
 
   /** What a frame without bytes of its own reads as. */
   #absent(frame: number): Int32Array {
+    const word = this.#fillWord(frame)
+    return word === undefined
+      ? this.#frozen!.subarray(frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
+      : this.#pattern(word)
+  }
+
+  /** The word that a frame without bytes of its own consists of; undefined where it is what was the flat window. */
+  #fillWord(frame: number): number | undefined {
     for (let index = this.#fills.length - 1; index >= 0; index--) {
       const range = this.#fills[index]!
-      if (isWithin(frame, range)) return this.#pattern(range.word)
+      if (isWithin(frame, range)) return range.word
     }
-    if (this.#frozen !== undefined && this.#isFrozen(frame)) {
-      return this.#frozen.subarray(frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME)
-    }
-    return this.#pattern(0)
+    return this.#isFrozen(frame) ? undefined : 0
+  }
+
+  /** The word that all of `count` frames of one region consist of, none of which was ever written; undefined where it is not as simple. */
+  #background(first: number, count: number): number | undefined {
+    if (first < this.#flatFrames || this.#region(first) !== undefined) return undefined
+    const end = first + count
+    const last = this.#fills.findLast((fill) => first < fill.end && fill.start < end)
+    if (last === undefined) return this.#isFrozen(first) ? undefined : 0
+    return last.start <= first && end <= last.end ? last.word : undefined
   }
 
   #region(frame: number): Region | undefined {
@@ -709,6 +734,11 @@ export class PhysicalMemory {
       if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
     }
   }
+}
+
+/** Frames from this one to the end of its region. */
+function leftInRegion(frame: number): number {
+  return FRAMES_PER_REGION - (frame % FRAMES_PER_REGION)
 }
 
 function frameOf(address: number): number {
