@@ -1,14 +1,16 @@
 import type { CliIo } from './io.ts'
+import { plural } from './text/layout.ts'
 
 /** Says how far a long work is: one line that is rewritten on a terminal, a line for each part elsewhere. */
 export class Progress {
   readonly #io: CliIo
-  readonly #total: number
+  readonly #total: number | undefined
   #done = 0
   #part = ''
   #partDone = 0
 
-  constructor(io: CliIo, total: number) {
+  /** Without a total it is not known how much there is to do. */
+  constructor(io: CliIo, total?: number) {
     this.#io = io
     this.#total = total
   }
@@ -22,7 +24,8 @@ export class Progress {
     this.#done++
     this.#partDone++
     if (this.#io.isTTY && this.#done % 8 === 1) {
-      this.#io.stderr.write(`\r\u001B[2K${this.#done}/${this.#total} ${part}`)
+      const far = this.#total === undefined ? this.#done : `${this.#done}/${this.#total}`
+      this.#io.stderr.write(`\r\u001B[2K${far} ${part}`)
     }
   }
 
@@ -34,7 +37,7 @@ export class Progress {
 
   #closePart(): void {
     if (this.#partDone > 0 && !this.#io.isTTY) {
-      this.#io.stderr.write(`${this.#part}: ${this.#partDone} cases run\n`)
+      this.#io.stderr.write(`${this.#part}: ${plural(this.#partDone, 'case')} run\n`)
     }
     this.#partDone = 0
   }

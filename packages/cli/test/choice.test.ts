@@ -47,7 +47,7 @@ describe('recommend', () => {
   })
 
   test('finds the one switch that makes the patch of 2010 survive writes to page 0', async () => {
-    const { code, stdout } = await onMachine(
+    const { code, stdout, stderr } = await onMachine(
       'recommend',
       '-f',
       'Q26',
@@ -61,6 +61,9 @@ describe('recommend', () => {
     expect(stdout).toContain('passes with the options of private-efi-pgd:page0=mapped')
     expect(stdout).toContain('no strategy passes every cell with its default options')
     expect(stdout).toContain('trapdoor explain machine/Q26/private-efi-pgd/services')
+    expect(stderr).toMatch(
+      /^machine: 2 cases run\nother options of private-efi-pgd: \d{1,2} cases run\n$/,
+    )
   })
 
   test('finds two switches where it takes two', async () => {

@@ -86,6 +86,7 @@ export {
   verifyFolder,
 } from './verify/verify.ts'
 export {
+  type CellRunner,
   passes,
   type RankedStrategy,
   recommend,

@@ -6,7 +6,6 @@ import {
   createEnvironment,
   HarnessError,
   planCases,
-  runCase,
   strategyLabel,
   traceCase,
 } from '@trapdoor/harness'
@@ -24,6 +23,7 @@ import {
   withConfigOptions,
   withFilterOptions,
 } from '../options.ts'
+import { runCases } from '../run/run-cases.ts'
 import { plural } from '../text/layout.ts'
 import { createPaint } from '../text/paint.ts'
 
@@ -77,8 +77,12 @@ async function compare(
     })
   })
   const environment = createEnvironment(config)
+  const all = columns.flat()
+  const results = await runCases(environment, all, { io, config: options })
+  if (results === undefined) return ExitCode.Interrupted
+  const count = columns[0]!.length
   const cells = columns[0]!.map((_, index) =>
-    columns.map((specs) => runCase(environment, specs[index]!)),
+    columns.map((_column, column) => results[column * count + index]!),
   )
   const names = columns.map((specs) => strategyLabel(specs[0]!.strategy))
   const specs = columns.map((column) => column[0]!)

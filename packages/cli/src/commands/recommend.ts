@@ -8,14 +8,18 @@ import {
   configOf,
   type FilterOptions,
   filtersOf,
+  jobsOption,
   withConfigOptions,
   withFilterOptions,
 } from '../options.ts'
+import { Progress } from '../progress.ts'
 import { rankingJson, renderRanking } from '../recommend/ranking.ts'
+import { runCases } from '../run/run-cases.ts'
 import { createPaint } from '../text/paint.ts'
 
 interface RecommendOptions extends ConfigOptions, FilterOptions {
   readonly json?: true
+  readonly jobs?: number
 }
 
 const RULE = `
@@ -35,11 +39,26 @@ export function addRecommendCommand(
     .description('which strategy to take for a machine, and why')
   withFilterOptions(withConfigOptions(command))
     .option('--json', 'print the ranking as JSON')
+    .addOption(jobsOption())
     .addHelpText('after', RULE)
     .action(async (options: RecommendOptions) => {
       const config = await configOf(options, io)
-      const { firmware, scenarios, strategies } = filtersOf(options)
-      const ranked = recommend(createEnvironment(config), { firmware, scenarios, strategies })
+      const environment = createEnvironment(config)
+      const trials = new Progress(io)
+      const ranked = await recommend(environment, filtersOf(options), async (specs, strategy) => {
+        const cases = await runCases(environment, specs, {
+          io,
+          config: options,
+          jobs: options.jobs,
+          partOf:
+            strategy === undefined
+              ? undefined
+              : { progress: trials, part: `other options of ${strategy}` },
+        })
+        if (cases === undefined) throw new Error('interrupted')
+        return cases
+      })
+      trials.finish()
       io.stdout.write(
         options.json === true
           ? rankingJson(ranked)

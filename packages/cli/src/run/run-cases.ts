@@ -28,6 +28,8 @@ export interface RunCasesOptions {
   readonly config: ConfigOptions
   /** Threads; default one for each processor, and fewer where there is little to do. */
   readonly jobs?: number | undefined
+  /** Who is told how far it is, and what it is a part of; default a progress of its own, by memory map. */
+  readonly partOf?: { readonly progress: Progress; readonly part: string } | undefined
 }
 
 /**
@@ -37,12 +39,12 @@ export interface RunCasesOptions {
 export async function runCases(
   environment: CaseEnvironment,
   specs: readonly CaseSpec[],
-  { io, config, jobs }: RunCasesOptions,
+  { io, config, jobs, partOf }: RunCasesOptions,
 ): Promise<CaseResult[] | undefined> {
   const threads = jobs ?? Math.min(availableParallelism(), Math.ceil(specs.length / WORTH_A_THREAD))
   const batches = batchesOf(specs)
   const pool = threads > 1 ? poolOf(threads) : undefined
-  const progress = new Progress(io, specs.length)
+  const progress = partOf?.progress ?? new Progress(io, specs.length)
   const cases: CaseResult[] = []
   try {
     const elsewhere = pool && batches.map((specsOfBatch) => ask(pool, specsOfBatch, config, io.cwd))
@@ -56,12 +58,12 @@ export async function runCases(
         return undefined
       }
       cases.push(...(done.length > 0 ? done : runTogether(environment, batch)))
-      for (const { memoryMapId } of batch) progress.step(memoryMapId)
+      for (const { memoryMapId } of batch) progress.step(partOf?.part ?? memoryMapId)
     }
   } finally {
     await pool?.destroy()
   }
-  progress.finish()
+  if (partOf === undefined) progress.finish()
   return cases
 }
 
