@@ -1,5 +1,5 @@
 import { type PageTableBuilder, phys, virt } from '@trapdoor/core'
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import type { StrategyDefinition, StrategyOption } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, MemoryType } from '@trapdoor/uefi'
 import { expect, test } from 'vitest'
 import {
@@ -15,13 +15,12 @@ const MAP = '../../../configs/demo/ovmf-q35-4m.txt'
 /** Options that change nothing: as many as no search may try all triples of. */
 const IDLE = 40
 
+function onOrOff(usual: string): StrategyOption {
+  return { title: 'whether it is so', values: ['on', 'off'], default: usual }
+}
+
 /** Maps runtime code and data 1:1 where its options say so, in tables of its own. */
 function partial(name: string, defaults: { code: string; data: string }): StrategyDefinition {
-  const onOrOff = (usual: string): { title: string; values: string[]; default: string } => ({
-    title: 'whether it is mapped',
-    values: ['on', 'off'],
-    default: usual,
-  })
   const idle = Array.from({ length: IDLE }, (_, index) => [`idle${index}`, onOrOff('off')])
   return {
     name,
