@@ -31,6 +31,12 @@ export {
   StrategyRefusal,
 } from './efi/strategy.ts'
 export { InitialPageTable, type LowAlias, PagingOff, SwapperAlias } from './efi/early/paging-off.ts'
+export {
+  aliasLowHalf,
+  restoreLowHalf,
+  rootEntriesOfRam,
+  setRuntimeCodeExecutable,
+} from './efi/early/pgd-swap.ts'
 export { callPhysical } from './efi/physical-call.ts'
 export { EfiPgd } from './efi/pgd/efi-pgd.ts'
 export { kernelMapPagesInPgd, type PageRights } from './efi/pgd/map-pages.ts'

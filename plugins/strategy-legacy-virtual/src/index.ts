@@ -1,5 +1,6 @@
 import { definePlugin, type Plugin } from '@trapdoor/harness'
 import { bootServicesRetained, identityBesideDirectMap } from './boot-services-retained.ts'
+import { earlyPhysical } from './early-physical.ts'
 import { legacyVirtual } from './legacy-virtual.ts'
 
 export { retainBootServices } from './boot-services-retained.ts'
@@ -8,7 +9,7 @@ export { enterVirtualMode, legacyVirtual } from './legacy-virtual.ts'
 const plugin: Plugin = definePlugin({
   name: '@trapdoor/strategy-legacy-virtual',
   apiVersion: 1,
-  strategies: [legacyVirtual, bootServicesRetained, identityBesideDirectMap],
+  strategies: [earlyPhysical, legacyVirtual, bootServicesRetained, identityBesideDirectMap],
 })
 
 export default plugin

@@ -8,6 +8,8 @@ const STEPS = ['enter', 'execute', 'leave'] as const
 type Step = (typeof STEPS)[number]
 /** The place that stands for the lock of a strategy that has one. */
 const LOCK = 'efi_runtime_lock'
+/** The place that stands for page tables that processors have translated through: whatever runs in the firmware depends on who changes them. */
+const TABLES = 'page tables'
 
 /** What an interleaving runs on. */
 export interface InterleavedMachine {
@@ -60,6 +62,8 @@ export class Interleaving implements Execution {
     this.#done.push({ name: label, cpu, footprint })
     const { call } = prepared
     if (call !== undefined) {
+      const { tables } = call.cpu.machine.memory
+      const { epoch } = tables
       const survived = this.#machine.attempt(label, () => {
         footprint.during(() => call[name]())
       })
@@ -68,6 +72,8 @@ export class Interleaving implements Execution {
         footprint.add(frame, access)
       }
       if (call.isSerialised && name !== 'execute') footprint.lock()
+      if (name === 'execute') footprint.reads.add(TABLES)
+      if (tables.epoch !== epoch) footprint.writes.add(TABLES)
     }
     this.#advance(cpu, name, prepared)
     if (this.wrongAfter === undefined && (this.#dead || this.#machine.isWrong())) {

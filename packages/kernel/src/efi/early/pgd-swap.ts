@@ -1,6 +1,7 @@
 import { PAGE_SIZE, PAGE_SIZE_2M } from '@trapdoor/core'
 import { MemoryType } from '@trapdoor/uefi'
 import type { Kernel } from '../../kernel.ts'
+import { endOfRam } from '../../memory/e820.ts'
 import type { CallPath, RuntimeCall } from '../runtime-call.ts'
 
 /**
@@ -9,7 +10,7 @@ import type { CallPath, RuntimeCall } from '../runtime-call.ts'
  */
 export class PgdSwap implements CallPath {
   readonly #kernel: Kernel
-  #savedEntry = 0n
+  #savedEntries: readonly bigint[] = []
   #interruptFlag = false
 
   constructor(kernel: Kernel) {
@@ -17,36 +18,51 @@ export class PgdSwap implements CallPath {
   }
 
   enter(call: RuntimeCall): void {
-    const { tables } = this.#kernel
-    this.#setExecutable(true)
+    setRuntimeCodeExecutable(this.#kernel, true)
     this.#interruptFlag = call.cpu.interruptFlag
     call.cpu.interruptFlag = false
-    this.#savedEntry = tables.swapper.rootEntry(0)
-    tables.swapper.setRootEntry(
-      0,
-      tables.swapper.rootEntry(tables.rootIndex(tables.directMapAddress(0))),
-    )
-    tables.flushAll()
+    this.#savedEntries = aliasLowHalf(this.#kernel, 1)
   }
 
   leave(call: RuntimeCall): void {
-    const { tables } = this.#kernel
-    tables.swapper.setRootEntry(0, this.#savedEntry)
-    tables.flushAll()
+    restoreLowHalf(this.#kernel, this.#savedEntries)
     call.cpu.interruptFlag = this.#interruptFlag
-    this.#setExecutable(false)
+    setRuntimeCodeExecutable(this.#kernel, false)
   }
+}
 
-  /** early_runtime_code_mapping_set_exec(), later early_code_mapping_set_exec(): whole 2 MiB pages around each region of code. */
-  #setExecutable(executable: boolean): void {
-    const { tables, requireEfi: efi, strategy } = this.#kernel
-    const types = strategy?.instance.earlyExecutableTypes ?? [MemoryType.RuntimeServicesCode]
-    for (const descriptor of efi.memoryMap) {
-      if (!types.includes(descriptor.type)) continue
-      const start = Math.floor(descriptor.physicalStart / PAGE_SIZE_2M) * PAGE_SIZE_2M
-      const end = descriptor.physicalStart + descriptor.numberOfPages * PAGE_SIZE
-      const bytes = Math.ceil((end - start) / PAGE_SIZE_2M) * PAGE_SIZE_2M
-      tables.setMemoryExecutable(tables.directMapAddress(start), bytes, executable)
-    }
+/** Root entries that an alias of all memory takes: DIV_ROUND_UP(max_pfn << PAGE_SHIFT, PGDIR_SIZE). */
+export function rootEntriesOfRam({ e820, tables }: Kernel): number {
+  return Math.ceil(endOfRam(e820) / Number(tables.bytesOfRootEntry))
+}
+
+/** The first `count` root entries of `swapper_pg_dir` become those of the direct map, and every translation goes. Returns what they were. */
+export function aliasLowHalf({ tables }: Kernel, count: number): bigint[] {
+  const { swapper } = tables
+  const directMap = tables.rootIndex(tables.directMapAddress(0))
+  const saved = Array.from({ length: count }, (_, index) => swapper.rootEntry(index))
+  for (let index = 0; index < count; index++) {
+    swapper.setRootEntry(index, swapper.rootEntry(directMap + index))
+  }
+  tables.flushAll()
+  return saved
+}
+
+/** Undoes {@link aliasLowHalf}. */
+export function restoreLowHalf({ tables }: Kernel, saved: readonly bigint[]): void {
+  for (const [index, entry] of saved.entries()) tables.swapper.setRootEntry(index, entry)
+  tables.flushAll()
+}
+
+/** early_runtime_code_mapping_set_exec(), later early_code_mapping_set_exec(): whole 2 MiB pages around each region of code. */
+export function setRuntimeCodeExecutable(kernel: Kernel, executable: boolean): void {
+  const { tables, requireEfi: efi, strategy } = kernel
+  const types = strategy?.instance.earlyExecutableTypes ?? [MemoryType.RuntimeServicesCode]
+  for (const descriptor of efi.memoryMap) {
+    if (!types.includes(descriptor.type)) continue
+    const start = Math.floor(descriptor.physicalStart / PAGE_SIZE_2M) * PAGE_SIZE_2M
+    const end = descriptor.physicalStart + descriptor.numberOfPages * PAGE_SIZE
+    const bytes = Math.ceil((end - start) / PAGE_SIZE_2M) * PAGE_SIZE_2M
+    tables.setMemoryExecutable(tables.directMapAddress(start), bytes, executable)
   }
 }
