@@ -17,7 +17,7 @@ async function play(
   strategy = 'early-physical',
 ): Promise<CaseTrace> {
   const { run, ...others } = scenario
-  const test: Scenario = {
+  const played: Scenario = {
     name: 'test',
     title: 'a test',
     steps: [{ name: 'test', run }],
@@ -25,7 +25,7 @@ async function play(
   }
   const config = await loadConfig({
     directory: import.meta.dirname,
-    builtIn: [plugin, { name: 'test', apiVersion: 1, scenarios: [test] }],
+    builtIn: [plugin, { name: 'test', apiVersion: 1, scenarios: [played] }],
     overrides: { memoryMaps: ['uncached-data.txt'] },
   })
   const id = `uncached-data/none/${strategy}/test`
