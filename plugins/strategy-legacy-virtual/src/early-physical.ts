@@ -37,7 +37,7 @@ function create(options: Readonly<Record<string, string>>): PageTableStrategy {
       cpu.interruptFlag = false
       cr3.write(cpu, BigInt(cpu.cr3))
       cpu.writeCr3(kernel.tables.swapper.root)
-      for (const [index, entry] of aliasLowHalf(kernel, entries.length).entries()) {
+      for (const [index, entry] of aliasLowHalf(kernel, cpu, entries.length).entries()) {
         entries[index]!.write(cpu, entry)
       }
     },
@@ -46,6 +46,7 @@ function create(options: Readonly<Record<string, string>>): PageTableStrategy {
       const { entries, flag, cr3 } = saved!
       restoreLowHalf(
         kernel,
+        cpu,
         entries.map((entry) => entry.read(cpu)),
       )
       cpu.writeCr3(Number(cr3.read(cpu)))

@@ -266,6 +266,7 @@ export class PhysicalMemory {
 
   /** Tells that the 32-bit words `start` up to `end` (exclusive) of the frame of the last {@link locateForWrite} were changed. */
   noteTableWrite(frame: number, start: number, end: number): void {
+    this.tables.writes++
     if ((this.#watch & Watch.Table) !== 0) this.#noteTable(frame, start, end)
   }
 

@@ -24,6 +24,8 @@ const REMEMBERED = 64
 export class TableJournal {
   /** Grows with each change of a watched frame: what was translated in an earlier epoch may be stale. */
   epoch = 0
+  /** Grows with each write of entries by who changes page tables, whether a processor has walked through them or not. */
+  writes = 0
   /** Tells who is at work. */
   author: () => string = () => 'unknown'
   #changes: Map<number, readonly ChangedWords[]> = new Map()

@@ -50,6 +50,8 @@ export function* explore<Run extends Execution>(
       footprints.push(footprint)
     }
     const sleeping = finish(run, path, chosen, footprints)
+    // What ended the run kept all others from what they had left to do.
+    if (run.isOver()) for (const each of path.at(-1)!.enabled) path.at(-1)!.backtrack.add(each)
     addBacktracks(path, chosen, footprints)
     // What sleeps at the end would have raced, too.
     for (const [process, footprint] of sleeping) {

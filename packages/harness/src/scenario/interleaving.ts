@@ -8,7 +8,7 @@ const STEPS = ['enter', 'execute', 'leave'] as const
 type Step = (typeof STEPS)[number]
 /** The place that stands for the lock of a strategy that has one. */
 const LOCK = 'efi_runtime_lock'
-/** The place that stands for page tables that processors have translated through: whatever runs in the firmware depends on who changes them. */
+/** The place that stands for all page tables: whatever runs under them depends on who changes them. */
 const TABLES = 'page tables'
 
 /** What an interleaving runs on. */
@@ -62,8 +62,6 @@ export class Interleaving implements Execution {
     this.#done.push({ name: label, cpu, footprint })
     const { call } = prepared
     if (call !== undefined) {
-      const { tables } = call.cpu.machine.memory
-      const { epoch } = tables
       const survived = this.#machine.attempt(label, () => {
         footprint.during(() => call[name]())
       })
@@ -72,8 +70,6 @@ export class Interleaving implements Execution {
         footprint.add(frame, access)
       }
       if (call.isSerialised && name !== 'execute') footprint.lock()
-      if (name === 'execute') footprint.reads.add(TABLES)
-      if (tables.epoch !== epoch) footprint.writes.add(TABLES)
     }
     this.#advance(cpu, name, prepared)
     if (this.wrongAfter === undefined && (this.#dead || this.#machine.isWrong())) {
@@ -123,17 +119,21 @@ export class Interleaving implements Execution {
   }
 }
 
-/** Notes which frames a CPU touches. */
+/** Notes what a step of a CPU touches: frames, page tables, and what processors remember of these. */
 class Recorder implements Footprint {
-  readonly reads: Set<string> = new Set()
+  readonly reads: Set<string> = new Set([TABLES])
   readonly writes: Set<string> = new Set()
   readonly #cpu: Cpu
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu
+    this.reads.add(translationsOf(cpu))
   }
 
   during(run: () => void): void {
+    const { cpus, memory } = this.#cpu.machine
+    const { epoch, writes } = memory.tables
+    const flushes = cpus.map(flushesOf)
     this.#cpu.touchRecorder = (frame, access) => {
       this.add(frame, access)
     }
@@ -141,6 +141,13 @@ class Recorder implements Footprint {
       run()
     } finally {
       this.#cpu.touchRecorder = undefined
+    }
+    // Through a builder, or as memory that somebody has translated through.
+    const hasChangedTables = memory.tables.writes !== writes || memory.tables.epoch !== epoch
+    if (hasChangedTables) this.writes.add(TABLES)
+    for (const [id, cpu] of cpus.entries()) {
+      // What it flushes of its own matters to nobody else.
+      if (cpu !== this.#cpu && flushesOf(cpu) !== flushes[id]) this.writes.add(translationsOf(cpu))
     }
   }
 
@@ -151,4 +158,14 @@ class Recorder implements Footprint {
   lock(): void {
     this.writes.add(LOCK)
   }
+}
+
+/** The place that stands for what a CPU's TLB and paging-structure caches hold. */
+function translationsOf(cpu: Cpu): string {
+  return `translations of CPU ${cpu.id}`
+}
+
+/** How often something was taken from what a CPU's TLB holds. */
+function flushesOf({ counters }: Cpu): number {
+  return counters.cr3Writes + counters.globalFlushes + counters.invlpgs
 }

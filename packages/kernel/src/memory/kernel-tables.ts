@@ -295,13 +295,20 @@ export class KernelTables {
     this.#changeAttributes(start, bytes, { cacheDisable: true })
   }
 
-  /** __flush_tlb_all() on every CPU that runs: toggling CR4.PGE drops global translations too. */
+  /** flush_tlb_all(), on every CPU that runs: toggling CR4.PGE drops global translations too. */
   flushAll(): void {
     for (const cpu of this.#onlineCpus()) {
       cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
       cpu.writeCr4(cpu.cr4 | Cr4.PGE)
     }
     for (const flush of this.swapper.outstanding) flush.ignore('CR4.PGE was toggled on every CPU')
+  }
+
+  /** __flush_tlb_all() on one CPU: its global translations go too, and those of other CPUs stay. */
+  flushLocal(cpu: Cpu): void {
+    cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
+    cpu.writeCr4(cpu.cr4 | Cr4.PGE)
+    for (const flush of this.swapper.outstanding) flush.ignore('CR4.PGE was toggled on this CPU')
   }
 
   /** Copies the kernel's half of `swapper_pg_dir` to another root. */

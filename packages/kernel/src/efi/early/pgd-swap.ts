@@ -1,4 +1,4 @@
-import { PAGE_SIZE, PAGE_SIZE_2M } from '@trapdoor/core'
+import { type Cpu, PAGE_SIZE, PAGE_SIZE_2M } from '@trapdoor/core'
 import { MemoryType } from '@trapdoor/uefi'
 import type { Kernel } from '../../kernel.ts'
 import { endOfRam } from '../../memory/e820.ts'
@@ -21,11 +21,11 @@ export class PgdSwap implements CallPath {
     setRuntimeCodeExecutable(this.#kernel, true)
     this.#interruptFlag = call.cpu.interruptFlag
     call.cpu.interruptFlag = false
-    this.#savedEntries = aliasLowHalf(this.#kernel, 1)
+    this.#savedEntries = aliasLowHalf(this.#kernel, call.cpu, 1)
   }
 
   leave(call: RuntimeCall): void {
-    restoreLowHalf(this.#kernel, this.#savedEntries)
+    restoreLowHalf(this.#kernel, call.cpu, this.#savedEntries)
     call.cpu.interruptFlag = this.#interruptFlag
     setRuntimeCodeExecutable(this.#kernel, false)
   }
@@ -36,22 +36,22 @@ export function rootEntriesOfRam({ e820, tables }: Kernel): number {
   return Math.ceil(endOfRam(e820) / Number(tables.bytesOfRootEntry))
 }
 
-/** The first `count` root entries of `swapper_pg_dir` become those of the direct map, and every translation goes. Returns what they were. */
-export function aliasLowHalf({ tables }: Kernel, count: number): bigint[] {
+/** The first `count` root entries of `swapper_pg_dir` become those of the direct map, and every translation of `cpu` goes. Returns what they were. */
+export function aliasLowHalf({ tables }: Kernel, cpu: Cpu, count: number): bigint[] {
   const { swapper } = tables
   const directMap = tables.rootIndex(tables.directMapAddress(0))
   const saved = Array.from({ length: count }, (_, index) => swapper.rootEntry(index))
   for (let index = 0; index < count; index++) {
     swapper.setRootEntry(index, swapper.rootEntry(directMap + index))
   }
-  tables.flushAll()
+  tables.flushLocal(cpu)
   return saved
 }
 
 /** Undoes {@link aliasLowHalf}. */
-export function restoreLowHalf({ tables }: Kernel, saved: readonly bigint[]): void {
+export function restoreLowHalf({ tables }: Kernel, cpu: Cpu, saved: readonly bigint[]): void {
   for (const [index, entry] of saved.entries()) tables.swapper.setRootEntry(index, entry)
-  tables.flushAll()
+  tables.flushLocal(cpu)
 }
 
 /** early_runtime_code_mapping_set_exec(), later early_code_mapping_set_exec(): whole 2 MiB pages around each region of code. */
