@@ -44,6 +44,7 @@ function configWith(
     commandLine,
     cpu,
     seed: DEFAULT_SEED,
+    instructionLimit: 1_000_000,
     output: 'results.json',
     commandArguments: [],
   }

@@ -259,6 +259,7 @@ describe('the tables of docs/plugins.md', () => {
       commandLine: '',
       cpu: 'nehalem',
       seed: 1,
+      instructionLimit: 1_000_000,
       output: 'results.json',
       commandArguments: [],
     })

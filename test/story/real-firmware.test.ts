@@ -7,6 +7,7 @@ import {
   findCase,
   loadConfig,
   planCases,
+  type Plugin,
   runCase,
 } from '@trapdoor/harness'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -71,6 +72,46 @@ describe.skipIf(BUILDS.length === 0)('OVMF (skipped where the shared data is abs
     expect(outcome).toBe('fault')
     expect(findings[0]?.message).toContain('VariableRuntimeDxe touches')
     expect(findings[0]?.message).toContain('inside SetVariable')
+  })
+
+  test('hangs where a patched instruction jumps to itself, and the finding says in which image', async () => {
+    const patched: Plugin = {
+      name: 'patched',
+      apiVersion: 1,
+      quirks: [
+        {
+          id: 'LOOP',
+          name: 'get-time-loops',
+          title: 'GetTime begins with a jump to itself',
+          sources: ['this test'],
+          hooks: {
+            powerOn: (setup) => {
+              const entry = setup.replaceService('GetTime', 0)
+              setup.replaceService('GetTime', entry)
+              setup.write(entry, Uint8Array.of(0xeb, 0xfe))
+            },
+          },
+        },
+      ],
+    }
+    const config = await loadConfig({
+      directory: SNAPSHOTS,
+      builtIn: [...BUILT_IN_PLUGINS, patched],
+      overrides: { snapshots: BUILDS, instructionLimit: 5_000_000 },
+    })
+    const looping = createEnvironment(config)
+    const id = 'pc-2M-512M/LOOP/private-efi-pgd/boot'
+    const { outcome, reason, findings } = runCase(looping, findCase(config, id))
+    const { rule, service, actor, access, physical, reproduce } = findings[0]!
+    expect(outcome).toBe('hang')
+    expect(reason).toMatch(
+      /^GetTime does not return: PcRtc\w* goes on and on, after 5,000,000 instructions at 0x/,
+    )
+    expect([rule, service, access?.kind]).toEqual(['endless', 'GetTime', 'execute'])
+    expect(actor).toMatch(/^PcRtc/)
+    expect(reason.endsWith(access!.address)).toBe(true)
+    expect(physical).toMatchObject({ address: access!.address, owner: actor })
+    expect(reproduce).toContain('--instruction-limit 5000000')
   })
 
   test('survives crashes at hundreds of moments of its SetVariable', { timeout: 60_000 }, () => {

@@ -9,6 +9,7 @@ export interface ConfigOptions {
   readonly memoryMap?: readonly string[]
   readonly snapshot?: readonly string[]
   readonly commandLine?: string
+  readonly instructionLimit?: number
   readonly seed?: number
   readonly output?: string
 }
@@ -21,7 +22,7 @@ export interface FilterOptions {
   readonly memoryMapId?: readonly string[]
 }
 
-/** Adds --config, --memory-map, --snapshot and --command-line. */
+/** Adds --config, --memory-map, --snapshot, --command-line and --instruction-limit. */
 export function withConfigOptions(command: Command): Command {
   return command
     .option('-c, --config <file>', 'configuration file (default: trapdoor.config.* here)')
@@ -40,6 +41,14 @@ export function withConfigOptions(command: Command): Command {
       ),
     )
     .option('--command-line <text>', "the first kernel's command line, such as virtefi")
+    .addOption(
+      new Option(
+        '--instruction-limit <number>',
+        'instructions after which a call of a real firmware is taken for one that does not end (default: 100 million)',
+      ).argParser((text) =>
+        wholeNumber(text, /^[1-9]\d{0,14}$/, 'a number of instructions from 1'),
+      ),
+    )
 }
 
 /** Adds --firmware, --strategy, --scenario and --memory-map-id. */
@@ -92,7 +101,7 @@ export function wholeNumber(text: string, pattern: RegExp, expected: string): nu
 
 /** The configuration that the options lead to, with the built-in plugins. */
 export function configOf(options: ConfigOptions, io: Pick<CliIo, 'cwd'>): Promise<ResolvedConfig> {
-  const { config, memoryMap, snapshot, commandLine, seed, output } = options
+  const { config, memoryMap, snapshot, commandLine, instructionLimit, seed, output } = options
   return loadConfig({
     directory: io.cwd,
     file: config,
@@ -101,6 +110,7 @@ export function configOf(options: ConfigOptions, io: Pick<CliIo, 'cwd'>): Promis
       ...(memoryMap === undefined ? {} : { memoryMaps: memoryMap }),
       ...(snapshot === undefined ? {} : { snapshots: snapshot }),
       ...(commandLine === undefined ? {} : { commandLine }),
+      ...(instructionLimit === undefined ? {} : { instructionLimit }),
       ...(seed === undefined ? {} : { seed }),
       ...(output === undefined || output === '-' ? {} : { output }),
     },

@@ -1,4 +1,4 @@
-import { Gpr, InvalidOpcode, PageFault, virt } from '@trapdoor/core'
+import { EndlessCode, Gpr, InvalidOpcode, PageFault, virt } from '@trapdoor/core'
 import { beforeEach, expect, test } from 'vitest'
 import { MissingInstruction } from '../src/index.ts'
 import {
@@ -120,6 +120,28 @@ test('an instruction that is missing says which one, where, and in which image',
     text: 'vaddps ymm0,ymm1,ymm2',
   })
   expect(target.cpu.rip).toBe(CODE + 1n)
+})
+
+test('a call that takes more instructions than it may ends, and says where it was', () => {
+  const { machine, cpu } = target
+  machine.memory.owners.set(0x200, 0x210, { kind: 'firmware', name: 'Driver' })
+  machine.instructionLimit = 1000
+  // nop; mov ecx, 499; loop $; ret: 501 instructions
+  place(0, 0x90, 0xb9, 0xf3, 1, 0, 0, 0xe2, 0xfe, 0xc3)
+  cpu.call(CODE)
+  expect(cpu.instructions).toBe(502)
+  // nop; jmp $
+  place(0, 0x90, 0xeb, 0xfe)
+  expect(() => cpu.call(CODE)).toThrow(EndlessCode)
+  expect([cpu.instructions, cpu.rip]).toEqual([1502, CODE + 1n])
+  expect(() => cpu.call(CODE)).toThrow(
+    'does not return: Driver goes on and on, after 1,000 instructions at 0x0000000000400001',
+  )
+})
+
+test('a call that halts the processor ends there', () => {
+  place(0, 0x90, 0xf4)
+  expect(() => target.cpu.call(CODE)).toThrow(/has halted the processor at 0x0000000000400002$/)
 })
 
 test('without an executor machine code is #UD', () => {

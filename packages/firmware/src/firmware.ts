@@ -52,6 +52,8 @@ export interface RealFirmwareOptions extends VariantOptions {
   readonly snapshot: FirmwareSnapshot
   /** Who carries out its instructions. */
   readonly executor: InstructionExecutor
+  /** Instructions of one call after which it is taken for one that does not end. Default: none. */
+  readonly instructionLimit?: number
   /** Default: core's QEMU_TCG, with as many levels of paging as the machine had on which the snapshot was taken. */
   readonly features?: CpuFeatures
 }

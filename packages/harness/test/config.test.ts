@@ -49,6 +49,7 @@ describe('without a configuration file', () => {
     ])
     expect(config.scenarios).toEqual(['boot', 'kexec'])
     expect(config).toMatchObject({ file: undefined, memoryMaps: [], cpu: undefined, seed: 1 })
+    expect(config.instructionLimit).toBe(100_000_000)
   })
 
   test('memory maps come from the caller and get ids from their names', async () => {
@@ -221,6 +222,19 @@ describe('a configuration file', () => {
     expect(error.hint).toBe('did you mean "scenarios"?')
     expect(error.file).toBe(join(directory, name))
     expect(error.line).toBe(line)
+  })
+
+  test('says how many instructions a call of a real firmware may take, unless the caller does', async () => {
+    write('trapdoor.config.json', '{ "instructionLimit": 2000000 }')
+    expect((await load()).instructionLimit).toBe(2_000_000)
+    const overrides = { instructionLimit: 5 }
+    const config = await loadConfig({ directory, builtIn: [samplePlugin()], overrides })
+    expect(config.instructionLimit).toBe(5)
+    expect(explainCommand(config, 'a/none/plain/boot')).toBe(
+      'trapdoor explain a/none/plain/boot --instruction-limit 5',
+    )
+    write('trapdoor.config.json', '{ "instructionLimit": 0 }')
+    expect((await thrownBy(() => load())).found).toContain('instructionLimit')
   })
 
   test('with a value of the wrong kind is refused with its place', async () => {

@@ -972,7 +972,7 @@ export class Cpu {
     this.#calls.push(code)
     const { instructionLimit: maxInstructions } = this.machine
     const end = this.machine.runAs(this, () => executor.run(this, { until, maxInstructions }))
-    if (end !== 'returned') throw new EndlessCode(code.gate, this.rip, end)
+    if (end !== 'returned') throw new EndlessCode(code.gate, this, end)
     this.#calls.pop()
     if (caller !== undefined) caller.standsAt = undefined
   }

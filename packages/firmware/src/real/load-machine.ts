@@ -19,12 +19,14 @@ export interface RealMachineOptions {
   readonly executor: InstructionExecutor
   /** Default 1. */
   readonly cpus?: number
+  /** See core's Machine; default: none. */
+  readonly instructionLimit?: number
 }
 
 /** A machine with the memory, the devices and the registers of a snapshot. CPUs beside the first have the same registers. */
 export function loadMachine(
   snapshot: FirmwareSnapshot,
-  { features, executor, cpus = 1 }: RealMachineOptions,
+  { features, executor, cpus = 1, instructionLimit = Infinity }: RealMachineOptions,
 ): Machine {
   const { memoryMap, board, smm, flash } = snapshot
   const machine = new Machine({
@@ -39,6 +41,7 @@ export function loadMachine(
     },
   })
   machine.executor = executor
+  machine.instructionLimit = instructionLimit
   const { memory } = machine
   for (const { address, bytes } of snapshot.pages) {
     loadDump(memory, bytes, [[address, bytes.length / PAGE_SIZE]])

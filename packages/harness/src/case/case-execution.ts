@@ -1,5 +1,12 @@
-import { CpuException, type Machine, type Rewind, TripleFault, UNKNOWN_IMAGE } from '@trapdoor/core'
-import type { Firmware } from '@trapdoor/firmware'
+import {
+  CpuException,
+  EndlessCode,
+  type Machine,
+  type Rewind,
+  TripleFault,
+  UNKNOWN_IMAGE,
+} from '@trapdoor/core'
+import { type Firmware, FirmwareDeadLoop } from '@trapdoor/firmware'
 import type { Kernel, RuntimeCall } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor } from '@trapdoor/uefi'
 import { type CaseSpec, strategyLabel } from '../config/case-spec.ts'
@@ -26,6 +33,17 @@ const UNEXPLAINED: Rule = {
   title: 'The machine died',
   severity: 'error',
   advice: 'read the walk and the timeline; a rule plugin can teach Trapdoor this cause',
+  sources: [],
+  watch: () => {},
+}
+
+/** What is said where machine code is still running when it has taken as many instructions as a call may. */
+const ENDLESS: Rule = {
+  id: 'endless',
+  title: 'Machine code does not return',
+  severity: 'error',
+  advice:
+    'see what the code waits for at this address; where a call does take so long, raise instructionLimit in the configuration, or --instruction-limit',
   sources: [],
   watch: () => {},
 }
@@ -277,7 +295,9 @@ export class CaseExecution {
     // A triple fault is the end of what the first fault began.
     const cause = error instanceof TripleFault ? error.failures[0] : error
     const exception = cause instanceof CpuException ? cause : undefined
-    const cpu = this.machine.cpus[exception?.site.cpu ?? 0]!
+    const endless = error instanceof EndlessCode ? error : undefined
+    const hanging = error instanceof FirmwareDeadLoop ? error : endless
+    const cpu = this.machine.cpus[exception?.site.cpu ?? hanging?.cpu ?? 0]!
     cpu.touchRecorder = undefined
     const call = this.#calls.get(cpu.id)
     const running = cpu.calls.at(-1)?.gate.image
@@ -293,10 +313,11 @@ export class CaseExecution {
       descriptorAt: (physical) => descriptorAt(this.firmware.memoryMap, physical),
     }
     const diagnosis = this.#environment.diagnose(death)
-    const rule = diagnosis?.rule ?? UNEXPLAINED
+    const rule = diagnosis?.rule ?? (endless === undefined ? UNEXPLAINED : ENDLESS)
     const draft: FindingDraft = diagnosis?.draft ?? {
       message: error.message,
       explanation: `${error.name} in step "${step}", which nothing in this kernel catches.`,
+      ...(endless === undefined ? {} : { address: endless.rip, access: 'execute' }),
     }
     const outcome: Outcome = isHang(error) ? 'hang' : 'fault'
     const finding = placeFinding(

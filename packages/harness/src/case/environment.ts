@@ -127,7 +127,7 @@ export class CaseEnvironment {
         quirks: spec.quirks.map((id) => this.config.registry.quirk(id)),
         cpus,
       }
-      const { cpu } = this.config
+      const { cpu, instructionLimit } = this.config
       const { snapshot, descriptors: memoryMap, summary } = map
       firmware =
         snapshot === undefined
@@ -141,6 +141,7 @@ export class CaseEnvironment {
               ...variant,
               snapshot,
               executor: this.#executor,
+              instructionLimit,
               ...(cpu === undefined ? {} : { features: CPU_MODELS[cpu] }),
             })
       this.#firmware.set(key, firmware)

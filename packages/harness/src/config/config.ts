@@ -53,6 +53,8 @@ export interface TrapdoorConfig {
   readonly cpu?: CpuModelName
   /** Default: 1. The same seed gives the same bytes. */
   readonly seed?: number
+  /** Instructions after which a call of a real firmware is taken for one that does not end: a hang. Default: 100 million, twenty times what the longest known call takes. */
+  readonly instructionLimit?: number
   /** A JSON file of expected outcomes by case id; a case that it does not name is expected to be ok. */
   readonly expect?: string
   /** Where the results go. Default: "results.json". */
@@ -111,6 +113,7 @@ const configShape = {
   kernel: kernel.optional(),
   cpu: z.enum(Object.keys(CPU_MODELS) as [CpuModelName, ...CpuModelName[]]).optional(),
   seed: z.int().min(0).optional(),
+  instructionLimit: z.int().min(1).optional(),
   expect: z.string().optional(),
   output: z.string().optional(),
 }

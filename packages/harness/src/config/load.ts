@@ -10,6 +10,9 @@ import { architecturesOf, quirkSetsOf, scenariosOf, strategiesOf, unique } from 
 import type { ResolvedConfig } from './resolved-config.ts'
 import { placeOf } from './source.ts'
 
+/** More than twenty times what the longest recorded call of OVMF takes. */
+const DEFAULT_INSTRUCTION_LIMIT = 100_000_000
+
 /** What a caller says over what the configuration file says. Relative paths start from the working directory. */
 export interface ConfigOverrides {
   /** `FILE`, `id=FILE`, `ia32:FILE` or `id=ia32:FILE`; they replace the configuration's. */
@@ -18,6 +21,7 @@ export interface ConfigOverrides {
   readonly snapshots?: readonly string[]
   readonly commandLine?: string
   readonly seed?: number
+  readonly instructionLimit?: number
   readonly output?: string
 }
 
@@ -80,6 +84,8 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
     commandLine: overrides.commandLine ?? config.kernel?.commandLine ?? '',
     cpu: config.cpu,
     seed: overrides.seed ?? config.seed ?? DEFAULT_SEED,
+    instructionLimit:
+      overrides.instructionLimit ?? config.instructionLimit ?? DEFAULT_INSTRUCTION_LIMIT,
     ...(config.expect === undefined ? {} : { expect: resolve(base, config.expect) }),
     output:
       overrides.output === undefined
@@ -88,6 +94,9 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
     commandArguments: [
       ...(named === undefined ? [] : ['--config', relative(directory, named)]),
       ...(overrides.commandLine === undefined ? [] : ['--command-line', overrides.commandLine]),
+      ...(overrides.instructionLimit === undefined
+        ? []
+        : ['--instruction-limit', String(overrides.instructionLimit)]),
     ],
   }
 }

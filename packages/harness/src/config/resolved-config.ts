@@ -37,6 +37,8 @@ export interface ResolvedConfig {
   /** Undefined where nothing was said. */
   readonly cpu: CpuModelName | undefined
   readonly seed: number
+  /** Instructions of machine code that one call may take. */
+  readonly instructionLimit: number
   /** File of expected outcomes. */
   readonly expect?: string
   /** Where the results go. */
