@@ -19,9 +19,9 @@ export { efivarInit, type VariableName } from './efi/efivars.ts'
 export { isServiceOfRevision } from './efi/runtime-version.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
 export {
-  architectureOf,
   createStrategy,
   type EfiHandOver,
+  firmwareArchitectureOf,
   type Hardening,
   layoutOf,
   type PageTableStrategy,
@@ -56,6 +56,7 @@ export { BOOT_PHASES, type BootPhase, createKernelHooks, type KernelHooks } from
 export { cpuDown, cpuUp } from './hotplug/cpu-hotplug.ts'
 export { growVmalloc, loadModules } from './hotplug/growth.ts'
 export { addMemory } from './hotplug/memory-hotplug.ts'
+export { KERNEL32_CS, KERNEL_CS, KERNEL_DS } from './interrupt/descriptor-tables.ts'
 export { type Interruption, takeInterrupt } from './interrupt/interrupts.ts'
 export { Kernel, type KernelProfile, type KernelVariable } from './kernel.ts'
 export { crashKexec, kexec, type NextKernel } from './kexec/kexec.ts'

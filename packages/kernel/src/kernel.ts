@@ -96,6 +96,8 @@ export class Kernel {
   identityMap: PageTableBuilder | undefined
   /** The CPU that holds efi_runtime_lock. */
   efiRuntimeLock: Cpu | undefined
+  /** __start_rodata and __end_rodata, physical. */
+  rodata: { readonly start: number; readonly end: number } = { start: 0, end: 0 }
   /** Why there are no EFI runtime services, where the kernel decided so. */
   efiRefusal: string | undefined
 

@@ -61,8 +61,11 @@ function changedAtExit({ cpu, before }: RuntimeCall): string | undefined {
     : `another value in XMM${Math.floor(word / XMM_WORDS)}, which is the caller’s`
 }
 
-function wrongAtEntry({ cpu }: RuntimeCall): string | undefined {
-  if (cpu.rsp % 16n !== 0n) return `RSP at ${formatAddress(cpu.rsp)}, which is not a multiple of 16`
+function wrongAtEntry({ cpu, kernel }: RuntimeCall): string | undefined {
+  // IA-32 has no rule for ESP (UEFI 2.10, 2.3.2).
+  const hasAlignedStack = kernel.requireEfi.info.architecture.naturalBytes === 8
+  if (hasAlignedStack && cpu.rsp % 16n !== 0n)
+    return `RSP at ${formatAddress(cpu.rsp)}, which is not a multiple of 16`
   if ((cpu.cr0 & NO_FLOATING_POINT) !== 0) return 'CR0.EM or CR0.TS set'
   for (let below = 8; below <= STACK_BYTES; below += PAGE_SIZE - 8) {
     const address = cpu.rsp - BigInt(below)

@@ -14,7 +14,7 @@ import { couldBePhysical } from './could-be-physical.ts'
 
 /** What a kernel lends to the firmware for a call. */
 const LENT =
-  /^(?:task stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map) of /
+  /^(?:task stack|EFI runtime stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map) of /
 
 /** What is nobody's. */
 const FREE = 'free memory'

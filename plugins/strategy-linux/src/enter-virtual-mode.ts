@@ -42,6 +42,7 @@ import {
   type RuntimeServiceName,
   VariableAttribute,
 } from '@trapdoor/uefi'
+import type { MixedMode } from './mixed-mode.ts'
 import type { LinuxVersion } from './version.ts'
 
 /** EFI_DUMMY_GUID and the name of the variable that makes firmware collect its garbage (arch/x86/platform/efi/quirks.c). */
@@ -55,9 +56,10 @@ const LAST_NULL_PAGE_BYTE = 0xfffn
 
 /** efi_enter_virtual_mode() and the calls after it, as Linux has had them since 3.14; what changed from version to version is in {@link LinuxVersion}. */
 export class EfiVirtualMode implements PageTableStrategy {
-  readonly serialised = true
+  readonly serialised: boolean
   readonly detectsDuplicateNames = true
   readonly #version: LinuxVersion
+  readonly #mixed: MixedMode | undefined
   #pgd: EfiPgd | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
   /** efi_scratch.prev_cr3, later efi_prev_mm. */
@@ -69,12 +71,16 @@ export class EfiVirtualMode implements PageTableStrategy {
   /** Whether calls go through efi_rts_wq, where faults are recovered from. */
   #queued = false
 
-  constructor(version: LinuxVersion) {
+  /** With `mixed` for firmware of 32 bits. */
+  constructor(version: LinuxVersion, mixed?: MixedMode) {
     this.#version = version
+    this.#mixed = mixed
+    this.serialised = mixed?.serialised ?? true
   }
 
   /** setup_arch(): efi_clean_memmap(), efi_memattr_init(), efi_reserve_boot_services(). */
   reserve(kernel: Kernel): void {
+    this.#mixed?.reserve(kernel)
     const efi = kernel.requireEfi
     if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
     if (this.#version.tighten === 'memory-attributes-table') {
@@ -107,6 +113,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     const bytes = encodeMemoryMap(map, efi.info.memdescSize)
     kernel.bootCpu.writeBytes(kernel.tables.directMapAddress(memmap), bytes)
     pgd.setupPageTables(memmap, pages, version.page0)
+    this.#mixed?.setupPageTables(kernel, pgd)
     this.#sync()
 
     const status = this.#setVirtualAddressMap(kernel, memmap, bytes.length)
@@ -121,11 +128,11 @@ export class EfiVirtualMode implements PageTableStrategy {
     const preserve = kernel.commandLine.efi.has('debug')
     if (!preserve) {
       const unmap =
-        version.freedBootServices === 'unmapped'
+        version.freedBootServices === 'unmapped' && this.#mixed === undefined
           ? (descriptor: MemoryDescriptor): void => pgd.unmapRegion(descriptor)
           : undefined
       const kept = freeBootServices(kernel, map, unmap)
-      if (unmap !== undefined) efi.memoryMap = kept
+      if (version.freedBootServices === 'unmapped') efi.memoryMap = kept
     }
     this.#updateMappings(kernel)
     // Not through the queue: a fault in here is nobody's to recover from.
@@ -137,23 +144,37 @@ export class EfiVirtualMode implements PageTableStrategy {
 
   /** The revision checks of runtime-wrappers.c. */
   offers(kernel: Kernel, service: RuntimeServiceName): boolean {
-    const { revision, vendor } = kernel.requireEfi
+    const { revision, vendor, virtualMode } = kernel.requireEfi
+    if (this.#mixed !== undefined && !(virtualMode && this.#mixed.offers(service))) return false
     const isOldApple = this.#version.apple === 'efi-1.10' && vendor === 'Apple'
     return isServiceOfRevision(isOldApple ? EFI_1_10 : revision, service)
   }
 
+  /** What efi_thunk_get_variable() and its like do before efi_thunk(). */
+  answer(call: RuntimeCall): bigint | undefined {
+    return this.#mixed?.answer(call)
+  }
+
+  passedArguments(call: RuntimeCall): readonly bigint[] {
+    return this.#mixed?.passedArguments(call) ?? call.args
+  }
+
   /** efi_sync_low_kernel_mappings(), kernel_fpu_begin() and the switch. */
-  enter({ cpu }: RuntimeCall): void {
+  enter(call: RuntimeCall): void {
+    const { cpu } = call
     this.#sync()
     this.#savedMxcsr!.write(cpu, BigInt(cpu.mxcsr))
     this.#savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
     this.#lower(cpu, this.#version.branchTrackingOff !== 'never')
     if (this.#version.interrupts === 'off') cpu.interruptFlag = false
     this.#switchTo(cpu)
+    this.#mixed?.enter(call)
   }
 
   /** The way back, and efi_call_virt_check_flags(). */
-  leave({ before, cpu, kernel, service }: RuntimeCall): void {
+  leave(call: RuntimeCall): void {
+    const { before, cpu, kernel, service } = call
+    this.#mixed?.leave(call)
     const interruptFlag = this.#savedFlag!.read(cpu) !== 0n
     if (this.#version.interrupts === 'on' && cpu.interruptFlag !== interruptFlag) {
       kernel.print(`[Firmware Bug]: IRQ flags corrupted by EFI ${service}`)
@@ -165,6 +186,7 @@ export class EfiVirtualMode implements PageTableStrategy {
       cpu.floatingPoint = before.floatingPoint
     }
     cpu.interruptFlag = interruptFlag
+    this.#mixed?.finish(call)
   }
 
   /** efi_crash_gracefully_on_page_fault(). */
@@ -204,6 +226,9 @@ export class EfiVirtualMode implements PageTableStrategy {
 
   /** kexec_enter_virtual_mode(): every region where it was; SetVirtualAddressMap is not called, and the memory attributes table not applied. */
   takeOver(kernel: Kernel): void {
+    if (this.#mixed !== undefined) {
+      throw new StrategyRefusal('runtime services are not used after kexec in mixed mode')
+    }
     const efi = kernel.requireEfi
     const { memoryMap } = efi
     const pgd = this.#allocatePageTables(kernel)
@@ -239,9 +264,13 @@ export class EfiVirtualMode implements PageTableStrategy {
     const inOrder = this.#version.iteration === 'reverse' ? regions.toReversed() : regions
     const passed: MemoryDescriptor[] = []
     for (const region of inOrder) {
-      if (!(isRuntime(region) || isBootServices(region)) || region.numberOfPages === 0) continue
+      if (!this.#shouldMapRegion(region)) continue
       const executable = this.#isExecutable(region)
       this.#pgd!.mapRegion(region, BigInt(region.physicalStart), executable)
+      if (this.#mixed !== undefined) {
+        passed.push({ ...region, virtualStart: BigInt(region.physicalStart) })
+        continue
+      }
       const virtualStart = placement.place(region)
       if (virtualStart === undefined) {
         kernel.print('efi: VA address range overflow!')
@@ -252,6 +281,13 @@ export class EfiVirtualMode implements PageTableStrategy {
       passed.push({ ...region, virtualStart })
     }
     return passed
+  }
+
+  #shouldMapRegion(region: MemoryDescriptor): boolean {
+    if (region.numberOfPages === 0) return false
+    return (
+      isRuntime(region) || isBootServices(region) || this.#mixed?.shouldMapRegion(region) === true
+    )
   }
 
   #isExecutable({ type }: MemoryDescriptor): boolean {
@@ -270,13 +306,17 @@ export class EfiVirtualMode implements PageTableStrategy {
     let interruptFlag = false
     return new RuntimeCall(kernel, kernel.bootCpu, 'SetVirtualAddressMap', args, {
       path: {
-        enter: ({ cpu }) => {
+        enter: (call) => {
+          const { cpu } = call
           interruptFlag = cpu.interruptFlag
           cpu.interruptFlag = false
           this.#lower(cpu, this.#version.branchTrackingOff === 'calls-and-svam')
           this.#switchTo(cpu)
+          this.#mixed?.enter(call)
         },
-        leave: ({ cpu }) => {
+        leave: (call) => {
+          const { cpu } = call
+          this.#mixed?.leave(call)
           this.#switchBack(cpu)
           this.#raise(cpu)
           cpu.interruptFlag = interruptFlag

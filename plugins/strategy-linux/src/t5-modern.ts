@@ -4,7 +4,7 @@ import { LINUX_5_4 } from './t4-efi-mm.ts'
 import type { LinuxVersion } from './version.ts'
 
 /** Linux 6.1. */
-const LINUX_6_1: LinuxVersion = {
+export const LINUX_6_1: LinuxVersion = {
   ...LINUX_5_4,
   executable: 'code',
   branchTrackingOff: 'calls',

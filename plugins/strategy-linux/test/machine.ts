@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { inspectAddress, type Inspection, type MachineEvent } from '@trapdoor/core'
 import {
   type CaseTrace,
@@ -14,8 +14,12 @@ import {
 import type { Kernel } from '@trapdoor/kernel'
 import plugin from '../src/index.ts'
 
+const CONFIGS = join(import.meta.dirname, '../../../configs')
 /** OVMF on a q35 machine, as its kernel log tells. */
-const MACHINE = join(import.meta.dirname, '../../../configs/demo/ovmf-q35-4m.txt')
+const MACHINE = join(CONFIGS, 'demo/ovmf-q35-4m.txt')
+/** OVMF for ia32, with 1 GiB of memory, and with 4 GiB, half of them above 4 GiB. */
+export const IA32_1G: string = join(CONFIGS, 'i386/ovmf-ia32-q35-1g.txt')
+export const IA32_4G: string = join(CONFIGS, 'i386/ovmf-ia32-q35-4g.txt')
 
 /** A run of a test's own steps, and the kernels that it booted. */
 export interface Played extends CaseTrace {
@@ -33,15 +37,20 @@ export async function play(
     readonly bytes?: Uint8Array
     readonly cpu?: string
     readonly seed?: number
+    readonly cpus?: number
+    /** A machine with firmware of 32 bits. */
+    readonly ia32?: string
   } = {},
 ): Promise<Played> {
   const kernels: Kernel[] = []
   const scenario: Scenario = {
     name: 'test',
     title: 'a test',
+    ...(setting.cpus === undefined ? {} : { cpus: setting.cpus }),
     steps: [{ name: 'test', run: (context) => run(context, kernels) }],
   }
-  const bytes = setting.bytes ?? readFileSync(MACHINE)
+  const machine = setting.ia32 ?? MACHINE
+  const bytes = setting.bytes ?? readFileSync(machine)
   const config = await loadConfig({
     directory: import.meta.dirname,
     builtIn: [
@@ -50,7 +59,7 @@ export async function play(
       { name: 'test', apiVersion: 1, scenarios: [scenario] },
     ],
     overrides: {
-      memoryMaps: [MACHINE],
+      memoryMaps: [setting.ia32 === undefined ? MACHINE : `ia32:${setting.ia32}`],
       ...(setting.commandLine === undefined ? {} : { commandLine: setting.commandLine }),
     },
   })
@@ -63,7 +72,7 @@ export async function play(
     createEnvironment(withBytes),
     findCase(
       withBytes,
-      `ovmf-q35-4m/${setting.quirk ?? 'none'}/${strategy}/test${setting.seed === undefined ? '' : `#${setting.seed}`}`,
+      `${basename(machine, '.txt')}/${setting.quirk ?? 'none'}/${strategy}/test${setting.seed === undefined ? '' : `#${setting.seed}`}`,
     ),
   )
   return { ...trace, kernels }

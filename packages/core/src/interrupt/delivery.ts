@@ -1,5 +1,6 @@
 import type { Cpu } from '../cpu/cpu.ts'
 import { CpuException, TripleFault } from '../cpu/exception.ts'
+import { Segment } from '../cpu/segment-register.ts'
 import { isIa32e } from '../segmentation/descriptor.ts'
 import { enterHandler } from './enter-handler.ts'
 import { type Delivery, type InterruptEvent, Vector } from './event.ts'
@@ -58,8 +59,8 @@ export function exceptionEvent(exception: CpuException): InterruptEvent {
 }
 
 /**
- * Goes back to what a delivery in IA-32e or protected mode interrupted, for a handler that is modelled: what is on its stack is believed, as its own IRET would check what that model does not set up.
- * The stack is read with the handler's own rights.
+ * Goes back to what a delivery in IA-32e or protected mode interrupted, for a handler that is modelled: what is on its stack is believed, as its own IRET would check what that model does not set up;
+ * so is that CS still means the segment that was interrupted, of 64-bit or of compatibility mode. The stack is read with the handler's own rights.
  */
 export function returnFromInterrupt(cpu: Cpu, delivery: Delivery): { readonly rip: bigint } {
   const at = delivery.returnFrame
@@ -72,7 +73,7 @@ export function returnFromInterrupt(cpu: Cpu, delivery: Delivery): { readonly ri
   // Within a privilege level protected mode pushes neither SS nor ESP.
   const hasStack = isLong || Number(cs & 3n) > cpu.cpl
   const [rsp, ss] = hasStack ? [word(3), word(4)] : [at + 12n, BigInt(cpu.ss)]
-  cpu.cs = Number(cs & 0xffffn)
+  cpu.loadSegment(Segment.CS, { ...delivery.interrupted.code, selector: Number(cs & 0xffffn) })
   cpu.ss = Number(ss & 0xffffn)
   cpu.cpl = (cpu.cs & 3) === 3 ? 3 : 0
   cpu.rsp = rsp

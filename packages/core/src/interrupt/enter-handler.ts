@@ -64,7 +64,11 @@ export function enterHandler(cpu: Cpu, event: InterruptEvent): Delivery {
   const gate = readGate(cpu, event, external)
   if (gate.kind === 'task') throw notModelled('a task gate')
   const entry = isIa32e(cpu) ? enterIa32e(cpu, gate, external) : enterProtected(cpu, gate, external)
-  const interrupted = { rip: event.returnRip ?? cpu.calls.at(-1)?.rip ?? cpu.rip, rsp: cpu.rsp }
+  const interrupted = {
+    rip: event.returnRip ?? cpu.calls.at(-1)?.rip ?? cpu.rip,
+    rsp: cpu.rsp,
+    code: cpu.segments[Segment.CS]!,
+  }
   const words = frameWords(cpu, event, interrupted, {
     withStack: isIa32e(cpu) || entry.stackSegment !== undefined,
   })
@@ -193,21 +197,22 @@ function enterRealModeHandler(cpu: Cpu, event: InterruptEvent): Delivery {
   const at = event.vector * 4
   if (at + 3 > limit) throw selectorFault(cpu, '#GP', event.vector * 8 + 2)
   const pointer = cpu.read32(base + BigInt(at))
-  const interrupted = { rip: event.returnRip ?? cpu.rip, rsp: cpu.rsp }
+  const code = cpu.segments[Segment.CS]!
+  const interrupted = { rip: event.returnRip ?? cpu.rip, rsp: cpu.rsp, code }
   const words = [cpu.rflags & 0xffff, 0, cpu.cs, 0, lowHalf(interrupted.rip), 0]
   const bytes: OperandBytes = 2
   const stack = currentStack(cpu)
   const top = pushOn(cpu, stack, words, bytes, { implicit: true })
   setStackPointer(cpu, top)
-  const code = realModeSegment(pointer >>> 16, cpu.segments[Segment.CS]!)
-  cpu.loadSegment(Segment.CS, code)
+  const handlerCode = realModeSegment(pointer >>> 16, code)
+  cpu.loadSegment(Segment.CS, handlerCode)
   cpu.interruptFlag = false
   cpu.controlFlags &= ~(Rflags.TF | Rflags.RF)
   cpu.alignmentCheck = false
   const frame = BigInt.asUintN(32, stack.segment.base + BigInt(top.low & 0xffff))
   return {
     event,
-    handler: code.base + BigInt(pointer & 0xffff),
+    handler: handlerCode.base + BigInt(pointer & 0xffff),
     rip: BigInt(pointer & 0xffff),
     frame,
     returnFrame: frame,

@@ -1,3 +1,5 @@
+import type { SegmentRegister } from '../cpu/segment-register.ts'
+
 /** What interrupts a processor. */
 export interface InterruptEvent {
   /** 0 to 255. */
@@ -22,8 +24,12 @@ export interface Delivery {
   readonly frame: bigint
   /** Where IRET finds RIP. */
   readonly returnFrame: bigint
-  /** What was interrupted: where the handler returns to. */
-  readonly interrupted: { readonly rip: bigint; readonly rsp: bigint }
+  /** What was interrupted: where the handler returns to, and in which code segment. */
+  readonly interrupted: {
+    readonly rip: bigint
+    readonly rsp: bigint
+    readonly code: SegmentRegister
+  }
 }
 
 export const Vector = {

@@ -1,4 +1,4 @@
-import { architectureOf } from '@trapdoor/kernel'
+import { firmwareArchitectureOf } from '@trapdoor/kernel'
 import { type Architecture, ARCHITECTURES } from '@trapdoor/uefi'
 import { HarnessError } from '../error.ts'
 import { type PluginRegistry, unknownName } from '../plugin/registry.ts'
@@ -82,7 +82,7 @@ export function checkedStrategy(
 }
 
 /**
- * The strategies that an entry stands for: "*" is all whose kernels are as wide as the firmware of one of these machines, with their default options. Throws
+ * The strategies that an entry stands for: "*" is all that call firmware as wide as that of one of these machines, with their default options. Throws
  * HARNESS_UNKNOWN_NAME.
  */
 export function strategiesOf(
@@ -92,7 +92,7 @@ export function strategiesOf(
 ): StrategySelection[] {
   if (entry === '*') {
     return [...registry.strategies.values()]
-      .filter((definition) => architectures.has(architectureOf({ definition }).name))
+      .filter((definition) => architectures.has(firmwareArchitectureOf({ definition }).name))
       .map(({ name }) => ({ name, options: {} }))
   }
   const choice = typeof entry === 'string' ? { name: entry, options: {} } : entry

@@ -50,6 +50,7 @@ const strategy = z.strictObject({
       'a layout of @trapdoor/kernel, or a function of the options',
     )
     .optional(),
+  firmware: z.enum(['x64', 'ia32']).optional(),
   efiOnlyWithRuntimeMap: z.boolean().optional(),
   rewindable: z.boolean().optional(),
   hardening: z

@@ -1,4 +1,5 @@
 import { CpuException, Cr0, Cr4, Efer, PAGE_SIZE, PAT_LINUX, phys } from '@trapdoor/core'
+import type { Architecture } from '@trapdoor/uefi'
 import { dmiScanMachine, efiInit } from '../efi/efi-init.ts'
 import { createStrategy, type StrategyChoice, StrategyRefusal } from '../efi/strategy.ts'
 import { makeRuntimeCodeExecutable, setVirtualAddressMap } from '../efi/virtual-mode.ts'
@@ -118,7 +119,8 @@ function head64(kernel: Kernel): void {
   switchPagingMode(cpu, kernel.tables.layout.mode, kernel.tables.swapper.root)
   cpu.writeCr4(cpu.cr4 | Cr4.PGE)
   // Below init_thread_union, the first of .data, lie tables that are read-only later: who leaves the stack writes over them first (vmlinux.lds.S).
-  kernel.image.staticPages(RODATA_PAGES)
+  const rodata = kernel.image.staticPages(RODATA_PAGES)
+  kernel.rodata = { start: rodata, end: rodata + RODATA_PAGES * PAGE_SIZE }
   const stack = kernel.image.staticPages(INIT_STACK_PAGES)
   cpu.rsp = kernel.image.virtualAddress(stack) + BigInt(INIT_STACK_PAGES * PAGE_SIZE) - 256n
   kernel.loadDescriptorTables(cpu)
@@ -303,15 +305,24 @@ function whyWithoutRuntimeServices({
   commandLine,
   bootParams,
   architecture,
+  profile,
 }: Kernel): string | undefined {
   if (bootParams.efi === undefined) return 'not booted by EFI'
   if (commandLine.noefi) return 'noefi on the command line'
   if (commandLine.efi.has('noruntime')) return 'efi=noruntime on the command line'
   // setup_arch() of 2.6.35 compares the signature with the one of its own width; efi_runtime_supported() and "No EFI runtime due to 32/64-bit mismatch with kernel" from 3.2 on.
-  if (bootParams.efi.architecture !== architecture) {
-    return `32/64-bit mismatch: firmware for ${bootParams.efi.architecture.name}, kernel for ${architecture.name}`
+  const { architecture: firmware } = bootParams.efi
+  const fits = ({ definition }: StrategyChoice): boolean =>
+    (definition.firmware ?? architecture.name) === firmware.name
+  if (!profile.strategies.some(fits)) {
+    return `32/64-bit mismatch: firmware for ${firmware.name}, ${describeWidth(architecture, profile)}`
   }
   return undefined
+}
+
+function describeWidth({ name }: Architecture, { strategies }: KernelProfile): string {
+  const isMixed = strategies.some(({ definition }) => definition.firmware !== undefined)
+  return isMixed ? `kernel for ${name} in mixed mode` : `kernel for ${name}`
 }
 
 /** reserve_real_mode(), before anything else takes what is free below 1 MiB; Linux reserves all the rest of that, too, since 5.13 (commit f1d4d47c5851). */

@@ -21,6 +21,8 @@ export interface CallPath {
   readonly serialised?: boolean
   /** What the firmware gets in place of `args`, which are the kernel's own addresses. Default: the same. */
   passedArguments?(call: RuntimeCall): readonly bigint[]
+  /** What the kernel's own wrapper returns where it does not get as far as the firmware; undefined where it calls. Asked before {@link enter}. */
+  answer?(call: RuntimeCall): bigint | undefined
 }
 
 /** A page that the firmware touched. */
@@ -58,6 +60,9 @@ export class RuntimeCall {
   #resolved: bigint | undefined
   #state: CallState = 'prepared'
   #status: bigint = EfiStatus.NOT_READY
+  /** RSP of the caller, and whether its own wrapper has answered in place of the firmware. */
+  #callerRsp = 0n
+  #isAnswered = false
   #interrupt: ((accesses: number, access: Touch['access']) => void) | undefined
   #accesses = 0
 
@@ -129,6 +134,16 @@ export class RuntimeCall {
     }
     this.#step('prepared', 'entered')
     if (this.#path.serialised === true) this.kernel.efiRuntimeLock = this.cpu
+    const { cpu } = this
+    this.#callerRsp = cpu.rsp
+    // The wrapper's frame is below its caller's, where what was passed may lie.
+    cpu.rsp -= BigInt(this.kernel.argumentAreas[cpu.id]?.stackBytes ?? 0)
+    const answer = this.#path.answer?.(this)
+    if (answer !== undefined) {
+      this.#isAnswered = true
+      this.#status = answer
+      return
+    }
     this.#path.enter?.(this)
     this.kernel.hooks.callEntered.call(this)
   }
@@ -141,9 +156,15 @@ export class RuntimeCall {
     return this.#resolved
   }
 
+  /** What the firmware gets in place of {@link args}, before its words are cut to the width that they have there. */
+  passedArguments(): readonly bigint[] {
+    return this.#path.passedArguments?.(this) ?? this.args
+  }
+
   /** The firmware's code, from the fetch of its first instruction to its return. */
   execute(): void {
     this.#step('entered', 'returned')
+    if (this.#isAnswered) return
     const { cpu } = this
     const { architecture } = this.kernel.requireEfi.info
     const address = this.resolveFunction()
@@ -153,10 +174,8 @@ export class RuntimeCall {
       this.#touched(frame, access, at)
     }
     const { rsp } = cpu
-    cpu.rsp = rsp - BigInt(this.kernel.argumentAreas[cpu.id]?.stackBytes ?? 0)
     try {
-      const passed = this.#path.passedArguments?.(this) ?? this.args
-      const words = argumentWords(architecture, this.service, passed)
+      const words = argumentWords(architecture, this.service, this.passedArguments())
       this.#status = decodeStatus(architecture, cpu.call(address, ...words))
     } catch (error) {
       const status = error instanceof PageFault ? this.#path.recover?.(this, error) : undefined
@@ -177,9 +196,10 @@ export class RuntimeCall {
   /** The strategy's epilog. */
   leave(): void {
     this.#step('returned', 'left')
-    this.#path.leave?.(this)
+    if (!this.#isAnswered) this.#path.leave?.(this)
+    this.cpu.rsp = this.#callerRsp
     if (this.#path.serialised === true) this.kernel.efiRuntimeLock = undefined
-    this.kernel.hooks.callLeft.call(this)
+    if (!this.#isAnswered) this.kernel.hooks.callLeft.call(this)
   }
 
   /** All three steps. Returns the status. */

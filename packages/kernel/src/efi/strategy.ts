@@ -1,5 +1,10 @@
 import type { Cpu, Machine, PageFault } from '@trapdoor/core'
-import type { Architecture, MemoryDescriptor, RuntimeServiceName } from '@trapdoor/uefi'
+import {
+  type Architecture,
+  ARCHITECTURES,
+  type MemoryDescriptor,
+  type RuntimeServiceName,
+} from '@trapdoor/uefi'
 import type { Kernel } from '../kernel.ts'
 import { type AddressSpaceLayout, kernelArchitecture, LAYOUT_2_6_35 } from '../memory/layout.ts'
 import type { CallPath, RuntimeCall } from './runtime-call.ts'
@@ -58,6 +63,8 @@ export interface PageTableStrategy {
   functionAddress?(kernel: Kernel, cpu: Cpu, service: RuntimeServiceName): bigint
   /** What the firmware gets in place of a call's arguments, which hold the kernel's own addresses, as virt_to_phys() makes them. Default: the same. */
   passedArguments?(call: RuntimeCall): readonly bigint[]
+  /** What the kernel's own wrapper returns where it does not get as far as the firmware; undefined where it calls. Asked before {@link enter}. */
+  answer?(call: RuntimeCall): bigint | undefined
   /** Whether this kernel calls a service at all, which is EFI_UNSUPPORTED else. Default: it calls whatever it is asked for. */
   offers?(kernel: Kernel, service: RuntimeServiceName): boolean
   /** What happens on this CPU before the firmware's first instruction. Interrupts are as the caller had them. */
@@ -105,6 +112,8 @@ export interface StrategyDefinition {
   readonly title: string
   /** `virtual` where SetVirtualAddressMap is called: what `virtefi` selects. `physical` otherwise. */
   readonly mode: 'virtual' | 'physical'
+  /** What firmware has to be built for; default the same as the kernel (CONFIG_EFI_MIXED: ia32 for one of 64 bits). */
+  readonly firmware?: Architecture['name']
   /** Names of strategies that kernels have beside this one, for the command line to choose. */
   readonly alternatives?: readonly string[]
   /** The word of `efi=` that chooses this strategy in a kernel that has another by default, such as `old_map`. */
@@ -151,9 +160,10 @@ export function layoutOf(choice: StrategyChoice): AddressSpaceLayout {
   return typeof layout === 'function' ? layout(optionsOf(choice)) : layout
 }
 
-/** What the kernels are built for that have a strategy. */
-export function architectureOf(choice: StrategyChoice): Architecture {
-  return kernelArchitecture(layoutOf(choice))
+/** What firmware has to be built for that a strategy calls. */
+export function firmwareArchitectureOf(choice: StrategyChoice): Architecture {
+  const { firmware } = choice.definition
+  return firmware === undefined ? kernelArchitecture(layoutOf(choice)) : ARCHITECTURES[firmware]
 }
 
 /** A value for each option. */

@@ -11,10 +11,17 @@ import {
 } from '@trapdoor/core'
 import type { Kernel } from '../kernel.ts'
 
+/** Selectors of x86-64 (arch/x86/include/asm/segment.h), as a thunk into firmware of 32 bits needs them. */
+export const KERNEL32_CS = 0x08
+export const KERNEL_CS = 0x10
+export const KERNEL_DS = 0x18
+
 /** What the tables of a kernel look like. */
 interface TableFormat {
   /** Segment selectors (arch/x86/include/asm/segment.h). */
   readonly kernelCs: number
+  /** The code segment of compatibility mode (GDT_ENTRY_KERNEL32_CS); a kernel of 32 bits has none. */
+  readonly kernel32Cs?: number
   readonly kernelDs: number
   readonly tss: number
   /** Present, flat, of privilege level 0. */
@@ -26,9 +33,11 @@ interface TableFormat {
   readonly hasInterruptStacks: boolean
 }
 
+const CODE_32 = 0x00cf_9b00_0000_ffffn
 const FORMAT_64: TableFormat = {
-  kernelCs: 0x10,
-  kernelDs: 0x18,
+  kernelCs: KERNEL_CS,
+  kernel32Cs: KERNEL32_CS,
+  kernelDs: KERNEL_DS,
   tss: 0x40,
   codeDescriptor: 0x00af_9b00_0000_ffffn,
   codeKind: 'code-64',
@@ -39,7 +48,7 @@ const FORMAT_32: TableFormat = {
   kernelCs: 0x60,
   kernelDs: 0x68,
   tss: 0x80,
-  codeDescriptor: 0x00cf_9b00_0000_ffffn,
+  codeDescriptor: CODE_32,
   codeKind: 'code-32',
   gateBytes: 8,
   hasInterruptStacks: false,
@@ -132,7 +141,8 @@ export class DescriptorTables {
   /** `area` is the physical address of the page that they are in, which the interrupt stacks follow. */
   #encodeTssAndGdt(area: number): Uint8Array {
     const { image } = this.#kernel
-    const { kernelCs, kernelDs, tss: selector, codeDescriptor, hasInterruptStacks } = this.#format
+    const { kernelCs, kernel32Cs, kernelDs, codeDescriptor, hasInterruptStacks } = this.#format
+    const { tss: selector } = this.#format
     const tss = image.virtualAddress(area)
     const bytes = new DataView(new ArrayBuffer(GDT_OFFSET + GDT_BYTES))
     const topOf = (index: number): bigint =>
@@ -145,6 +155,7 @@ export class DescriptorTables {
       bytes.setUint32(TSS_RSP0, Number(topOf(1)), true)
       bytes.setUint32(TSS_SS0, kernelDs, true)
     }
+    if (kernel32Cs !== undefined) bytes.setBigUint64(GDT_OFFSET + kernel32Cs, CODE_32, true)
     bytes.setBigUint64(GDT_OFFSET + kernelCs, codeDescriptor, true)
     bytes.setBigUint64(GDT_OFFSET + kernelDs, DATA_DESCRIPTOR, true)
     const descriptor =

@@ -41,6 +41,21 @@ export class KernelImage {
     }
   }
 
+  /** _end, physical. */
+  get end(): number {
+    return this.base + KERNEL_IMAGE_BYTES
+  }
+
+  /** _text and _etext, physical. */
+  get text(): { readonly start: number; readonly end: number } {
+    return { start: this.base, end: this.base + KERNEL_TEXT_BYTES }
+  }
+
+  /** Whether a virtual address is in the image's mapping, and not in the direct map's. */
+  contains(address: bigint): boolean {
+    return address >= this.#start && address < this.#start + BigInt(KERNEL_IMAGE_BYTES)
+  }
+
   /** Virtual address of the first byte. */
   get start(): VirtualAddress {
     return kernelAddress(this.#start)

@@ -89,6 +89,16 @@ export class EfiPgd {
     this.#map(0n, 0, 1, { ...rights, executable: page0 === 'executable' })
   }
 
+  /** kernel_map_pages_in_pgd() of bytes from `start` up to `end`, physical, where they are. */
+  mapOneToOne(start: number, end: number, rights: Omit<PageRights, 'cacheDisable'>): void {
+    this.#map(BigInt(start), start, (end - start) / PAGE_SIZE, { ...rights, cacheDisable: false })
+  }
+
+  /** kernel_unmap_pages_in_pgd() of such bytes. */
+  unmapOneToOne(start: number, end: number): void {
+    this.tables.unmapRange(kernelAddress(BigInt(start)), end - start)
+  }
+
   /** efi_unmap_pages() of Linux 5.0 and later: a region disappears from its physical and from its virtual address. */
   unmapRegion(descriptor: MemoryDescriptor): void {
     const bytes = descriptorEnd(descriptor) - descriptor.physicalStart
