@@ -79,7 +79,7 @@ async function play(
 }
 
 function virtualOf({ requireEfi: efi }: Kernel, physical: number): bigint {
-  return efi.memoryMap.find(({ physicalStart }) => physicalStart === physical)!.virtualStart
+  return efi.memoryMap.find(({ physicalStart }) => physicalStart === physical)?.virtualStart ?? 0n
 }
 
 /** Services that change the world and look at it, with arguments in one kind of memory. */

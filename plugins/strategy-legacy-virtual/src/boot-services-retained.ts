@@ -6,25 +6,30 @@ import {
   type Kernel,
   mergeRegions,
   type PageTableStrategy,
+  PgdSwap,
   reserveBootServices,
+  rootEntriesOfRam,
   type StrategyDefinition,
 } from '@trapdoor/kernel'
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapIntoDirectMap } from './legacy-virtual.ts'
 
-/** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. */
+/** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. One that has no address is not among them. */
 function minimalMap(kernel: Kernel, merged: readonly MemoryDescriptor[]): MemoryDescriptor[] {
   const isMapped = (region: MemoryDescriptor): boolean =>
     isRuntime(region) || (kernel.architecture.name === 'x64' && isBootServices(region))
   return merged
     .filter((region) => isMapped(region) && region.numberOfPages > 0)
     .map((region) => mapIntoDirectMap(kernel, region))
+    .filter(({ virtualStart }) => virtualStart !== 0n)
 }
 
 /** L2 without the calls: boot-services memory stays until SetVirtualAddressMap is over. */
 export function retainBootServices(): PageTableStrategy {
   let merged: readonly MemoryDescriptor[] = []
   return {
+    copiesMap: true,
+    earlyPath: (kernel) => new PgdSwap(kernel, rootEntriesOfRam(kernel)),
     earlyExecutableTypes: [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode],
     reserve: (kernel) => {
       const efi = kernel.requireEfi
@@ -51,6 +56,7 @@ export const bootServicesRetained: StrategyDefinition = {
   chosenByEfi: 'old_map',
   sources: [
     'Linux 3.4 arch/x86/platform/efi/efi.c: efi_reserve_boot_services(), efi_enter_virtual_mode(), efi_free_boot_services()',
+    'Linux commit b8f2c21db390 "x86, efi: Pass a proper identity mapping in efi_call_phys_prelog", in 3.0.x and 3.4.x too',
     'Linux commit 916f676f8dc0 "x86, efi: Retain boot service code until after switching to virtual mode"',
     'Linux 4.4: efi=old_map',
   ],

@@ -19,6 +19,7 @@ import {
   type Kernel,
   KernelPanic,
   type KernelVariable,
+  marksPeData,
   memattrApplyPermissions,
   memattrInit,
   mergeRegions,
@@ -36,6 +37,7 @@ import {
   encodeMemoryMap,
   Guid,
   isRuntime,
+  MemoryAttribute,
   type MemoryAttributesTable,
   type MemoryDescriptor,
   MemoryType,
@@ -49,6 +51,8 @@ import type { LinuxVersion } from './version.ts'
 const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
 /** A memory attributes table that is longer than any can be is ignored before its bytes are reserved (commit 8fbe4c49c0cc; not in 6.1.192, nor in 6.12.117). */
 const CHECKS_ATTRIBUTES_SIZE_SINCE = '6.13'
+/** EFI_MEMORY_ATTRIBUTES_FLAGS_RT_FORWARD_CONTROL_FLOW_GUARD. */
+const FORWARD_CFG = 1
 /** EFI_1_10_SYSTEM_TABLE_REVISION. */
 const EFI_1_10 = 0x1_000a
 /** Faults below are taken for the kernel's own (efi_crash_gracefully_on_page_fault()). */
@@ -62,6 +66,10 @@ export class EfiVirtualMode implements PageTableStrategy {
   readonly #mixed: MixedMode | undefined
   #pgd: EfiPgd | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
+  /** EFI_NX_PE_DATA. */
+  #marksPeData = false
+  /** efi_disable_ibt_for_runtime. */
+  #tracksBranches = false
   /** efi_scratch.prev_cr3, later efi_prev_mm. */
   #previousCr3: KernelVariable | undefined
   #savedFlag: KernelVariable | undefined
@@ -83,12 +91,13 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#mixed?.reserve(kernel)
     const efi = kernel.requireEfi
     if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
-    if (this.#version.tighten === 'memory-attributes-table') {
+    if (this.#version.tighten !== 'none') {
       this.#memoryAttributes = memattrInit(
         kernel,
         isLinux(kernel, CHECKS_ATTRIBUTES_SIZE_SINCE) ? 'checked' : 'unchecked',
       )
     }
+    this.#marksPeData = this.#version.tighten === 'attributes-or-properties' && marksPeData(kernel)
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
   }
 
@@ -106,6 +115,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     const version = this.#version
     const efi = kernel.requireEfi
     this.#queued = false
+    this.#tracksBranches = false
     const pgd = this.#allocatePageTables(kernel)
     const map = this.#mapRegions(kernel, mergeRegions(efi.memoryMap))
     const pages = newMemmapPages(map.length, efi.info.memdescSize)
@@ -135,10 +145,7 @@ export class EfiVirtualMode implements PageTableStrategy {
       if (version.freedBootServices === 'unmapped') efi.memoryMap = kept
     }
     this.#updateMappings(kernel)
-    // Not through the queue: a fault in here is nobody's to recover from.
-    new EfiServices(kernel, kernel.bootCpu, 'kmalloc')
-      .setVariable(DUMMY.name, DUMMY.guid, DUMMY_ATTRIBUTES, new Uint8Array(0))
-      .run()
+    deleteDummyVariable(kernel)
     this.#queued = true
   }
 
@@ -165,7 +172,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#sync()
     this.#savedMxcsr!.write(cpu, BigInt(cpu.mxcsr))
     this.#savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
-    this.#lower(cpu, this.#version.branchTrackingOff !== 'never')
+    this.#lower(cpu, this.#version.branchTrackingOff !== 'never' && !this.#tracksBranches)
     if (this.#version.interrupts === 'off') cpu.interruptFlag = false
     this.#switchTo(cpu)
     this.#mixed?.enter(call)
@@ -244,6 +251,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     pgd.setupPageTables(memmap, pages, this.#version.page0)
     this.#sync()
     efi.systab = virtualSystab(memoryMap, efi.info.systab)
+    if (this.#version.dummyAfterKexec === 'deleted') deleteDummyVariable(kernel)
     this.#queued = true
   }
 
@@ -298,7 +306,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     )
   }
 
-  /** efi_set_virtual_address_map(): the function by its physical address, both mappings live, interrupts off. */
+  /** efi_set_virtual_address_map(), up to 5.7 phys_efi_set_virtual_address_map(): the function by its physical address, both mappings live. */
   #setVirtualAddressMap(kernel: Kernel, memmap: number, bytes: number): bigint {
     const efi = kernel.requireEfi
     const { memdescSize, memdescVersion } = efi.info
@@ -309,7 +317,7 @@ export class EfiVirtualMode implements PageTableStrategy {
         enter: (call) => {
           const { cpu } = call
           interruptFlag = cpu.interruptFlag
-          cpu.interruptFlag = false
+          if (this.#version.svamInterrupts === 'off') cpu.interruptFlag = false
           this.#lower(cpu, this.#version.branchTrackingOff === 'calls-and-svam')
           this.#switchTo(cpu)
           this.#mixed?.enter(call)
@@ -335,10 +343,17 @@ export class EfiVirtualMode implements PageTableStrategy {
   /** efi_runtime_update_mappings(). */
   #updateMappings(kernel: Kernel): void {
     const table = this.#memoryAttributes
-    if (table === undefined) return
-    memattrApplyPermissions(kernel, table, (entry, rights) => {
-      this.#pgd!.updateMappings(entry, rights)
-    })
+    if (table !== undefined) {
+      this.#tracksBranches =
+        this.#version.branchTrackingByTable && (table.flags & FORWARD_CFG) !== 0
+      memattrApplyPermissions(kernel, table, (entry, rights) => {
+        this.#pgd!.updateMappings(entry, rights)
+      })
+    } else if (this.#marksPeData) {
+      for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
+        this.#pgd!.updateMappings(region, rightsOfSplitRegion(region))
+      }
+    }
   }
 
   /** ibt_save(), and CR4.LASS cleared: what firmware does not stand is switched off. */
@@ -379,6 +394,26 @@ const DUMMY_ATTRIBUTES =
   VariableAttribute.NON_VOLATILE |
   VariableAttribute.BOOTSERVICE_ACCESS |
   VariableAttribute.RUNTIME_ACCESS
+
+/** efi_delete_dummy_variable(): not through the queue, so that a fault in here is nobody's to recover from. */
+function deleteDummyVariable(kernel: Kernel): void {
+  new EfiServices(kernel, kernel.bootCpu, 'kmalloc')
+    .setVariable(DUMMY.name, DUMMY.guid, DUMMY_ATTRIBUTES, new Uint8Array(0))
+    .run()
+}
+
+/** What efi_runtime_update_mappings() leaves a region of firmware that says by its properties table that no region has both code and data. */
+function rightsOfSplitRegion({ attribute, type }: MemoryDescriptor): {
+  writable: boolean
+  executable: boolean
+} {
+  const isProtected = (attribute & MemoryAttribute.XP) !== 0n
+  const isReadOnly = (attribute & MemoryAttribute.RO) !== 0n
+  return {
+    writable: !isReadOnly && type !== MemoryType.RuntimeServicesCode,
+    executable: !isProtected && type !== MemoryType.RuntimeServicesData,
+  }
+}
 
 /** Pages of the map that realloc_pages() ends with: it starts with two, and doubles when they are full, but counts only half of them. */
 function newMemmapPages(count: number, descriptorSize: number): number {

@@ -14,12 +14,15 @@ export const LINUX_3_14: LinuxVersion = {
   tighten: 'none',
   apple: 'as-it-says',
   svamFailure: 'panic',
+  svamInterrupts: 'on',
   interrupts: 'off',
   fpu: 'left-alone',
   leave: 'cr3-and-flush',
   faultRecovery: 'none',
   kexecRegions: 'virtual',
+  dummyAfterKexec: 'deleted',
   branchTrackingOff: 'never',
+  branchTrackingByTable: false,
   lassOff: false,
 }
 

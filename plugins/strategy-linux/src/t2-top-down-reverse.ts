@@ -4,7 +4,12 @@ import { LINUX_3_14 } from './t1-top-down-forward.ts'
 import type { LinuxVersion } from './version.ts'
 
 /** Linux 4.3. */
-export const LINUX_4_3: LinuxVersion = { ...LINUX_3_14, iteration: 'reverse', fpu: 'saved' }
+export const LINUX_4_3: LinuxVersion = {
+  ...LINUX_3_14,
+  iteration: 'reverse',
+  svamInterrupts: 'off',
+  fpu: 'saved',
+}
 
 /** T2: as T1 from the end of the map, so that a region which follows another follows it in virtual addresses too. */
 export const topDownReverse: StrategyDefinition = {
@@ -18,6 +23,7 @@ export const topDownReverse: StrategyDefinition = {
   alternatives: ['linux-3.4'],
   sources: [
     'Linux commit a5caa209ba9c "x86/efi: Fix boot crash by mapping EFI memmap entries bottom-up at runtime"',
+    'Linux commit 744937b0b12a "efi: Clean up the efi_call_phys_[prolog|epilog]() save/restore interaction"',
     'Linux 4.4 arch/x86/platform/efi/efi.c: efi_map_next_entry_reverse()',
   ],
   create: () => new EfiVirtualMode(LINUX_4_3),

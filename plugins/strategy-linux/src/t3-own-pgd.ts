@@ -10,7 +10,7 @@ export const LINUX_4_14: LinuxVersion = {
   page0: 'executable',
   sharedBootServices: 'mark',
   cleanMemmap: true,
-  tighten: 'memory-attributes-table',
+  tighten: 'attributes-or-properties',
   svamFailure: 'panic',
   interrupts: 'on',
   leave: 'cr3',
@@ -30,6 +30,7 @@ export const ownPgd: StrategyDefinition = {
   sources: [
     'Linux 4.14 arch/x86/platform/efi/efi_64.c: efi_alloc_page_tables(), efi_sync_low_kernel_mappings(), efi_setup_page_tables()',
     'Linux 4.14 arch/x86/platform/efi/quirks.c: efi_reserve_boot_services()',
+    'Linux 4.14 arch/x86/platform/efi/efi_64.c: efi_runtime_update_mappings()',
     'Linux 4.14 drivers/firmware/efi/memattr.c, runtime-wrappers.c',
   ],
   create: () => new EfiVirtualMode(LINUX_4_14),

@@ -10,6 +10,7 @@ export const LINUX_5_4: LinuxVersion = {
   freedBootServices: 'unmapped',
   svamFailure: 'disable',
   faultRecovery: 'abort-call',
+  dummyAfterKexec: 'left',
 }
 
 /** T4: efi_mm is switched to as to any mm, freed boot-services memory leaves the tables, and a fault in firmware ends the call only. */
@@ -26,6 +27,7 @@ export const efiMm: StrategyDefinition = {
   sources: [
     'Linux 5.4 arch/x86/platform/efi/efi_64.c: efi_switch_mm()',
     'Linux 5.4 arch/x86/platform/efi/quirks.c: efi_unmap_pages(), efi_recover_from_page_fault()',
+    'Linux commit 2ecb7402cfc7 "efi/x86: Do not clean dummy variable in kexec path"',
     'Linux commit 3425d934fc03 "efi/x86: Handle page faults occurring while running EFI runtime services"',
   ],
   create: () => new EfiVirtualMode(LINUX_5_4),

@@ -44,6 +44,7 @@ export const hardened: StrategyDefinition = {
   sources: [
     'Linux commit 0303c9729afc "x86/efi: Make efi_set_virtual_address_map IBT safe"',
     'Linux commit 9df9d2f0471b "init: Invoke arch_cpu_finalize_init() earlier"',
+    'Linux commit 1d959312e2f2 "efi: x86: Wire up IBT annotation in memory attributes table"',
     'Linux 7.0: LASS is disabled around runtime calls',
   ],
   options: {
@@ -61,6 +62,8 @@ export const hardened: StrategyDefinition = {
   create: ({ ibt, lass }) =>
     new EfiVirtualMode({
       ...LINUX_6_1,
+      tighten: 'attributes',
+      branchTrackingByTable: true,
       branchTrackingOff: ibt as LinuxVersion['branchTrackingOff'],
       lassOff: lass === 'cleared',
     }),

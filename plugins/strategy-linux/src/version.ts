@@ -16,12 +16,14 @@ export interface LinuxVersion {
   readonly freedBootServices: 'mapped' | 'unmapped'
   /** Whether descriptors that cannot be right are left out (4.10 and later). */
   readonly cleanMemmap: boolean
-  /** Whether the memory attributes table is applied (4.11 and later). */
-  readonly tighten: 'none' | 'memory-attributes-table'
+  /** Which of the firmware's tables take rights away: the memory attributes table, and without one the properties table (4.11 and later); the former alone (6.14 and later). */
+  readonly tighten: 'none' | 'attributes-or-properties' | 'attributes'
   /** Whether Apple's firmware is taken for EFI 1.10, whatever it says (f5390cd0b43c, Linux 5.17 and stable kernels). */
   readonly apple: 'as-it-says' | 'efi-1.10'
   /** What follows when SetVirtualAddressMap fails. */
   readonly svamFailure: 'panic' | 'disable'
+  /** RFLAGS.IF in SetVirtualAddressMap: as it was, on, where the prolog leaves at once without efi=old_map (3.14 to 4.0), else off. */
+  readonly svamInterrupts: 'on' | 'off'
   /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.6), on under a semaphore. */
   readonly interrupts: 'off' | 'on'
   /** Whether calls are between kernel_fpu_begin() and kernel_fpu_end(), which keep a process's floating-point state (3.16 and later). */
@@ -32,8 +34,12 @@ export interface LinuxVersion {
   readonly faultRecovery: 'none' | 'abort-call'
   /** Where indirect-branch tracking is off: nowhere, in calls (5.18 and later), in SetVirtualAddressMap too (6.5 and later). */
   readonly branchTrackingOff: 'never' | 'calls' | 'calls-and-svam'
+  /** Whether tracking stays on in calls where the memory attributes table says that runtime code is marked for it (6.4 and later). */
+  readonly branchTrackingByTable: boolean
   /** Whether CR4.LASS is cleared in calls (7.0 and later). */
   readonly lassOff: boolean
+  /** Whether a kernel that was started by kexec deletes the DUMMY variable, too (up to 5.3; 2ecb7402cfc7). */
+  readonly dummyAfterKexec: 'deleted' | 'left'
   /** Where the regions of the kernel before are mapped after kexec. */
   readonly kexecRegions: 'virtual' | 'virtual-and-identity'
 }

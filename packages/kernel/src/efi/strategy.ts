@@ -54,6 +54,8 @@ export interface PageTableStrategy {
    * {@link setup} does.
    */
   virtualMap?(kernel: Kernel): readonly MemoryDescriptor[]
+  /** Whether {@link virtualMap} goes to firmware in memory of the kernel's own (`new_memmap`, Linux 3.0.x and later). Default: it is written over the firmware's map. */
+  readonly copiesMap?: boolean
   /** What follows when the kernel has called SetVirtualAddressMap with {@link virtualMap}. */
   enteredVirtualMode?(kernel: Kernel): void
   /**

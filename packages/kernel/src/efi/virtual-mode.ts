@@ -1,4 +1,4 @@
-import { PAGE_SIZE, type VirtualAddress } from '@trapdoor/core'
+import { PAGE_SIZE, type PhysicalAddress, type VirtualAddress } from '@trapdoor/core'
 import {
   descriptorEnd,
   efiStatusName,
@@ -7,7 +7,7 @@ import {
   type MemoryDescriptor,
   MemoryType,
 } from '@trapdoor/uefi'
-import { KernelPanic } from '../error.ts'
+import { KernelPanic, OutOfMemory } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
 import { callPhysical } from './physical-call.ts'
 
@@ -34,14 +34,17 @@ export function efiIoremap(kernel: Kernel, descriptor: MemoryDescriptor): Virtua
 }
 
 /**
- * The middle of efi_enter_virtual_mode(): writes the virtual addresses into the firmware's map in place, calls SetVirtualAddressMap in the early physical
- * mode with the whole map, and panics where it fails. `map` has the order and length of the firmware's.
+ * The middle of efi_enter_virtual_mode(): writes the map with the virtual addresses over the firmware's or, where the strategy says so, into memory of its own, calls SetVirtualAddressMap in
+ * the early physical mode with it, and panics where it fails.
  */
 export function setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescriptor[]): void {
   const efi = kernel.requireEfi
   const { info } = efi
   const bytes = encodeMemoryMap(map, info.memdescSize)
-  kernel.tables.withEarlyIoremap(kernel.bootCpu, BigInt(info.memmap), bytes.length, (address) => {
+  const pages = Math.max(1, Math.ceil(bytes.length / PAGE_SIZE))
+  const copy = kernel.strategy?.instance.copiesMap === true ? newMemmap(kernel, pages) : undefined
+  const place = copy ?? info.memmap
+  kernel.tables.withEarlyIoremap(kernel.bootCpu, BigInt(place), bytes.length, (address) => {
     kernel.bootCpu.writeBytes(address, bytes)
   })
   const systab = map.find(
@@ -57,7 +60,7 @@ export function setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescrip
     BigInt(bytes.length),
     BigInt(info.memdescSize),
     BigInt(info.memdescVersion),
-    BigInt(info.memmap),
+    BigInt(place),
   ])
   if (call.status !== EfiStatus.SUCCESS) {
     throw new KernelPanic(
@@ -67,6 +70,17 @@ export function setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescrip
   efi.memoryMap = map
   efi.systab = systab.virtualStart + BigInt(info.systab - systab.physicalStart)
   efi.virtualMode = true
+  if (copy !== undefined) kernel.allocator.release(copy / PAGE_SIZE, copy / PAGE_SIZE + pages)
+}
+
+/** krealloc() of new_memmap, whose result nobody looks at (arch/x86/platform/efi/efi.c, Linux 3.4). */
+function newMemmap(kernel: Kernel, pages: number): PhysicalAddress {
+  try {
+    return kernel.allocatePages('new_memmap', pages)
+  } catch (error) {
+    if (!(error instanceof OutOfMemory)) throw error
+    throw new KernelPanic('unable to handle kernel NULL pointer dereference (memcpy to new_memmap)')
+  }
 }
 
 /** runtime_code_page_mkexec(): runtime code becomes executable where the firmware was told that it is. */

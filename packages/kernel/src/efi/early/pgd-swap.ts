@@ -5,23 +5,25 @@ import { endOfRam } from '../../memory/e820.ts'
 import type { CallPath, RuntimeCall } from '../runtime-call.ts'
 
 /**
- * efi_call_phys_prelog() and _epilog() of 2.6.35 (arch/x86/kernel/efi_64.c): runtime code becomes executable in the direct map, and PML4 entry 0 of
- * `swapper_pg_dir` is borrowed from the direct map, so that the low 512 GiB are an alias of it.
+ * efi_call_phys_prelog() and _epilog() of 2.6.35 (arch/x86/kernel/efi_64.c): runtime code becomes executable in the direct map, and `count` PML4 entries of
+ * `swapper_pg_dir`, the first alone in 2.6.35, are borrowed from the direct map, so that as many times 512 GiB are an alias of it.
  */
 export class PgdSwap implements CallPath {
   readonly #kernel: Kernel
+  readonly #count: number
   #savedEntries: readonly bigint[] = []
   #interruptFlag = false
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, count = 1) {
     this.#kernel = kernel
+    this.#count = count
   }
 
   enter(call: RuntimeCall): void {
     setRuntimeCodeExecutable(this.#kernel, true)
     this.#interruptFlag = call.cpu.interruptFlag
     call.cpu.interruptFlag = false
-    this.#savedEntries = aliasLowHalf(this.#kernel, call.cpu, 1)
+    this.#savedEntries = aliasLowHalf(this.#kernel, call.cpu, this.#count)
   }
 
   leave(call: RuntimeCall): void {
