@@ -113,9 +113,10 @@ const SCENARIOS: readonly Scenario[] = [
         name: 'each',
         run: (context) => {
           for (let failed = 1; failed <= 3; failed++) {
-            context.powerOn()
-            context.boot({ failedAllocation: 100 + failed })
-            context.call(context.services().getTime())
+            context.afresh(() => {
+              context.boot({ failedAllocation: 100 + failed })
+              context.call(context.services().getTime())
+            })
           }
         },
       },

@@ -19,6 +19,7 @@ import type { PageTableStrategy, StrategyChoice, StrategyDefinition } from './ef
 import { KernelError, OutOfMemory } from './error.ts'
 import { BOOT_PHASES, type BootPhase, type KernelHooks } from './hooks.ts'
 import { DescriptorTables } from './interrupt/descriptor-tables.ts'
+import type { Interruption } from './interrupt/interrupts.ts'
 import type { E820Entry } from './memory/e820.ts'
 import type { RealModeMemory } from './memory/identity-map.ts'
 import { KernelImage } from './memory/kernel-image.ts'
@@ -94,6 +95,8 @@ export class Kernel {
   hasTrampolinePgd = false
   /** The identity map that a strategy shares with all who need one; by default each of them has its own. */
   identityMap: PageTableBuilder | undefined
+  /** What each CPU is handling, by its number, from the delivery of the interrupt to IRET. */
+  readonly handling: Map<number, Interruption> = new Map()
   /** The CPU that holds efi_runtime_lock. */
   efiRuntimeLock: Cpu | undefined
   /** __start_rodata and __end_rodata, physical. */
@@ -390,6 +393,7 @@ export class Kernel {
     const rewinds = parts.map((part) => part.checkpoint())
     return () => {
       Object.assign(this, known, set)
+      this.handling.clear()
       this.efiRuntimeLock = efiRuntimeLock
       this.efiRefusal = efiRefusal
       this.#phase = phase

@@ -22,7 +22,7 @@ export const h16KernelHalf: Rule = {
   ],
   rewindable: true,
   watch: ({ diagnose }) => {
-    diagnose(({ error, call, kernel, cpu, image }) => {
+    diagnose(({ error, call, kernel, cpu, image, handling }) => {
       if (!(error instanceof PageFault) || kernel === undefined) return undefined
       const physical = Number(error.address)
       const { base } = kernel.image
@@ -35,9 +35,14 @@ export const h16KernelHalf: Rule = {
       if (call === undefined || error.address < kernel.tables.kernelHalfStart) return undefined
       const own = inspectAddress(cpu.translationContext(call.before.cr3), error.address)
       if (own.status !== 'mapped') return undefined
+      const who = image ?? (handling === undefined ? 'the kernel' : `the ${handling} handler`)
+      const why =
+        handling === undefined
+          ? 'The kernel passed a pointer of its own, as it does to any function.'
+          : 'Interrupt handlers run on the page tables that they find, whatever they need of the kernel.'
       return {
-        message: `${image ?? 'the kernel'} reaches for ${formatAddress(error.address)} inside ${call.service}, which the kernel maps and the tables of the call do not`,
-        explanation: `The kernel passed a pointer of its own, as it does to any function. Its page tables map the address to ${formatAddress(own.physical)}, but ${kernel.tables.layout.mode.levels[0]!.entry} entry ${kernel.tables.rootIndex(error.address)} was not copied into the tables that are loaded during calls.`,
+        message: `${who} reaches for ${formatAddress(error.address)} inside ${call.service}, which the kernel maps and the tables of the call do not`,
+        explanation: `${why} Its page tables map the address to ${formatAddress(own.physical)}, but ${kernel.tables.layout.mode.levels[0]!.entry} entry ${kernel.tables.rootIndex(error.address)} was not copied into the tables that are loaded during calls.`,
       }
     })
   },

@@ -6,15 +6,19 @@ import { Guid } from '@trapdoor/uefi'
 /** Points of a call that are all interrupted; of those behind ever fewer. */
 export const DENSE_POINTS = 1000
 
-/** Makes a call, with an NMI, a machine check and, where they are on, a timer interrupt before the first instruction, after every access to memory, and after the last. */
+/** Makes a call, with an NMI, a machine check and, where they are on, a timer interrupt before every access to memory, of the firmware and of what switches to it and back, and between these. */
 function interrupted<T>(context: ScenarioContext, prepared: PreparedCall<T>): void {
   const { call } = prepared
   if (call === undefined) return
   const interrupt = (): void => {
+    // What a handler finds must not hang on what the TLB still holds: a processor may drop any translation at any time (SDM Vol. 3, 4.10.2.3).
+    call.cpu.mmu.flushAll()
     takeInterrupt(call.kernel, call.cpu, 'NMI')
     takeInterrupt(call.kernel, call.cpu, 'machine check')
     if (call.cpu.interruptFlag) takeInterrupt(call.kernel, call.cpu, 'timer')
   }
+  call.interruptSwitches(interrupt)
+  interrupt()
   call.enter()
   interrupt()
   call.interruptEach((accesses) => {
@@ -23,6 +27,7 @@ function interrupted<T>(context: ScenarioContext, prepared: PreparedCall<T>): vo
   call.execute()
   interrupt()
   call.leave()
+  interrupt()
   context.record(prepared)
 }
 
@@ -30,7 +35,7 @@ function interrupted<T>(context: ScenarioContext, prepared: PreparedCall<T>): vo
 export const interrupts: Scenario = {
   name: 'interrupts',
   title:
-    'NMI, machine check and timer interrupt at every memory access of GetTime, SetVariable and GetVariable',
+    'NMI, machine check and timer interrupt at every memory access of GetTime, SetVariable and GetVariable, and of the way in and out',
   steps: [
     bootStep,
     {

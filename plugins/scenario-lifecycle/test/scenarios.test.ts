@@ -4,12 +4,13 @@ import {
   findCase,
   loadConfig,
   type Plugin,
+  type Scenario,
   traceCase,
 } from '@trapdoor/harness'
 import { efiIoremap, type Kernel, type StrategyDefinition } from '@trapdoor/kernel'
 import { EfiStatus, isRuntime, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
-import plugin from '../src/index.ts'
+import plugin, { type ChainedKernel, kexecChain, OWN_KERNEL } from '../src/index.ts'
 
 const RUNTIME_TYPES: ReadonlySet<number> = new Set([
   MemoryType.RuntimeServicesCode,
@@ -91,16 +92,28 @@ const QUIRKS: readonly Quirk[] = [
   }),
 ]
 
-async function play(cell: string, map = 'small'): Promise<CaseTrace> {
+/** A kernel with the strategy of that name, whatever it is built for. */
+const DIRECT_MAP: ChainedKernel = {
+  x64: { strategy: 'legacy-virtual' },
+  ia32: { strategy: 'legacy-virtual' },
+}
+
+async function play(
+  cell: string,
+  map = 'small',
+  scenarios: readonly Scenario[] = [],
+): Promise<CaseTrace> {
   const strategies = [
     lowAlias,
     directMap,
     { ...lowAlias, name: 'linux-3.14' },
     { ...lowAlias, name: 'linux-6.1' },
+    { ...lowAlias, name: 'private-efi-pgd' },
+    { ...lowAlias, name: 'global-identity-map' },
   ]
   const config = await loadConfig({
     directory: import.meta.dirname,
-    builtIn: [plugin, { name: 'test', apiVersion: 1, strategies, quirks: QUIRKS }],
+    builtIn: [plugin, { name: 'test', apiVersion: 1, strategies, scenarios, quirks: QUIRKS }],
     overrides: { memoryMaps: [`${map}.txt`] },
   })
   return traceCase(createEnvironment(config), findCase(config, `${map}/${cell}`))
@@ -226,11 +239,27 @@ describe('kexec-other', () => {
 })
 
 describe('kexec-chain', () => {
-  test.each(['kexec-chain-up', 'kexec-chain-down'])('%s boots four kernels', async (scenario) => {
+  test.each([
+    ['kexec-chain-up', 4],
+    ['kexec-chain-down', 4],
+    ['kexec-chain-physical', 4],
+    ['kexec-from-old', 2],
+    ['kexec-from-new', 2],
+  ])('%s boots %d kernels', async (scenario, count) => {
     const trace = await play(`none/low-alias/${scenario}`)
     expect(answers(trace)).toEqual(
-      ['first', 'second', 'third', 'fourth'].flatMap((name) => everyDay(`${name} kernel`)),
+      ['first', 'second', 'third', 'fourth']
+        .slice(0, count)
+        .flatMap((name) => everyDay(`${name} kernel`)),
     )
+  })
+
+  test('is whatever a configuration makes of it', async () => {
+    const chain = kexecChain('three', 'three kernels', [OWN_KERNEL, DIRECT_MAP, OWN_KERNEL])
+    const trace = await play('none/low-alias/three', 'small', [chain])
+    // The second takes firmware to virtual mode, and the third finds it there.
+    expect(callsTo(trace, 'SetVirtualAddressMap')).toEqual([{ era: 'second kernel', cpu: 0 }])
+    expect(trace.result.findings[0]).toMatchObject({ kernel: 'third kernel', phase: 'efi_init' })
   })
 })
 
@@ -265,6 +294,7 @@ describe('kdump-everywhere', () => {
     const trace = await play('none/low-alias/kdump-everywhere')
     expect(answers(trace)).toEqual([
       ...everyDay('first kernel'),
+      'first kernel: GetTime',
       'first kernel: SetVariable',
       'first kernel: crash kernels',
     ])

@@ -2,9 +2,10 @@ import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { growVmalloc, loadModules } from '@trapdoor/kernel'
 import { bootStep, everydayStep } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
+import { callUncached } from './uncached-call.ts'
 
 function callFrom(context: ScenarioContext, place: 'vmalloc' | 'module'): void {
-  context.call(context.services(place).getVariable('TrapdoorProbe', Guid.LINUX_CRASH))
+  callUncached(context, context.services(place).getVariable('TrapdoorProbe', Guid.LINUX_CRASH))
 }
 
 /** A kernel that has run for long: modules and vmalloc space lie where there was nothing when the runtime services were set up. */

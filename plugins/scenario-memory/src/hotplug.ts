@@ -2,11 +2,12 @@ import type { Scenario, ScenarioContext } from '@trapdoor/harness'
 import { addMemory, cpuUp } from '@trapdoor/kernel'
 import { everydayStep } from '@trapdoor/scenario-lifecycle'
 import { Guid } from '@trapdoor/uefi'
+import { callUncached } from './uncached-call.ts'
 
 function callsFromBoth(context: ScenarioContext): void {
   for (const { id } of context.kernel.onlineCpus) {
     const services = context.services('kmalloc', id)
-    context.call(services.getVariable('TrapdoorProbe', Guid.LINUX_CRASH))
+    callUncached(context, services.getVariable('TrapdoorProbe', Guid.LINUX_CRASH))
   }
 }
 

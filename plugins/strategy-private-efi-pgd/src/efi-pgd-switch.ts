@@ -4,17 +4,19 @@ import type { Kernel, KernelVariable, PageTableStrategy, RuntimeCall } from '@tr
 /** What the patch does around a call: interrupts off, and its own page table in CR3. */
 export class EfiPgdSwitch implements PageTableStrategy {
   readonly #fill: (kernel: Kernel, efiPgd: PageTableBuilder) => void
+  readonly #clonesAgain: boolean
   readonly #perCpuSaveArea: boolean
   #efiPgd: PageTableBuilder | undefined
   #saveCr3: KernelVariable | undefined
   #efiFlags: KernelVariable | undefined
 
-  /** `fill` is efi_pagetable_init(), which gets an empty root. */
+  /** `fill` is efi_pagetable_init(), which gets an empty root. With `clonesAgain` there is a notifier for memory that is added. */
   constructor(
     fill: (kernel: Kernel, efiPgd: PageTableBuilder) => void,
-    options: { readonly perCpuSaveArea: boolean },
+    options: { readonly perCpuSaveArea: boolean; readonly clonesAgain?: boolean },
   ) {
     this.#fill = fill
+    this.#clonesAgain = options.clonesAgain === true
     this.#perCpuSaveArea = options.perCpuSaveArea
   }
 
@@ -25,6 +27,11 @@ export class EfiPgdSwitch implements PageTableStrategy {
     this.#efiPgd = efiPgd
     this.#saveCr3 = kernel.variable({ perCpu: this.#perCpuSaveArea })
     this.#efiFlags = kernel.variable({ perCpu: this.#perCpuSaveArea })
+  }
+
+  /** The notifier that clones the kernel's half again (of priority 3, before those that use the memory). */
+  memoryGoingOnline({ tables }: Kernel): void {
+    if (this.#clonesAgain) tables.copyKernelHalf(this.#efiPgd!)
   }
 
   /** efi_call_phys_prelog_in_physmode(). */

@@ -67,6 +67,9 @@ export const privateEfiPgd: StrategyDefinition = {
       (kernel, efiPgd) => {
         efiPagetableInit(kernel, efiPgd, PATCH_STATES[state ?? 'C']!, page0)
       },
-      { perCpuSaveArea: saveArea !== 'static' },
+      {
+        perCpuSaveArea: saveArea !== 'static',
+        clonesAgain: PATCH_STATES[state ?? 'C']!.wholeKernelHalf,
+      },
     ),
 }

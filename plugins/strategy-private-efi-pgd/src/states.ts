@@ -9,7 +9,7 @@ export interface LeafRights {
 /** One of the three states in which the patch is known. */
 export interface PatchState {
   readonly rights: (descriptor: MemoryDescriptor) => LeafRights | undefined
-  /** Whether the kernel's whole half is cloned, or only the direct map's and the kernel text's entry. */
+  /** Whether the kernel's whole half is cloned, and again where memory is added, or only the direct map's and the kernel text's entry, once. */
   readonly wholeKernelHalf: boolean
 }
 

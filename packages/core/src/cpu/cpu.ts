@@ -9,7 +9,7 @@ import type { PhysicalMemory } from '../memory/physical-memory.ts'
 import { highHalf, joinHalves, lowHalf } from '../halves.ts'
 import { isLinear, type TranslationContext, type WalkStep } from '../paging/inspect.ts'
 import { offsetInPage } from '../paging/linear-page.ts'
-import { type PagingMode, pagingMode } from '../paging/mode.ts'
+import { PAGING_OFF, type PagingMode, pagingMode } from '../paging/mode.ts'
 import { PdpteRegisters } from '../paging/pdpte-registers.ts'
 import { Rights, ROOT_IN_REGISTERS, WalkStatus } from '../paging/walk.ts'
 import type { StaleTranslation, TranslationNow } from '../machine/event-log.ts'
@@ -543,6 +543,7 @@ export class Cpu {
   /** What the page tables that are loaded say of an address, whatever the TLB holds; undefined where it is mapped nowhere. Nothing is touched. */
   lookUp(address: bigint): { readonly frame: number; readonly writable: boolean } | undefined {
     if (!isLinear(this.#mode, address)) return undefined
+    if (this.#mode === PAGING_OFF) return { frame: lowHalf(address) >>> 12, writable: true }
     const { status, frame, rights } = this.mmu.lookUp(highHalf(address), lowHalf(address))
     if (status !== WalkStatus.Mapped) return undefined
     return { frame, writable: (rights & Rights.Writable) !== 0 }

@@ -71,6 +71,8 @@ export class CaseExecution {
   readonly #calls: Map<number, RuntimeCall> = new Map()
   readonly #keptSurveys: TableSurvey[] = []
   readonly #keepTables: boolean
+  /** Name of the step that is played. */
+  #step = ''
   #kernel: Kernel | undefined
   #convertedBy: Kernel | undefined
   #refusal: string | undefined
@@ -120,9 +122,9 @@ export class CaseExecution {
         calls.tlbMisses += counters.tlbMisses
         calls.walkReferences += counters.walkReferences
       },
-      refused: (_kernel, reason) => {
+      refused: ({ name }, reason) => {
         this.#told++
-        this.#refusal ??= reason
+        this.#refusal ??= `${name} goes without EFI runtime services: ${reason}`
       },
     }
     this.#run = new CaseRun(environment, spec, this.firmware, {
@@ -145,9 +147,8 @@ export class CaseExecution {
         run()
         return this.#told === before
       },
-      aside: (detour) => {
-        this.#aside(detour)
-      },
+      aside: (detour) => this.#aside(detour),
+      survives: (run) => this.#survives(run),
     })
   }
 
@@ -206,9 +207,7 @@ export class CaseExecution {
       outcome === 'ok'
         ? this.#quietReason(findings)
         : (worst?.finding.message ??
-          (outcome === 'refused'
-            ? `${this.#kernel?.name ?? 'the kernel'} goes without EFI runtime services: ${this.#refusal}`
-            : describeFailures(failed)))
+          (outcome === 'refused' ? this.#refusal! : describeFailures(failed)))
     return {
       id: spec.id,
       memoryMap: spec.memoryMapId,
@@ -264,34 +263,59 @@ export class CaseExecution {
   }
 
   /** Where the detour comes back, all is known that was known before, and nothing else but what the rules found. */
-  #aside(detour: () => void): void {
+  #aside(detour: () => void): boolean {
     const [kernel, convertedBy] = [this.#kernel, this.#convertedBy]
     const calls = [...this.#calls]
     const roots = [...this.#run.rootsOfCalls]
-    detour()
+    const lived = this.#survives(detour)
     this.#kernel = kernel
     this.#convertedBy = convertedBy
     this.#calls.clear()
     for (const [cpu, call] of calls) this.#calls.set(cpu, call)
     this.#run.rootsOfCalls.clear()
     for (const root of roots) this.#run.rootsOfCalls.add(root)
+    return lived
   }
 
-  /** Runs something on the machine; false where that ended it. */
+  /** Runs something on the machine; false where that ended it, and the case. */
   #attempt(name: string, run: () => void): boolean {
+    this.#step = name
+    const death = this.#deathIn(run)
+    if (death === undefined) return true
+    // It comes first whatever else was found.
+    const earlier = [...this.#findings]
+    this.#findings.clear()
+    this.#findings.set('death', death)
+    for (const [key, counted] of earlier) this.#findings.set(key, counted)
+    this.#death = death.outcome
+    return false
+  }
+
+  /** Runs something on a machine that the case can do without; false where that ended it. Of the deaths that one rule explains of one kernel the first is told, and the others are counted. */
+  #survives(run: () => void): boolean {
+    const death = this.#deathIn(run)
+    if (death === undefined) return true
+    const { finding, outcome } = death
+    const key = `${outcome} ${finding.rule}/${finding.kernel}`
+    const known = this.#findings.get(key)
+    if (known === undefined) this.#findings.set(key, death)
+    else known.times++
+    return false
+  }
+
+  /** What ended the machine while `run` ran. */
+  #deathIn(run: () => void): CountedFinding | undefined {
     try {
       run()
-      return true
+      return undefined
     } catch (error) {
       if (!(error instanceof Error)) throw error
-      if (!isMachineOutcome(error)) throw named(error, name, this.#spec)
-      this.#explainDeath(error, name)
-      this.#death = isHang(error) ? 'hang' : 'fault'
-      return false
+      if (!isMachineOutcome(error)) throw named(error, this.#step, this.#spec)
+      return this.#explainDeath(error, this.#step)
     }
   }
 
-  #explainDeath(error: Error, step: string): void {
+  #explainDeath(error: Error, step: string): CountedFinding {
     // A triple fault is the end of what the first fault began.
     const cause = error instanceof TripleFault ? error.failures[0] : error
     const exception = cause instanceof CpuException ? cause : undefined
@@ -300,8 +324,9 @@ export class CaseExecution {
     const cpu = this.machine.cpus[exception?.site.cpu ?? hanging?.cpu ?? 0]!
     cpu.touchRecorder = undefined
     const call = this.#calls.get(cpu.id)
+    const handling = this.#kernel?.handling.get(cpu.id)
     const running = cpu.calls.at(-1)?.gate.image
-    const image = running === UNKNOWN_IMAGE ? undefined : running
+    const image = running === UNKNOWN_IMAGE || handling !== undefined ? undefined : running
     const death: Death = {
       error,
       site: exception?.site,
@@ -309,6 +334,7 @@ export class CaseExecution {
       kernel: this.#kernel,
       call,
       image,
+      handling,
       convertedBefore: this.#convertedBy !== undefined && this.#convertedBy !== this.#kernel,
       descriptorAt: (physical) => descriptorAt(this.firmware.memoryMap, physical),
     }
@@ -322,7 +348,12 @@ export class CaseExecution {
     const outcome: Outcome = isHang(error) ? 'hang' : 'fault'
     const finding = placeFinding(
       rule,
-      { ...draft, severity: 'error', ...(call === undefined ? {} : { call }) },
+      {
+        ...(handling === undefined ? {} : { actor: `kernel (${handling} handler)` }),
+        ...draft,
+        severity: 'error',
+        ...(call === undefined ? {} : { call }),
+      },
       {
         machine: this.machine,
         firmware: this.firmware,
@@ -331,11 +362,7 @@ export class CaseExecution {
         image,
       },
     )
-    // The death comes first whatever else was found.
-    const earlier = [...this.#findings]
-    this.#findings.clear()
-    this.#findings.set('death', { finding, outcome, times: 1 })
-    for (const [key, counted] of earlier) this.#findings.set(key, counted)
+    return { finding, outcome, times: 1 }
   }
 
   #accept(rule: Rule, kernel: Kernel, draft: FindingDraft): void {

@@ -1,6 +1,7 @@
 import { type Machine, MachineReset, type Rewind } from '@trapdoor/core'
 import type { Firmware, PoweredMachine } from '@trapdoor/firmware'
 import {
+  architectureOf,
   type ArgumentPlace,
   bootKernel,
   bootToRuntimeServices,
@@ -21,7 +22,7 @@ import {
   type ServiceResult as Answer,
   type StrategyChoice,
 } from '@trapdoor/kernel'
-import { EfiStatus, efiStatusName } from '@trapdoor/uefi'
+import { type Architecture, EfiStatus, efiStatusName } from '@trapdoor/uefi'
 import { type CaseSpec, DEFAULT_SEED } from '../config/case-spec.ts'
 import { HarnessError } from '../error.ts'
 import type { ServiceResult, StrategyCost } from '../results/results.ts'
@@ -55,8 +56,10 @@ export interface CaseFollower {
   onKernelAgain(kernel: Kernel): void
   /** Whether nothing is found and nothing refused while `run` runs. */
   isQuiet(run: () => void): boolean
-  /** Does something that leaves no trace in what the follower knows, unless it ends the case. */
-  aside(detour: () => void): void
+  /** Does something that leaves no trace in what the follower knows, but for what was found. Returns whether the machine lived. */
+  aside(detour: () => void): boolean
+  /** Does something that may end the machine, which is a finding, and not the end of the case. Returns whether the machine lived. */
+  survives(run: () => void): boolean
 }
 
 /** A case while it runs: the machine, its kernels one after the other, and what the services answered. */
@@ -105,6 +108,12 @@ export class CaseRun implements ScenarioContext {
 
   get machine(): Machine {
     return this.#machine
+  }
+
+  get architecture(): Architecture {
+    const { name, options } = this.#spec.strategy
+    const definition = this.#environment.config.registry.strategy(name)
+    return architectureOf({ definition, options })
   }
 
   get kernel(): Kernel {
@@ -164,10 +173,11 @@ export class CaseRun implements ScenarioContext {
     this.#machine.memory.discard()
   }
 
-  powerOn(): void {
+  afresh(run: () => void): boolean {
     this.#kernels = 0
     this.#switchOn(this.#firmware.powerOn())
     this.#isNew = true
+    return this.#follower.survives(run)
   }
 
   restart(memory: 'lost' | 'kept' = 'lost'): void {
@@ -201,11 +211,11 @@ export class CaseRun implements ScenarioContext {
     return true
   }
 
-  detour(run: () => void): void {
+  detour(run: () => void): boolean {
     const [machine, kernel, answers] = [this.#machine, this.#kernel, this.answers.length]
     const copy = machine.fork()
     this.#machine = copy
-    this.#follower.aside(() => {
+    const lived = this.#follower.aside(() => {
       this.#follower.onMachine(this.#machine, 'of a detour')
       run()
     })
@@ -215,6 +225,7 @@ export class CaseRun implements ScenarioContext {
     this.#follower.onMachine(machine, 'of a detour')
     // What went well there need not be told.
     this.answers.splice(answers, Infinity, ...this.answers.slice(answers).filter(({ ok }) => !ok))
+    return lived
   }
 
   services(place: ArgumentPlace = 'stack', cpu = 0): EfiServices {
@@ -308,7 +319,7 @@ export class CaseRun implements ScenarioContext {
   }
 
   #answer(name: string, status: string, ok: boolean): void {
-    this.answers.push({ name, status, ok, kernel: this.kernel.name })
+    this.answers.push({ name, status, ok, kernel: this.#kernel?.name ?? this.#machine.log.era })
   }
 
   #switchOn(powered: PoweredMachine): void {
@@ -372,7 +383,7 @@ export class CaseRun implements ScenarioContext {
       })
       if (!this.#environment.isRewindable(kernel)) return
       const { machine } = handOff
-      const rewinds = [machine.checkpoint(), kernel.checkpoint()]
+      const rewinds = [machine, kernel, this.#environment.rules].map((part) => part.checkpoint())
       const rewind = (): void => {
         for (const each of rewinds) each()
       }

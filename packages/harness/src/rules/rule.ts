@@ -1,5 +1,5 @@
 import type { Cpu, FaultSite } from '@trapdoor/core'
-import type { Kernel, KernelHooks, RuntimeCall } from '@trapdoor/kernel'
+import type { Interruption, Kernel, KernelHooks, RuntimeCall } from '@trapdoor/kernel'
 import type { MemoryDescriptor } from '@trapdoor/uefi'
 import type { SyncHook } from 'tapable'
 import type { RuleState } from '../case/rule-memory.ts'
@@ -38,6 +38,8 @@ export interface Death {
   readonly call: RuntimeCall | undefined
   /** Image whose code ran, or undefined for the kernel's. */
   readonly image: string | undefined
+  /** The interrupt that the kernel was handling on this CPU, or that it was being given. */
+  readonly handling: Interruption | undefined
   /** Whether an earlier kernel of this machine has called SetVirtualAddressMap. */
   readonly convertedBefore: boolean
   /** The firmware's descriptor that covers a physical address, by the map that it reported. */

@@ -6,6 +6,7 @@ import type {
   Kernel,
   PreparedCall,
 } from '@trapdoor/kernel'
+import type { Architecture } from '@trapdoor/uefi'
 
 /** How a kernel differs from the one that the case names. */
 export interface KernelChoice {
@@ -25,8 +26,13 @@ export interface KernelChoice {
 /** What a scenario's steps have in hand. */
 export interface ScenarioContext {
   readonly machine: Machine
-  /** A machine with this firmware that was just switched on takes the place of the one before: what follows shares nothing with what was. */
-  powerOn(): void
+  /** What the case's own kernel is built for. */
+  readonly architecture: Architecture
+  /**
+   * Switches on a machine with this firmware in place of the one before, and runs `run` on it, which shares nothing with what was. Where that ends the machine, it is a finding of the case, and
+   * the scenario goes on: with {@link ScenarioContext.afresh} or {@link ScenarioContext.note}, as there is no machine to go on with. Returns whether the machine lived.
+   */
+  afresh(run: () => void): boolean
   /** The machine starts again after a reset: the NV store and CMOS are kept, and memory where it says so, as in a warm reset. */
   restart(memory?: 'lost' | 'kept'): void
   /**
@@ -34,8 +40,8 @@ export interface ScenarioContext {
    * firmware has its runtime memory elsewhere in the second boot. False where the kernel does not take the image: then the other one runs on.
    */
   hibernate(options?: { readonly drift?: boolean }): boolean
-  /** Runs `run` on a copy of the machine as it is now, and goes on as if nothing had happened. What `run` finds wrong is kept; where it ends the machine, so does the case. */
-  detour(run: () => void): void
+  /** Runs `run` on a copy of the machine as it is now, and goes on as if nothing had happened. What `run` finds wrong is kept, its end too where it has one. Returns whether the copy lived. */
+  detour(run: () => void): boolean
   /** The kernel that runs now. Throws HARNESS_BAD_PLUGIN before the first boot. */
   readonly kernel: Kernel
   /** Powers the machine's boot loader on: boots the first kernel. */

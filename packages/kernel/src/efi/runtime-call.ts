@@ -64,6 +64,7 @@ export class RuntimeCall {
   #callerRsp = 0n
   #isAnswered = false
   #interrupt: ((accesses: number, access: Touch['access']) => void) | undefined
+  #interruptSwitch: ((access: Touch['access']) => void) | undefined
   #accesses = 0
 
   constructor(
@@ -113,6 +114,11 @@ export class RuntimeCall {
     })
   }
 
+  /** Before each memory access of the strategy in {@link enter} and {@link leave}, once the page tables have let it through, `interrupt` runs, with its kind. */
+  interruptSwitches(interrupt: (access: Touch['access']) => void): void {
+    this.#interruptSwitch = interrupt
+  }
+
   /** Whether calls of this kind wait for one another. */
   get isSerialised(): boolean {
     return this.#path.serialised === true
@@ -144,7 +150,7 @@ export class RuntimeCall {
       this.#status = answer
       return
     }
-    this.#path.enter?.(this)
+    this.#switch(() => this.#path.enter?.(this))
     this.kernel.hooks.callEntered.call(this)
   }
 
@@ -196,7 +202,7 @@ export class RuntimeCall {
   /** The strategy's epilog. */
   leave(): void {
     this.#step('returned', 'left')
-    if (!this.#isAnswered) this.#path.leave?.(this)
+    if (!this.#isAnswered) this.#switch(() => this.#path.leave?.(this))
     this.cpu.rsp = this.#callerRsp
     if (this.#path.serialised === true) this.kernel.efiRuntimeLock = undefined
     if (!this.#isAnswered) this.kernel.hooks.callLeft.call(this)
@@ -226,6 +232,23 @@ export class RuntimeCall {
     )
     this.kernel.hooks.nullRead.call(this, caught)
     return caught
+  }
+
+  #switch(run: () => void): void {
+    const interrupt = this.#interruptSwitch
+    if (interrupt === undefined) {
+      run()
+      return
+    }
+    const { cpu } = this
+    const recorder = (_frame: number, access: Touch['access']): void => {
+      cpu.touchRecorder = undefined
+      interrupt(access)
+      cpu.touchRecorder = recorder
+    }
+    cpu.touchRecorder = recorder
+    run()
+    cpu.touchRecorder = undefined
   }
 
   #touched(frame: number, access: Touch['access'], address: bigint): void {

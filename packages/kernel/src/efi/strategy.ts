@@ -69,6 +69,8 @@ export interface PageTableStrategy {
   answer?(call: RuntimeCall): bigint | undefined
   /** Whether this kernel calls a service at all, which is EFI_UNSUPPORTED else. Default: it calls whatever it is asked for. */
   offers?(kernel: Kernel, service: RuntimeServiceName): boolean
+  /** Memory was added, and its direct map is in `swapper_pg_dir`: a notifier of MEM_GOING_ONLINE (mm/memory_hotplug.c). */
+  memoryGoingOnline?(kernel: Kernel): void
   /** What happens on this CPU before the firmware's first instruction. Interrupts are as the caller had them. */
   enter?(call: RuntimeCall): void
   /** What happens after its last. */

@@ -24,6 +24,7 @@ export function addMemory(kernel: Kernel): PhysicalAddress {
   if (end > (tables.layout.lowMemoryEnd ?? Infinity)) return phys(start)
   tables.initMemoryMapping(start, end)
   syncGlobalPgds(kernel)
+  kernel.strategy?.instance.memoryGoingOnline?.(kernel)
   const areas = kernel.argumentAreas
   const used = areas.length * (areas[0]?.bytes ?? 0)
   const firstFrame = start / PAGE_SIZE

@@ -26,6 +26,8 @@ export function takeInterrupt(
   kind: Interruption,
   handler: () => void = () => {},
 ): void {
+  // What ends the machine before the handler is done leaves this as it is: it tells whose code it was.
+  kernel.handling.set(cpu.id, kind)
   const delivery = deliverInterrupt(cpu, EVENTS[kind])
   cpu.translate(delivery.handler, 'execute')
   kernel.readPerCpu(cpu)
@@ -36,4 +38,5 @@ export function takeInterrupt(
   }
   handler()
   returnFromInterrupt(cpu, delivery)
+  kernel.handling.delete(cpu.id)
 }
