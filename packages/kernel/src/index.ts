@@ -67,6 +67,7 @@ export { compareVersions, isLinux } from './linux-version.ts'
 export {
   type AddressSpaceLayout,
   kernelAddress,
+  kernelArchitecture,
   LAYOUT_2_6_26,
   LAYOUT_2_6_35,
   LAYOUT_4_20,

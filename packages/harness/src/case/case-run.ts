@@ -1,7 +1,6 @@
 import { type Machine, MachineReset, type Rewind } from '@trapdoor/core'
 import type { Firmware, PoweredMachine } from '@trapdoor/firmware'
 import {
-  architectureOf,
   type ArgumentPlace,
   bootKernel,
   bootToRuntimeServices,
@@ -12,6 +11,7 @@ import {
   type Injections,
   type Kernel,
   type KernelProfile,
+  kernelArchitecture,
   kexec,
   layoutOf,
   type LoaderHabits,
@@ -113,7 +113,7 @@ export class CaseRun implements ScenarioContext {
   get architecture(): Architecture {
     const { name, options } = this.#spec.strategy
     const definition = this.#environment.config.registry.strategy(name)
-    return architectureOf({ definition, options })
+    return kernelArchitecture(layoutOf({ definition, options }))
   }
 
   get kernel(): Kernel {
