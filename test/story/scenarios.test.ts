@@ -94,6 +94,20 @@ describe('hotplug', () => {
     )
     expect(new Set(cpus)).toEqual(new Set([0, 1]))
   })
+
+  test('shows new memory to tables that are told of it, or that copy the root entries at every call', () => {
+    for (const strategy of ['private-efi-pgd', 'private-efi-pgd:state=B', 'linux-3.14', 'xen']) {
+      expect(outcomeOf(`none/${strategy}/hotplug`)).toBe('ok')
+    }
+  })
+
+  test('is fatal behind the direct map’s first entry for tables that were filled once, whatever the TLB still holds', () => {
+    for (const strategy of ['private-efi-pgd:state=A', 'global-identity-map']) {
+      const trace = play(`none/${strategy}/hotplug`)
+      expect(trace.result.outcome).toBe('fault')
+      expect(findingOf(trace, 'H16').access?.address).toBe('0xffff888000000420')
+    }
+  })
 })
 
 describe('suspend', () => {

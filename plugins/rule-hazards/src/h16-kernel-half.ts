@@ -1,5 +1,13 @@
-import { formatAddress, inspectAddress, PageFault } from '@trapdoor/core'
-import type { Rule } from '@trapdoor/harness'
+import {
+  formatAddress,
+  inspectAddress,
+  PAGE_SIZE,
+  PageFault,
+  type TranslationContext,
+} from '@trapdoor/core'
+import type { FindingDraft, Rule } from '@trapdoor/harness'
+import type { RuntimeCall } from '@trapdoor/kernel'
+import { pointerArguments } from '@trapdoor/uefi'
 
 /** Bytes of kernel text that switches may be in. */
 const KERNEL_TEXT_BYTES = 0x40_0000
@@ -7,6 +15,73 @@ const KERNEL_TEXT_BYTES = 0x40_0000
 /** Whether a physical address is in the text of a kernel that lies at `base`. */
 function isWithin(physical: number, base: number): boolean {
   return physical >= base && physical < base + KERNEL_TEXT_BYTES
+}
+
+/** Memory of the kernel's that a call needs, and where the tables of the call do not lead to it. */
+interface Missing {
+  /** Such as "argument 3". */
+  readonly what: string
+  /** As the firmware gets it. */
+  readonly address: bigint
+  /** Physical addresses in bytes: by the kernel's tables, and by those of the call, undefined where they have none. */
+  readonly own: number
+  readonly found: number | undefined
+}
+
+/** The stack and the pointers that are passed, as the kernel has them and as the firmware gets them. */
+function* neededBy(call: RuntimeCall): Generator<[what: string, own: bigint, passed: bigint]> {
+  const { cpu, kernel, service, args } = call
+  const top = cpu.rsp - 8n
+  // A strategy that takes another stack has it where it wants.
+  if (top >= kernel.tables.kernelHalfStart) yield ['the stack', top, top]
+  const passed = call.passedArguments()
+  for (const index of pointerArguments(service)) {
+    if (args[index] !== 0n) yield [`argument ${index + 1}`, args[index]!, passed[index]!]
+  }
+}
+
+/** Physical address in bytes; undefined where there is none. */
+function physicalIn(context: TranslationContext, address: bigint): number | undefined {
+  const found = inspectAddress(context, address)
+  return found.status === 'mapped' ? found.physical : undefined
+}
+
+/** The first of what a call needs that its tables have elsewhere than the kernel's, or not at all. What the TLB holds does not count: it may be gone at the next instruction. */
+function missingIn(call: RuntimeCall): Missing | undefined {
+  const { kernel, cpu, before } = call
+  const { mode } = kernel.tables.layout
+  if (cpu.cr3 === before.cr3 && cpu.mode === mode) return undefined
+  const ofCall = cpu.translationContext()
+  const ofKernel = { ...cpu.translationContext(before.cr3), mode }
+  for (const [what, ownAddress, address] of neededBy(call)) {
+    const own = physicalIn(ofKernel, ownAddress)
+    const found = physicalIn(ofCall, address)
+    if (own !== undefined && own !== found) return { what, address, own, found }
+  }
+  return undefined
+}
+
+/** What has come of a call that went through all the same. */
+function withoutFault(call: RuntimeCall, { what, address, own, found }: Missing): FindingDraft {
+  const page = address / BigInt(PAGE_SIZE)
+  const frames = call.touches
+    .filter((touch) => touch.address / BigInt(PAGE_SIZE) === page)
+    .map(({ frame }) => frame)
+  const isReached = frames.includes(Math.floor(own / PAGE_SIZE))
+  const explanation = isReached
+    ? 'The firmware has reached it, by a translation that the kernel’s own access had left in the TLB. A processor may drop that at any time; then this is a page fault, or memory of somebody else.'
+    : frames.length > 0
+      ? 'The firmware has used what is there instead.'
+      : 'The firmware has not touched it this time.'
+  const tables = found === undefined ? 'nowhere' : `at ${formatAddress(found)}`
+  return {
+    message: `${call.service} gets ${what} at ${formatAddress(address)}, which the kernel has at ${formatAddress(own)}, and the page tables of the call ${tables}`,
+    explanation,
+    call,
+    address,
+    actor: 'kernel',
+    outcome: isReached ? 'fault' : 'ok',
+  }
 }
 
 /** Every kernel address that a call can reach must be mapped in the firmware's tables as in the kernel's. */
@@ -19,9 +94,20 @@ export const h16KernelHalf: Rule = {
   sources: [
     'RHEL 6 changelog 670850, 664364: "Fix EFI pagetable to map whole memory"',
     'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_sync_low_kernel_mappings()',
+    'Intel SDM Vol. 3, 4.10.2.3: software must not rely on a translation to stay in the TLB',
   ],
   rewindable: true,
-  watch: ({ diagnose }) => {
+  watch: ({ hooks, report, diagnose }) => {
+    const missing = new WeakMap<RuntimeCall, Missing>()
+    hooks.callEntered.tap('H16', (call) => {
+      const found = missingIn(call)
+      if (found !== undefined) missing.set(call, found)
+    })
+    // Where the firmware finds out by itself it is a page fault, and no call that comes back.
+    hooks.callReturned.tap('H16', (call) => {
+      const found = missing.get(call)
+      if (found !== undefined) report(call.kernel, withoutFault(call, found))
+    })
     diagnose(({ error, call, kernel, cpu, image, handling }) => {
       if (!(error instanceof PageFault) || kernel === undefined) return undefined
       const physical = Number(error.address)

@@ -13,6 +13,9 @@ import {
   MemoryType,
 } from '@trapdoor/uefi'
 
+/** Physical address of a MiB of boot-services data. */
+const BOOT_SERVICES_DATA = 0x830_0000
+
 type Options = Readonly<Record<string, string>>
 
 /** Page tables with one mistake at a time: each option is a way to get something wrong, and its default is right. */
@@ -28,7 +31,11 @@ export const oneToOne: StrategyDefinition = {
       values: ['here', 'shared', 'no-flag', 'flag-on'],
       default: 'here',
     },
-    half: { title: 'the kernel’s half', values: ['whole', 'no-vmalloc'], default: 'whole' },
+    half: {
+      title: 'the kernel’s half',
+      values: ['whole', 'no-vmalloc', 'vmalloc-elsewhere'],
+      default: 'whole',
+    },
     page0: { title: 'page 0', values: ['unmapped', 'mapped'], default: 'unmapped' },
     uncached: {
       title: 'where uncached memory is uncached',
@@ -70,7 +77,10 @@ function buildTable(kernel: Kernel, options: Options): PageTableBuilder {
   }
   if (options['page0'] === 'mapped') table.mapRange(virt(0), phys(0), 4096, { replace: true })
   kernel.tables.copyRootEntries(table, 256, 512)
-  if (options['half'] === 'no-vmalloc') table.setRootEntry(402, 0n)
+  if (options['half'] !== 'whole') table.setRootEntry(402, 0n)
+  if (options['half'] === 'vmalloc-elsewhere') {
+    table.mapRange(virt(0xffff_c900_0000_0000n), phys(BOOT_SERVICES_DATA), 0x10_0000)
+  }
   return table
 }
 

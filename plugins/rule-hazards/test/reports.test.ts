@@ -214,6 +214,55 @@ describe('H15', () => {
   })
 })
 
+/** Sets the clock from a time in vmalloc space, by whose global translation the kernel has just written it. */
+function setTimeFromVmalloc(context: ScenarioContext): void {
+  context.boot()
+  const time = context.call(context.services().getTime())!
+  context.call(context.services('vmalloc').setTime(time))
+}
+
+describe('H16', () => {
+  test('takes no translation that is left in the TLB for one of the call’s tables', async () => {
+    const trace = await play({ strategy: 'one-to-one:half=no-vmalloc', run: setTimeFromVmalloc })
+    expect(trace.result.services.map(({ ok }) => ok)).toEqual([true, true])
+    expect(trace.result.outcome).toBe('fault')
+    expect(findingOf(trace, 'H16')).toMatchObject({
+      severity: 'error',
+      service: 'SetTime',
+      message: expect.stringMatching(
+        /^SetTime gets argument 1 at 0xffffc9\w+, which the kernel has at 0x\w+, and the page tables of the call nowhere$/,
+      ),
+      explanation: expect.stringContaining('the kernel’s own access had left in the TLB'),
+    })
+  })
+
+  test('does not count what the firmware leaves alone as harm', async () => {
+    const trace = await play({
+      strategy: 'one-to-one:half=no-vmalloc',
+      run: setTimeFromVmalloc,
+      habit: { beforeService: ({ service }) => (service === 'SetTime' ? 0n : undefined) },
+    })
+    expect(trace.result.outcome).toBe('ok')
+    expect(findingOf(trace, 'H16')?.explanation).toBe('The firmware has not touched it this time.')
+  })
+
+  test('tells where the call’s tables lead to instead', async () => {
+    const trace = await play({
+      strategy: 'one-to-one:half=vmalloc-elsewhere',
+      run: setTimeFromVmalloc,
+    })
+    expect(findingOf(trace, 'H16')?.message).toMatch(
+      /, and the page tables of the call at 0x00000000083\w+$/,
+    )
+  })
+
+  test('says nothing where the whole half is there', async () => {
+    const trace = await play({ run: setTimeFromVmalloc })
+    expect(trace.result.services.map(({ ok }) => ok)).toEqual([true, true])
+    expect(findingOf(trace, 'H16')).toBeUndefined()
+  })
+})
+
 /** A page of boot-services data, which is page cache once the kernel runs. */
 const BOOT_DATA = 0x830_0000n
 
