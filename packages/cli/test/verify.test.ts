@@ -149,6 +149,19 @@ describe.skipIf(!existsSync(BOOTS))(
       )
     })
 
+    test('differ where the page of a table that lay elsewhere is another region than the model’s', async () => {
+      const folder = copyOf('nd-q35-4M-1G-k612')
+      const asItWas = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(asItWas.code).toBe(0)
+      expect(asItWas.stdout).toContain('the page of the memory attributes table')
+      edit(join(folder, 'boot1.runtime-map.txt'), (text) =>
+        text.replace(/(0x3d5dc000 .*) 0x800000000000000f/, '$1 0x800000000000100f'),
+      )
+      const changed = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(changed.code).toBe(1)
+      expect(changed.stdout).toContain('RUNTIME|UC|WC|WT|WB|WP')
+    })
+
     test('differ where a leaf has another right, and where one is missing', async () => {
       const folder = copyOf('nd-q35-4M-1G')
       edit(join(folder, 'boot1.efi-pgd.json'), (text) =>

@@ -1,4 +1,4 @@
-import { PAGE_SIZE } from '@trapdoor/core'
+import { formatAddress, PAGE_SIZE } from '@trapdoor/core'
 import type { Difference } from './difference.ts'
 import type { ComparedKernels } from './differences.ts'
 
@@ -53,16 +53,28 @@ const memmapPlace: Explain = (difference, { observed, model, differences }) => {
   }
 }
 
-/** The firmware's map is that of another boot of the same machine, in which boot-services memory lay a little elsewhere. */
-const attributesTablePlace: Explain = (difference, { attributesTable }) => {
+/**
+ * The firmware's map is that of another boot of the same machine, in which boot-services memory lay a little elsewhere. Both sides must have a page there, alike in all but by how many bytes
+ * their addresses are apart.
+ */
+const attributesTablePlace: Explain = (difference, { attributesTable, differences }) => {
   const { inMap, inLog } = attributesTable
   if (inMap === undefined || inLog === undefined || inMap === inLog) return undefined
-  const isModels = difference.modelAt === pageOf(inMap) && difference.observed === 'nothing'
-  const isKernels = difference.observedAt === pageOf(inLog) && difference.model === 'nothing'
-  if (!isModels && !isKernels) return undefined
+  const isModels = (each: Difference): boolean =>
+    each.modelAt === pageOf(inMap) && each.observed === 'nothing'
+  const isKernels = (each: Difference): boolean =>
+    each.observedAt === pageOf(inLog) && each.model === 'nothing'
+  const apart = pageOf(inLog) - pageOf(inMap)
+  const isPair = (kernels: Difference, models: Difference): boolean =>
+    kernels.subject === models.subject && kernels.observed === moved(models.model, apart)
+  const hasCounterpart = isModels(difference)
+    ? differences.some((each) => isKernels(each) && isPair(each, difference))
+    : isKernels(difference) &&
+      differences.some((each) => isModels(each) && isPair(difference, each))
+  if (!hasCounterpart) return undefined
   return {
     reason:
-      'the page of the memory attributes table: the firmware map was taken from another boot, in which the table lay elsewhere, as both logs say (MEMATTR=)',
+      'the page of the memory attributes table: the firmware map was taken from another boot, in which the table lay elsewhere, as both logs say (MEMATTR=); but for the address all of it agrees',
     source: 'drivers/firmware/efi/memattr.c, efi_memattr_init(): memblock_reserve()',
   }
 }
@@ -150,6 +162,13 @@ function rights(leaves: string): string {
 function isIdentity(leaves: string): boolean {
   const [from, to] = leaves.split(' at ')[1]?.split(' to ') ?? []
   return from !== undefined && from === to
+}
+
+/** A description with all addresses in it so many bytes further up. */
+function moved(description: string, bytes: number): string {
+  return description.replaceAll(/0x[0-9a-f]+/g, (address) =>
+    formatAddress(BigInt(address) + BigInt(bytes)),
+  )
 }
 
 function pageOf(address: number): number {
