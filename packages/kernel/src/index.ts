@@ -6,7 +6,13 @@ export {
   type EfiInfo,
   encodeBootParams,
 } from './boot/boot-params.ts'
-export { type ByteRange, type HandOff, type LoaderHabits, loadKernel } from './boot/loader.ts'
+export {
+  type ByteRange,
+  type HandOff,
+  type LoaderHabits,
+  loadKernel,
+  type RealImage,
+} from './boot/loader.ts'
 export { type Injections } from './boot/injections.ts'
 export {
   bootKernel,

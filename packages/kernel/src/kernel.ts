@@ -12,6 +12,7 @@ import {
 } from '@trapdoor/core'
 import type { Architecture } from '@trapdoor/uefi'
 import type { BootParams } from './boot/boot-params.ts'
+import type { ByteRange, RealImage } from './boot/loader.ts'
 import type { CommandLine } from './boot/command-line.ts'
 import { switchPagingMode } from './boot/paging-mode-switch.ts'
 import type { EfiState } from './efi/efi-init.ts'
@@ -82,7 +83,7 @@ export class Kernel {
   /** What it reserved below 4 GiB beside a region above. */
   crashLowRegion: { readonly start: number; readonly end: number } | undefined
   /** Where the image of the real kernel lies that this one stands for; see {@link HandOff.realImage}. */
-  readonly realImage: { readonly start: number; readonly end: number } | undefined
+  readonly realImage: RealImage | undefined
   /** Pages of page tables that setting up the runtime services took, split large pages included. */
   efiTablePages = 0
   /** Allocations of pages that setting up the runtime services took. */
@@ -99,12 +100,11 @@ export class Kernel {
   readonly handling: Map<number, Interruption> = new Map()
   /** The CPU that holds efi_runtime_lock. */
   efiRuntimeLock: Cpu | undefined
-  /** __start_rodata and __end_rodata, physical. */
-  rodata: { readonly start: number; readonly end: number } = { start: 0, end: 0 }
   /** Why there are no EFI runtime services, where the kernel decided so. */
   efiRefusal: string | undefined
 
   #phase: BootPhase = 'head_64'
+  #rodata: ByteRange = { start: 0, end: 0 }
   #bootParams: BootParams | undefined
   #commandLine: CommandLine | undefined
   #e820: readonly E820Entry[] = []
@@ -132,7 +132,7 @@ export class Kernel {
     readonly hooks: KernelHooks
     readonly imageBase: PhysicalAddress
     readonly bootParamsAddress: PhysicalAddress
-    readonly realImage?: { readonly start: number; readonly end: number } | undefined
+    readonly realImage?: RealImage | undefined
   }) {
     this.name = options.name
     this.machine = options.machine
@@ -155,6 +155,21 @@ export class Kernel {
     this.#builders = [this.tables.swapper]
     this.#perCpuArea = this.image.staticPages(this.machine.cpus.length)
     this.#descriptorTables = new DescriptorTables(this)
+  }
+
+  /** From _text up to _etext, in whole pages; those of the real image where they are known. Physical bytes. */
+  get text(): ByteRange {
+    const { start, end } = this.realImage?.text ?? this.image.text
+    return { start, end: Math.floor(end / PAGE_SIZE) * PAGE_SIZE }
+  }
+
+  /** From __start_rodata up to __end_rodata, as {@link text}. */
+  get rodata(): ByteRange {
+    return this.realImage?.rodata ?? this.#rodata
+  }
+
+  set rodata(value: ByteRange) {
+    this.#rodata = value
   }
 
   /** What the kernel is built for. */

@@ -129,13 +129,13 @@ export class MixedMode {
 
   /** The end of efi_setup_page_tables(). */
   setupPageTables(kernel: Kernel, pgd: EfiPgd): void {
-    const { image, rodata } = kernel
+    const { image, realImage, rodata } = kernel
     this.#savedRsp = kernel.variable({ perCpu: false })
     this.#stack = this.#allocateStack(kernel)
-    const { start, end } = image.text
+    const { start, end } = kernel.text
     switch (this.#version.image) {
       case 'image-rwx':
-        pgd.mapOneToOne(start, image.end, { writable: true, executable: true })
+        pgd.mapOneToOne(start, (realImage ?? image).end, { writable: true, executable: true })
         return
       case 'text-rwx':
         pgd.mapOneToOne(start, end, { writable: true, executable: true })

@@ -35,8 +35,12 @@ const MIXED_5_6: MixedModeVersion = {
 /** Linux 6.1. */
 const MIXED_6_1: MixedModeVersion = { ...MIXED_5_6, image: 'trampoline' }
 
-/** What is alike in all: interrupts are off, and as calls do not go through efi_rts_wq, nobody recovers from faults. */
+/**
+ * What is alike in all: interrupts are off, as calls do not go through efi_rts_wq nobody recovers from faults, and the map is gone through forwards, which efi_map_next_entry() does where
+ * firmware is not EFI_64BIT.
+ */
 const IN_MIXED_MODE = {
+  iteration: 'forward',
   interrupts: 'off',
   faultRecovery: 'none',
 } as const satisfies Partial<LinuxVersion>

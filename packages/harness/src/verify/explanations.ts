@@ -79,6 +79,32 @@ const attributesTablePlace: Explain = (difference, { attributesTable, difference
   }
 }
 
+/** The linker has put the trampoline somewhere in .rodata, in the model it is at the beginning: one page on each side is executable where the other's is not. */
+const returnTrampoline: Explain = (difference, { observed, differences }) => {
+  const { rodata } = observed.iomem ?? {}
+  if (rodata === undefined || difference.subject !== 'EFI page tables') return undefined
+  const isInRodata = ({ subject, observedAt: at, bytes }: Difference): boolean =>
+    subject === 'EFI page tables' &&
+    at !== undefined &&
+    bytes === PAGE_SIZE &&
+    at >= rodata.start &&
+    at < rodata.end
+  const is = (each: Difference, machine: string, model: string): boolean =>
+    isInRodata(each) && rights(each.observed) === machine && rights(each.model) === model
+  const machines = differences.filter((each) => is(each, ONE_EXECUTABLE, ONE_READABLE))
+  const models = differences.filter((each) => is(each, ONE_READABLE, ONE_EXECUTABLE))
+  if (machines.length !== 1 || models.length !== 1) return undefined
+  if (difference !== machines[0] && difference !== models[0]) return undefined
+  return {
+    reason:
+      'the page of .rodata with the return trampoline of mixed mode, the only one of the kernel that is executable there: where it is in .rodata the linker decides',
+    source: 'arch/x86/platform/efi/efi_64.c, efi_setup_page_tables(): __efi64_thunk_ret_tramp',
+  }
+}
+
+const ONE_EXECUTABLE = '1 × 4K r-x'
+const ONE_READABLE = '1 × 4K r--'
+
 /** Memory that ACPI announces when the kernel runs: user space is shown it beside what the loader had given, which the log has. */
 const hotAddedMemory: Explain = (difference, { observed: { e820 = [], biosE820 } }) => {
   const { subject, model, observedAt, bytes } = difference
@@ -124,6 +150,7 @@ const userSpaceCalls: Explain = ({ subject }) =>
 const EXPLANATIONS: readonly Explain[] = [
   memmapPlace,
   attributesTablePlace,
+  returnTrampoline,
   hotAddedMemory,
   unknownImage,
   userSpaceCalls,

@@ -19,10 +19,11 @@ import {
   layoutOf,
   loadKernel,
   type NextKernel,
+  type RealImage,
   sanitizeE820,
   type StrategyDefinition,
 } from '@trapdoor/kernel'
-import type { MemoryDescriptor } from '@trapdoor/uefi'
+import type { Architecture, MemoryDescriptor } from '@trapdoor/uefi'
 import { isEfiAddress } from './efi-addresses.ts'
 
 /** A leaf with the entry of the PAT that it selects: PWT, PCD and PAT as a number. */
@@ -66,11 +67,13 @@ const WORDS_OF_BOOT_CODE = /^(?:nokaslr|no5lvl)$/
 export function replayBoot(
   boot: ObservedBoot,
   firmware: ObservedFirmware,
-  strategyOf: (version: string) => StrategyDefinition,
+  strategyOf: (version: string, architecture: Architecture['name']) => StrategyDefinition,
 ): ReplayedKernel[] {
+  const architecture = architectureOf(boot)
   const powered = createFirmware({
     name: boot.name,
     memoryMap: firmware.memoryMap,
+    architecture,
     features: featuresOf(boot.cpuModel),
     cpus: boot.cpus,
     memoryAttributesTable: firmware.memoryAttributes ?? 'none',
@@ -78,7 +81,7 @@ export function replayBoot(
   const replayed: ReplayedKernel[] = []
   let kernel: Kernel | undefined
   for (const observed of boot.kernels) {
-    const definition = strategyOf(observed.version)
+    const definition = strategyOf(observed.version, architecture)
     try {
       kernel = start(kernel, observed, definition)
       replayed.push(describeKernel(kernel, definition))
@@ -118,6 +121,15 @@ export function replayBoot(
       ? crashKexec(before, next)
       : kexec(before, next)
   }
+}
+
+/** What the firmware was built for: only firmware of 32 bits is told its own physical addresses (efi_map_region() in mixed mode). */
+function architectureOf({ kernels }: ObservedBoot): Architecture['name'] {
+  const map = kernels[0]?.runtimeMap ?? []
+  const isFlat = map.every(
+    ({ physicalStart, virtualStart }) => virtualStart === BigInt(physicalStart),
+  )
+  return map.length > 0 && isFlat ? 'ia32' : 'x64'
 }
 
 /** What ends a kernel of the model, and not the model. */
@@ -163,14 +175,20 @@ function knownWords({ commandLine, unknownParameters }: ObservedKernel): string 
 /** What the observed loader had put where, which the model's loader puts elsewhere, and what a first kernel allocates before it looks for room for a crash kernel. */
 function loadedBy({ iomem, initrd, loader, nodeData, setupData }: ObservedKernel): {
   readonly reserved: readonly ByteRange[]
-  readonly realImage?: ByteRange
+  readonly realImage?: RealImage
 } {
   const allocated = loader === undefined ? nodeData : []
   const ranges: (ObservedRange | undefined)[] = [initrd, ...setupData, ...allocated]
   const reserved = ranges.filter((range) => range !== undefined)
   const image = iomem?.image
   if (image === undefined) return { reserved }
-  const realImage = { start: image.start, end: image.end + BRK_BYTES }
+  const { text, rodata } = iomem!
+  const realImage = {
+    start: image.start,
+    end: image.end + BRK_BYTES,
+    ...(text === undefined ? {} : { text }),
+    ...(rodata === undefined ? {} : { rodata }),
+  }
   return { reserved: [...reserved, image], realImage }
 }
 

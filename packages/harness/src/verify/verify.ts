@@ -91,7 +91,12 @@ function verifyBoot(
   firmware: ObservedFirmware,
   strategies: readonly StrategyDefinition[],
 ): VerifiedBoot {
-  const replayed = replayBoot(boot, firmware, (version) => strategyOf(version, strategies))
+  const replayed = replayBoot(boot, firmware, (version, architecture) =>
+    strategyOf(
+      version,
+      strategies.filter((definition) => calls(definition, architecture)),
+    ),
+  )
   const kernels: VerifiedKernel[] = []
   let before: ComparedKernels | undefined
   for (const [index, observed] of boot.kernels.entries()) {
@@ -164,6 +169,11 @@ function foldersOfBoots(folder: string): string[] {
     found: existsSync(folder) ? 'a folder without command.txt' : 'no such folder',
     file: folder,
   })
+}
+
+/** Whether a strategy of 64-bit kernels calls firmware of this width. */
+function calls({ firmware = 'x64' }: StrategyDefinition, architecture: 'x64' | 'ia32'): boolean {
+  return firmware === architecture
 }
 
 /** The strategy of a version of Linux, such as "6.1.0-56-cloud-amd64". */

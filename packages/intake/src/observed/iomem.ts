@@ -11,6 +11,9 @@ export interface ObservedRange {
 export interface ObservedIomem {
   /** The kernel's image, from "Kernel code" to "Kernel bss"; undefined where it does not tell. */
   readonly image: ObservedRange | undefined
+  /** Of it "Kernel code" and "Kernel rodata", each where it tells. */
+  readonly text: ObservedRange | undefined
+  readonly rodata: ObservedRange | undefined
   /** The e820 map as the kernel corrected it: the resources that have an e820 type's name, at whatever depth. */
   readonly e820: readonly ObservedE820Entry[]
   /** What `crashkernel=` has reserved. */
@@ -36,6 +39,8 @@ export function readIomem(lines: readonly SourceLine[]): ObservedIomem {
             start: Math.min(...image.map(({ start }) => start)),
             end: Math.max(...image.map(({ end }) => end)),
           },
+    text: named(/^Kernel code$/)[0],
+    rodata: named(/^Kernel rodata$/)[0],
     e820: mergeE820(
       resources.flatMap(({ start, end, name }) => {
         const type = e820TypeNamed(name)

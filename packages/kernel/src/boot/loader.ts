@@ -30,8 +30,14 @@ export interface HandOff {
   readonly bootParams: PhysicalAddress
   /** What the loader has put into memory beside the image and boot_params, such as an initrd: the kernel reserves it early. */
   readonly reserved?: readonly ByteRange[]
-  /** Where the image of the real kernel lies that this one stands for, from _text up to _end: what overlaps it is never given back, either. */
-  readonly realImage?: ByteRange
+  /** Where the image of the real kernel lies that this one stands for: what overlaps it is never given back, either. */
+  readonly realImage?: RealImage
+}
+
+/** The image of a real kernel, from _text up to _end, and of it .text and .rodata where they are known. Physical bytes. */
+export interface RealImage extends ByteRange {
+  readonly text?: ByteRange
+  readonly rodata?: ByteRange
 }
 
 /** Physical bytes; `end` is exclusive. */

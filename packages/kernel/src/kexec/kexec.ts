@@ -7,7 +7,13 @@ import {
   type PhysicalAddress,
 } from '@trapdoor/core'
 import { MEMORY_DESCRIPTOR_SIZE } from '@trapdoor/uefi'
-import { type ByteRange, type HandOff, loadImage, writeBootParams } from '../boot/loader.ts'
+import {
+  type ByteRange,
+  type HandOff,
+  loadImage,
+  type RealImage,
+  writeBootParams,
+} from '../boot/loader.ts'
 import type { BootParams } from '../boot/boot-params.ts'
 import type { Injections } from '../boot/injections.ts'
 import { bootKernel } from '../boot/start-kernel.ts'
@@ -38,7 +44,7 @@ export interface NextKernel {
   /** Physical bytes that the loader gave to an initrd and the like. Their whole pages are written to before the kernel starts, whoever had them. */
   readonly reserved?: readonly ByteRange[]
   /** Where the image of the real kernel lies that this one stands for; see {@link HandOff.realImage}. */
-  readonly realImage?: ByteRange
+  readonly realImage?: RealImage
   /** Physical addresses at which the loader left SETUP_EFI and the runtime map; by default they are behind the image. */
   readonly handOverAt?: { readonly setupEfi: number; readonly runtimeMap: number }
 }
