@@ -2,18 +2,28 @@ import type { StrategyDefinition } from './efi/strategy.ts'
 import type { Kernel } from './kernel.ts'
 
 /**
- * Whether a kernel is Linux of `version` (such as "4.10") or later: by its profile's own version where it has one, else by the last version that its strategy stands for. A
- * strategy of another system is none of Linux's versions; without one, as with `noefi`, the profile's first strategy tells.
+ * Whether a kernel is Linux of `version` (such as "4.10") or later: by its profile's own version where it has one, else by the last version that the first of its strategies stands for which
+ * stands for any. A strategy of another system is none of Linux's versions.
  */
-export function isLinux({ profile, strategy }: Kernel, version: string): boolean {
-  if (profile.linux !== undefined) return isAtLeast(profile.linux, version)
-  return reachesLinux(strategy?.definition ?? profile.strategies[0]?.definition, version)
+export function isLinux(kernel: Kernel, version: string): boolean {
+  const { linux } = kernel.profile
+  if (linux !== undefined) return isAtLeast(linux, version)
+  const range = rangeOf(kernel)
+  if (range === undefined) return false
+  return range.before === undefined || compareVersions(range.before, version) > 0
 }
 
-function reachesLinux(definition: StrategyDefinition | undefined, version: string): boolean {
-  if (definition?.linux === undefined) return false
-  const { before } = definition.linux
-  return before === undefined || compareVersions(before, version) > 0
+/** Whether a kernel is Linux before `version`, or its strategy stands for one that is. */
+export function isAnyLinuxBefore(kernel: Kernel, version: string): boolean {
+  const { linux } = kernel.profile
+  if (linux !== undefined) return !isAtLeast(linux, version)
+  const range = rangeOf(kernel)
+  return range !== undefined && !isAtLeast(range.from, version)
+}
+
+/** The kernel's own strategy says of which versions it is, whatever the command line has chosen instead. */
+function rangeOf({ profile, strategy }: Kernel): StrategyDefinition['linux'] {
+  return profile.strategies[0]?.definition.linux ?? strategy?.definition.linux
 }
 
 function isAtLeast(version: string, wanted: string): boolean {

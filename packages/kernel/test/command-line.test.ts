@@ -9,6 +9,7 @@ test('an empty line asks for nothing', () => {
     maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
+    pti: 'auto',
     noefi: false,
     virtefi: false,
     addEfiMemmap: false,
@@ -26,6 +27,7 @@ test('options are found among words that mean other things', () => {
     maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
+    pti: 'auto',
     noefi: false,
     virtefi: true,
     addEfiMemmap: true,
@@ -49,6 +51,7 @@ test('a word that only contains an option is not it', () => {
     maxCpus: Infinity,
     nokaslr: false,
     physefi: false,
+    pti: 'auto',
     noefi: false,
     virtefi: false,
     addEfiMemmap: false,
@@ -118,6 +121,18 @@ test.each([
   expect(() => parseCommandLine(word)).toThrow(
     expect.objectContaining({ code: 'KERNEL_BAD_COMMAND_LINE', found: word }),
   )
+})
+
+test.each([
+  ['pti=on', 'on'],
+  ['nopti', 'off'],
+  ['nopti pti=on', 'on'],
+  ['pti=off', 'off'],
+  ['pti=auto nopti', 'auto'],
+  ['pti=maybe', 'auto'],
+  ['pti=maybe nopti', 'off'],
+])('%s isolates page tables: %s', (text, pti) => {
+  expect(parseCommandLine(text).pti).toBe(pti)
 })
 
 describe('efi_fake_mem', () => {

@@ -53,6 +53,8 @@ const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as
 const CHECKS_ATTRIBUTES_SIZE_SINCE = '6.13'
 /** EFI_MEMORY_ATTRIBUTES_FLAGS_RT_FORWARD_CONTROL_FLOW_GUARD. */
 const FORWARD_CFG = 1
+/** Since when efi=debug keeps boot services for debugfs (EFI_PRESERVE_BS_REGIONS, commit f0df68d5bae8). */
+const PRESERVES_SINCE = '5.7'
 /** EFI_1_10_SYSTEM_TABLE_REVISION. */
 const EFI_1_10 = 0x1_000a
 /** Faults below are taken for the kernel's own (efi_crash_gracefully_on_page_fault()). */
@@ -135,7 +137,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     efi.systab = virtualSystab(map, efi.info.systab)
     efi.virtualMode = true
 
-    const preserve = kernel.commandLine.efi.has('debug')
+    const preserve = kernel.commandLine.efi.has('debug') && isLinux(kernel, PRESERVES_SINCE)
     if (!preserve) {
       const unmap =
         version.freedBootServices === 'unmapped' && this.#mixed === undefined

@@ -1,6 +1,7 @@
 import { type Cpu, farJump, loadSegmentRegister, PAGE_SIZE, Segment } from '@trapdoor/core'
 import {
   type EfiPgd,
+  isLinux,
   type Kernel,
   KERNEL32_CS,
   KERNEL_CS,
@@ -119,9 +120,9 @@ export class MixedMode {
     return this.#version.ram === 'mapped' && RAM_TYPES.has(type)
   }
 
-  /** efi_runtime_supported(): with the old memory map there is no mixed mode. */
-  reserve({ commandLine }: Kernel): void {
-    if (!commandLine.efi.has('old_map')) return
+  /** efi_runtime_supported(): with the old memory map there is no mixed mode. From 5.6 on it is the word that is not listened to in mixed mode (1f299fad1e31). */
+  reserve(kernel: Kernel): void {
+    if (!kernel.commandLine.efi.has('old_map') || isLinux(kernel, '5.6')) return
     throw new StrategyRefusal(
       'No EFI runtime due to 32/64-bit mismatch with kernel: efi=old_map has no mixed mode',
     )

@@ -168,10 +168,11 @@ describe.each(NAMES)('%s', (name) => {
     expect(result.reason).toMatch(/second kernel .*not used after kexec in mixed mode/)
   })
 
-  test('goes without runtime services with efi=old_map, and on firmware of 64 bits', async () => {
+  test('goes without runtime services with efi=old_map before 5.6, and on firmware of 64 bits', async () => {
     const old = await played(name, undefined, { commandLine: 'efi=old_map' })
-    expect(old.result).toMatchObject({ outcome: 'refused' })
-    expect(old.result.reason).toContain('efi=old_map has no mixed mode')
+    const listens = NAMES.indexOf(name) < 2
+    expect(old.result).toMatchObject({ outcome: listens ? 'refused' : 'ok' })
+    expect(old.result.reason.includes('efi=old_map has no mixed mode')).toBe(listens)
     const { result } = await play(name, boot)
     expect(result.reason).toContain('firmware for x64, kernel for x64 in mixed mode')
   })

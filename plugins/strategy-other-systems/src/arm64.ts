@@ -27,11 +27,12 @@ function placeUpwards(regions: readonly MemoryDescriptor[]): MemoryDescriptor[] 
 }
 
 function createArm64(options: Readonly<Record<string, string>>): PageTableStrategy {
-  const map = options['map'] ?? 'none'
   let tables: RuntimeTables | undefined
   return {
     serialised: true,
     setup: (kernel) => {
+      // efi_novamap, of which x86's stub reads the word alone.
+      const map = kernel.commandLine.efi.has('novamap') ? 'none' : options['map']
       const regions = kernel.requireEfi.memoryMap.filter(isRuntime)
       const placed =
         map === 'virtual'

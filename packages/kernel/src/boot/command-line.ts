@@ -18,6 +18,8 @@ export interface CommandLine {
   readonly fakeMemory: readonly FakeRange[]
   /** `nokaslr`: nothing is placed at random. */
   readonly nokaslr: boolean
+  /** `pti=on`, `pti=off`, `nopti`: whether page tables of processes are kept apart from the kernel's; by default where the CPU needs it. */
+  readonly pti: 'auto' | 'on' | 'off'
   /** `no5lvl`: four levels of paging on a CPU that has five. */
   readonly no5lvl: boolean
   /** `maxcpus=N`: CPUs that are brought up at boot, Infinity where it is not there. */
@@ -40,12 +42,17 @@ export interface CrashKernelRequest {
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
 
+/** The words of a command line. */
+export function commandLineWords(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word !== '')
+}
+
 /**
  * Parses a kernel command line; words that are not about EFI or kdump are kept in `text` and otherwise ignored, as kernels do.
  * Throws KERNEL_BAD_COMMAND_LINE on a value that cannot be read.
  */
 export function parseCommandLine(text: string): CommandLine {
-  const words = text.split(/\s+/).filter((word) => word !== '')
+  const words = commandLineWords(text)
   const maxCpus = words.findLast((word) => /^maxcpus=\d+$/.test(word))
   return {
     text: words.join(' '),
@@ -60,12 +67,20 @@ export function parseCommandLine(text: string): CommandLine {
       .filter((word) => word.startsWith('efi_fake_mem='))
       .flatMap((word) => word.slice(13).split(','))
       .map(parseFakeRange),
+    pti: ptiOf(words),
     nokaslr: words.includes('nokaslr'),
     no5lvl: words.includes('no5lvl'),
     // `maxcpus=0` means the boot CPU alone, too.
     maxCpus: maxCpus === undefined ? Infinity : Math.max(1, Number(maxCpus.slice(8))),
     crashKernel: parseCrashKernel(words),
   }
+}
+
+/** pti_check_boottime_disable(): `pti=` comes before `nopti`, whichever stands first. */
+function ptiOf(words: readonly string[]): CommandLine['pti'] {
+  const value = words.findLast((word) => word.startsWith('pti='))?.slice('pti='.length)
+  if (value === 'on' || value === 'off' || value === 'auto') return value
+  return words.includes('nopti') ? 'off' : 'auto'
 }
 
 /** One range of `efi_fake_mem=`, such as "2G@4G:0x10000"; the attribute is in hexadecimal with 0x, else decimal, as kstrtoull() reads it. */

@@ -23,10 +23,11 @@ import { placeVmalloc } from '../memory/layout-i386.ts'
 import { PageAllocator } from '../memory/page-allocator.ts'
 import { ArgumentArea, Task } from '../task/task.ts'
 import { BOOT_PARAMS_BYTES, decodeBootParams } from './boot-params.ts'
-import { parseCommandLine } from './command-line.ts'
+import { commandLineWords, parseCommandLine } from './command-line.ts'
 import { reserveCrashKernel } from './crash-kernel.ts'
 import type { Injections } from './injections.ts'
 import type { ByteRange, HandOff } from './loader.ts'
+import { readWords, reportUnknownWords } from './parameters.ts'
 import { switchPagingMode } from './paging-mode-switch.ts'
 
 export interface BootOptions {
@@ -149,7 +150,10 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
     BOOT_PARAMS_BYTES,
     (address) => decodeBootParams(cpu.readBytes(address, BOOT_PARAMS_BYTES)),
   )
-  kernel.commandLine = parseCommandLine(kernel.bootParams.commandLine)
+  const words = commandLineWords(kernel.bootParams.commandLine)
+  const { understood, unknown } = readWords(kernel, words)
+  kernel.commandLine = { ...parseCommandLine(understood.join(' ')), text: words.join(' ') }
+  reportUnknownWords(kernel, unknown)
   kernel.e820 = trimBiosRange(sanitizeE820(kernel.bootParams.e820))
   const reserved = reserveEarly(kernel, loaded)
   kernel.strategy = chooseStrategy(kernel)

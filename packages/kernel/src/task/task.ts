@@ -12,6 +12,7 @@ import { KernelError } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
 import { isLinux } from '../linux-version.ts'
 import { kernelAddress } from '../memory/layout.ts'
+import { isPageTableIsolated, poisonUserEntries } from '../memory/page-table-isolation.ts'
 
 /** Where a kernel keeps what it passes to the firmware. */
 export type ArgumentPlace = 'stack' | 'kmalloc' | 'module' | 'vmalloc'
@@ -60,14 +61,20 @@ export class Task {
     this.stackTop = stack.top
     this.#guardPage = stack.guardPage
     kernel.tables.copyKernelHalf(this.tables)
-    this.mapUserPage(USER_PAGE)
+    this.mapUserPage(USER_PAGE, { executable: true })
   }
 
   /** mmap() of one page at `address`, filled with the task's number; returns its physical address. */
-  mapUserPage(address: VirtualAddress): PhysicalAddress {
+  mapUserPage(
+    address: VirtualAddress,
+    { executable = false }: { readonly executable?: boolean } = {},
+  ): PhysicalAddress {
     const frame = this.#kernel.allocatePages(`user memory of ${this.name}`, 1)
     this.#kernel.machine.memory.fill(frame, frame + PAGE_SIZE, this.userPattern)
-    this.tables.mapRange(address, phys(frame), PAGE_SIZE, { user: true })
+    this.tables.mapRange(address, phys(frame), PAGE_SIZE, { user: true, executable })
+    if (isPageTableIsolated(this.#kernel)) {
+      poisonUserEntries(this.tables, this.#kernel.tables.kernelHalf.first)
+    }
     return frame
   }
 

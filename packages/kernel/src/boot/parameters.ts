@@ -1,0 +1,84 @@
+import type { Kernel } from '../kernel.ts'
+import { isAnyLinuxBefore, isLinux } from '../linux-version.ts'
+
+/** Since when Linux tells which words of its command line it does not know (print_unknown_bootoptions(), init/main.c, commit 86d1919a4fb0). */
+const REPORTS_SINCE = '5.14'
+
+/** A word that some versions of Linux have and others do not. */
+interface Word {
+  readonly name: string
+  /** The first version that has it, and the first that no longer does. Left out, it never was in Linux: a patch brought it. */
+  readonly from?: string
+  readonly before?: string
+}
+
+/** Words of their own. `noefi` and `add_efi_memmap` are in all versions that are modelled. */
+const WORDS: readonly Word[] = [
+  // "EFI: run EFI in physical mode", and RHEL 6.
+  { name: 'virtefi' },
+  { name: 'physefi' },
+  // 5aea50c06b5a, arch/x86/platform/efi/efi.c: parse_efi_cmdline().
+  { name: 'efi', from: '3.14' },
+  // 0f96a99dab36; 37aee82c213d "x86/efi: Drop support for fake EFI memory maps".
+  { name: 'efi_fake_mem', from: '4.4', before: '6.11' },
+  // aa8c6248f8c7, arch/x86/mm/pti.c: pti_check_boottime_disable().
+  { name: 'pti', from: '4.15' },
+  { name: 'nopti', from: '4.15' },
+  // 82148d1d0b2f, arch/x86/boot/compressed.
+  { name: 'nokaslr', from: '3.14' },
+  // 372fddf70904, arch/x86/boot/compressed/pgtable_64.c.
+  { name: 'no5lvl', from: '4.17' },
+]
+
+/** Words behind `efi=` (drivers/firmware/efi/efi.c, libstub/efi-stub-helper.c). One that a version does not have is passed over without a word. */
+const EFI_WORDS: readonly Word[] = [
+  { name: 'old_map', from: '3.14', before: '5.9' },
+  // 5ae3683c383a, and fed6cefe3b6e.
+  { name: 'noruntime', from: '3.18' },
+  { name: 'debug', from: '4.0' },
+  // 4e46c2a95621: parsed by the stub; x86 never asks.
+  { name: 'novamap', from: '5.1' },
+  // 2a5f71e8bbb5 and 4444f8541dad.
+  { name: 'nosoftreserve', from: '5.5' },
+  { name: 'disable_early_pci_dma', from: '5.6' },
+]
+
+/** What a kernel makes of the words of a command line: those that it understands, without values of `efi=` that it passes over, and the others. */
+export interface ReadWords {
+  readonly understood: readonly string[]
+  readonly unknown: readonly string[]
+}
+
+/** Reads the words as the kernel's version does. A kernel that is no version of Linux's understands all of them. */
+export function readWords(kernel: Kernel, words: readonly string[]): ReadWords {
+  const understood: string[] = []
+  const unknown: string[] = []
+  for (const word of words) {
+    const name = word.split('=', 1)[0]!
+    if (!has(kernel, WORDS, name)) unknown.push(word)
+    else if (name === 'efi') understood.push(withoutUnknownValues(kernel, word))
+    else understood.push(word)
+  }
+  return { understood, unknown }
+}
+
+/** print_unknown_bootoptions(), of the words that are modelled here; which others a kernel knows depends on its configuration. */
+export function reportUnknownWords(kernel: Kernel, unknown: readonly string[]): void {
+  if (unknown.length === 0 || !isLinux(kernel, REPORTS_SINCE)) return
+  kernel.print(
+    `Unknown kernel command line parameters "${unknown.join(' ')}", will be passed to user space.`,
+  )
+}
+
+function withoutUnknownValues(kernel: Kernel, word: string): string {
+  const values = word.slice('efi='.length).split(',')
+  return `efi=${values.filter((value) => has(kernel, EFI_WORDS, value)).join(',')}`
+}
+
+/** Whether a kernel has a word, or it is none of `words`. */
+function has(kernel: Kernel, words: readonly Word[], name: string): boolean {
+  const word = words.find((each) => each.name === name)
+  if (word === undefined || !isLinux(kernel, '0')) return true
+  if (word.from === undefined || !isLinux(kernel, word.from)) return false
+  return word.before === undefined || isAnyLinuxBefore(kernel, word.before)
+}
