@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Cr4, Efer } from '@trapdoor/core'
 import {
   type DeviceAccess,
   type PageTouches,
@@ -34,6 +35,11 @@ describe.skipIf(!IS_INSTALLED)(`recordings (${NEEDS})`, () => {
       'OVMF_CODE_4M.secboot.fd',
       /^✓ \S+: 57 calls, [\d,]+ instructions, 0 differences\n {2}37 calls of them up to system-management mode/,
     ],
+    [
+      'q35',
+      'OVMF32_CODE_4M.secboot.fd',
+      /^✓ \S+: 57 calls, [\d,]+ instructions, 0 differences\n {2}37 calls of them up to system-management mode/,
+    ],
   ])('on %s, %s: are replayed without a difference', async (board, name, verdict) => {
     const folder = await record(['--board', board, ovmf(name)])
     const replayed = await trapdoor(['replay', folder], { cwd: tmpdir() })
@@ -41,13 +47,19 @@ describe.skipIf(!IS_INSTALLED)(`recordings (${NEEDS})`, () => {
     expect(replayed.code).toBe(0)
   })
 
-  test('are of 64-bit firmware', async () => {
-    const { code, stderr } = await trapdoor(
-      ['capture', '--vectors', ovmf('OVMF32_CODE_4M.secboot.fd')],
-      { cwd: tmpdir() },
+  test('of ia32 firmware are calls with arguments on the stack, in PAE paging', async () => {
+    const folder = await record([ovmf('OVMF32_CODE_4M.secboot.fd')])
+    const { calls, cpu } = readRecordedCalls(folder)
+    expect(cpu.cr4 & Cr4.PAE).not.toBe(0)
+    expect(cpu.efer & Efer.LMA).toBe(0)
+    const statusOf = (name: string): bigint => calls.find((call) => call.name === name)!.status
+    expect(statusOf('phys/GetVariable-notfound')).toBe(0x8000_000en)
+    expect(statusOf('svam/second-call')).toBe(0x8000_0003n)
+    // Firmware is where an i386 kernel has put it, in its direct map.
+    const [before, after] = ['phys/GetTime', 'virt/GetTime'].map(
+      (name) => calls.find((call) => call.name === name)!.functionAddress,
     )
-    expect(code).toBe(2)
-    expect(stderr).toContain('CAPTURE_BAD_OPTION: expected a 64-bit firmware to call, found ia32')
+    expect(after! - before!).toBe(0xc000_0000n)
   })
 
   describe.skipIf(!IS_OBSERVED)(`beside the one made under Linux (${NEEDS_OBSERVED})`, () => {

@@ -96,11 +96,12 @@ async function takeDown(
 async function recordPlanned(
   machine: EmulatedMachine,
   { calls, application }: CapturePlan,
-  firmware: Omit<RecordingSubject, 'machine' | 'caller' | 'virtualMap'>,
+  firmware: Omit<RecordingSubject, 'architecture' | 'machine' | 'caller' | 'virtualMap'>,
 ): Promise<Recording | undefined> {
-  if (calls === undefined || application.caller === undefined) return undefined
-  const virtualMap = calls.virtualMap(firmware.memoryMap)
-  return recordCalls({ ...firmware, machine, caller: application.caller, virtualMap })
+  if (calls === undefined) return undefined
+  const { architecture, caller } = application
+  const virtualMap = calls.virtualMap(firmware.memoryMap, architecture)
+  return recordCalls({ ...firmware, architecture, machine, caller, virtualMap })
 }
 
 /** What a firmware keeps after the operating system has taken over. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { SNAPSHOT_FORMAT_VERSION } from '@trapdoor/snapshot'
-import type { MemoryDescriptor } from '@trapdoor/uefi'
+import type { Architecture, MemoryDescriptor } from '@trapdoor/uefi'
 import { type HandOverApplication, handOverApplication } from './application/hand-over.ts'
 import { CaptureError } from './error.ts'
 import { findFirmware, type Firmware, type ImageFile, readImage } from './firmware/firmware.ts'
@@ -29,7 +29,7 @@ export interface CaptureOptions {
   readonly qemu?: readonly string[] | undefined
   /** Paths of EFI drivers that the UEFI shell loads first, in order. */
   readonly drivers?: readonly string[] | undefined
-  /** Whether and how runtime services are called afterwards, and what they do is recorded. 64-bit firmware only. Default: not. */
+  /** Whether and how runtime services are called afterwards, and what they do is recorded. Default: not. */
   readonly calls?: CallPlan | undefined
   /** Whether the application is handed to the firmware by QEMU's -kernel, or found on a disk. Default: kernel, but with drivers, which the shell of a disk's startup.nsh loads. */
   readonly start?: 'kernel' | 'disk' | undefined
@@ -38,7 +38,10 @@ export interface CaptureOptions {
 /** How runtime services are called. */
 export interface CallPlan {
   /** The map for SetVirtualAddressMap that an operating system makes of the firmware's: the regions that it passes, in its order, with virtual addresses. */
-  readonly virtualMap: (memoryMap: readonly MemoryDescriptor[]) => readonly MemoryDescriptor[]
+  readonly virtualMap: (
+    memoryMap: readonly MemoryDescriptor[],
+    architecture: Architecture['name'],
+  ) => readonly MemoryDescriptor[]
   /** Tells one `virtualMap` from another, such as "linux-6.1". */
   readonly rule: string
 }
@@ -86,13 +89,6 @@ export function planCapture(options: CaptureOptions): CapturePlan {
   }
   const loaded = drivers.map(({ path }) => `+${nameOf(path)}`).join('')
   const application = handOverApplication(firmware.architecture)
-  if (options.calls !== undefined && application.caller === undefined) {
-    throw new CaptureError('CAPTURE_BAD_OPTION', {
-      expected: 'a 64-bit firmware to call',
-      found: firmware.architecture,
-      file: firmware.code.path,
-    })
-  }
   return {
     name: `${board}-${nameOf(firmware.code.path)}${loaded}-${memory}M`,
     firmware,

@@ -1,4 +1,4 @@
-import { contextFromRegisters, inspectAddress, PhysicalMemory, QEMU_TCG } from '@trapdoor/core'
+import { contextFromRegisters, inspectAddress, PAE, PhysicalMemory, QEMU_TCG } from '@trapdoor/core'
 import { type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { expect, test } from 'vitest'
 import { buildTables, placeCaller } from '../src/vectors/caller-memory.ts'
@@ -37,7 +37,7 @@ test('its page tables map 4 GiB one to one, and regions at their virtual address
     region(RuntimeServicesData, 0x1ec0_0000, 1024, 0xffff_fffe_fec0_0000n),
     region(RuntimeServicesData, 0x10_0000, 1, 0x10_0000n),
   ]
-  const { root, pages } = buildTables({ scratch: 0x200_0000, tables: 0x202_0000 }, regions)
+  const { root, pages } = buildTables({ scratch: 0x200_0000, tables: 0x202_0000 }, regions, 'x64')
   const memory = new PhysicalMemory()
   for (const { address, bytes } of pages) memory.write(address, bytes)
   const context = contextFromRegisters({ memory, features: QEMU_TCG, cr3: root })
@@ -54,4 +54,19 @@ test('its page tables map 4 GiB one to one, and regions at their virtual address
   expect(physical(0x1_0000_0000n)).toBe('not-present')
   expect(new Set(pages.map(({ level }) => level))).toEqual(new Set([1, 2, 3, 4]))
   expect(pages.filter(({ level }) => level === 4)).toMatchObject([{ address: root, linear: 0n }])
+})
+
+test('for 32-bit firmware they are of PAE paging, and regions lie over what is one to one', () => {
+  const regions = [region(RuntimeServicesData, 0x1ec0_0000, 2, 0xdec0_0000n)]
+  const place = { scratch: 0x200_0000, tables: 0x202_0000 }
+  const { root, pages } = buildTables(place, regions, 'ia32')
+  const memory = new PhysicalMemory()
+  for (const { address, bytes } of pages) memory.write(address, bytes)
+  const context = { ...contextFromRegisters({ memory, features: QEMU_TCG, cr3: root }), mode: PAE }
+  const physical = (address: bigint): unknown => inspectAddress(context, address)
+  expect(physical(0xdec0_1008n)).toMatchObject({ physical: 0x1ec0_1008, executable: true })
+  expect(physical(0xdec0_2000n)).toMatchObject({ physical: 0xdec0_2000 })
+  expect(physical(0x1ec0_1008n)).toMatchObject({ physical: 0x1ec0_1008, writable: true })
+  expect(pages.map(({ level }) => level)).toContain(3)
+  expect(pages.every(({ level }) => level <= 3)).toBe(true)
 })

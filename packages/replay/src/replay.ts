@@ -18,7 +18,13 @@ import {
   type RecordedCall,
   type RecordedCalls,
 } from '@trapdoor/snapshot'
-import { descriptorEnd, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import {
+  argumentWords,
+  descriptorEnd,
+  IA32,
+  type MemoryDescriptor,
+  MemoryType,
+} from '@trapdoor/uefi'
 import { compareNumbers, type Difference, hex } from './difference.ts'
 import { InstructionTrace } from './instruction-trace.ts'
 import { compareChanges, MemoryImage, type MemoryRegion } from './memory-changes.ts'
@@ -92,6 +98,7 @@ function runtimeRegions(memoryMap: readonly MemoryDescriptor[]): MemoryRegion[] 
 /** The machine of a recording. */
 class Replay {
   readonly recorded: RecordedCalls
+  readonly #architecture: FirmwareSnapshot['architecture']
   readonly #machine: Machine
   readonly #interpreter: Interpreter = new Interpreter()
   readonly #ports: RecordedPorts = new RecordedPorts()
@@ -103,7 +110,8 @@ class Replay {
 
   constructor(snapshot: FirmwareSnapshot, recorded: RecordedCalls) {
     this.recorded = recorded
-    const { flash, la57, memoryMap, images } = snapshot
+    const { architecture, flash, la57, memoryMap, images } = snapshot
+    this.#architecture = architecture
     // The map, the tables of the kernel and its processor are those of the moment when the calls began; the flash is one that is listened to.
     this.#machine = loadMachine(
       {
@@ -197,7 +205,12 @@ class Replay {
    * Linux calls a service through __efi_call (arch/x86/platform/efi/efi_stub_64.S, 6.1): it saves RBP, aligns the stack, and passes the fifth argument, and a sixth that nobody has set, behind the shadow space of
    * the first four.
    */
-  #callFunction({ args, functionAddress, stack }: RecordedCall): void {
+  #callFunction(call: RecordedCall): void {
+    if (this.#architecture === 'ia32') {
+      this.#callFunctionOf32Bits(call)
+      return
+    }
+    const { args, functionAddress, stack } = call
     const { bootCpu: cpu } = this.#machine
     const frame = ((stack - 8n) & ~0xfn) - 0x30n
     cpu.general64.fill(0n)
@@ -212,6 +225,21 @@ class Replay {
     cpu.rip = functionAddress
     cpu.rflags = INTERRUPTS_OFF
     this.#interpreter.run(cpu, { until: { rip: RETURN_ADDRESS, rsp: frame } })
+  }
+
+  /** The stack begins with the arguments (UEFI 2.10, 2.3.2.2). */
+  #callFunctionOf32Bits({ service, args, functionAddress, stack }: RecordedCall): void {
+    const { bootCpu: cpu } = this.#machine
+    const rip = BigInt.asUintN(32, RETURN_ADDRESS)
+    cpu.general64.fill(0n)
+    for (const [index, word] of argumentWords(IA32, service, args).entries()) {
+      cpu.write32(stack + BigInt(index * 4), Number(word))
+    }
+    cpu.write32(stack - 4n, Number(rip))
+    cpu.rsp = stack - 4n
+    cpu.rip = functionAddress
+    cpu.rflags = INTERRUPTS_OFF
+    this.#interpreter.run(cpu, { until: { rip, rsp: stack } })
   }
 
   /**

@@ -27,13 +27,13 @@ export interface HandOverApplication {
   readonly record: number
   /** The memory map as GetMemoryMap wrote it. */
   readonly map: number
-  /** Code that calls a runtime service, for who sets the registers; undefined in 32-bit code. */
-  readonly caller: ServiceCaller | undefined
+  /** Code that calls a runtime service, for who sets the registers. */
+  readonly caller: ServiceCaller
 }
 
 /**
- * Instructions of __efi_call() (Linux 6.1, arch/x86/platform/efi/efi_stub_64.S): the function is in RDI, its arguments in RSI, RDX, RCX, R8, R9 and on the stack. RAX is the status where it is
- * done. It does not return.
+ * In 64-bit code the instructions of __efi_call() (Linux 6.1, arch/x86/platform/efi/efi_stub_64.S): the function is in RDI, its arguments in RSI, RDX, RCX, R8, R9 and on the stack. In 32-bit code a
+ * call of EDI, with the arguments where ESP points to. RAX is the status where it is done. It does not return.
  */
 export interface ServiceCaller {
   /** The first instruction. */
@@ -82,14 +82,11 @@ export function handOverApplication(architecture: Architecture['name']): HandOve
     refused: Number(code.addressOf('refused')),
     record: IMAGE_BASE + DATA,
     map: IMAGE_BASE + MAP,
-    caller:
-      architecture === 'x64'
-        ? {
-            begin: Number(code.addressOf('call-service')),
-            end: Number(code.addressOf('service-returned')),
-            done: Number(code.addressOf('call-done')),
-          }
-        : undefined,
+    caller: {
+      begin: Number(code.addressOf('call-service')),
+      end: Number(code.addressOf('service-returned')),
+      done: Number(code.addressOf('call-done')),
+    },
   }
 }
 
@@ -156,11 +153,7 @@ const X64: Program = {
     code.move(64, R9, R8)
     code.move(64, R8, C)
     code.move(64, C, SI)
-    code.callRegister(DI)
-    code.label('service-returned')
-    code.nop()
-    code.label('call-done')
-    code.jump('call-done')
+    callFunction(code)
   },
 }
 
@@ -190,7 +183,19 @@ const IA32: Program = {
     code.store(32, B, RecordField.Status, A)
     code.compare(32, A, 0)
     finish(code, 32)
+
+    code.label('call-service')
+    callFunction(code)
   },
+}
+
+/** Calls what DI points to, and stays behind. */
+function callFunction(code: Assembler): void {
+  code.callRegister(DI)
+  code.label('service-returned')
+  code.nop()
+  code.label('call-done')
+  code.jump('call-done')
 }
 
 /** BX: the data, wherever the image was loaded. */

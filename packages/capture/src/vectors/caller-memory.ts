@@ -1,6 +1,14 @@
-import { FOUR_LEVEL, PAGE_SIZE, PageTableBuilder, PhysicalMemory, phys, virt } from '@trapdoor/core'
+import {
+  FOUR_LEVEL,
+  PAE,
+  PAGE_SIZE,
+  PageTableBuilder,
+  PhysicalMemory,
+  phys,
+  virt,
+} from '@trapdoor/core'
 import type { TablePage } from '@trapdoor/snapshot'
-import { type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import { type Architecture, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { CaptureError } from '../error.ts'
 import { tablePages } from '../table-pages.ts'
 
@@ -36,10 +44,14 @@ export function placeCaller(memoryMap: readonly MemoryDescriptor[]): CallerMemor
   return { scratch, tables: scratch + SCRATCH_PAGES * PAGE_SIZE }
 }
 
-/** Page tables that map 4 GiB one to one, and each region where it has a virtual address; all of it may be written and executed. */
+/** What firmware hands over with: 4-level paging, or PAE paging. */
+const MODES = { x64: FOUR_LEVEL, ia32: PAE } as const
+
+/** Page tables that map 4 GiB one to one, and each region where it has a virtual address, whatever was there; all of it may be written and executed. */
 export function buildTables(
   { tables }: CallerMemory,
   regions: readonly MemoryDescriptor[],
+  architecture: Architecture['name'],
 ): { readonly root: number; readonly pages: readonly TablePage[] } {
   const memory = new PhysicalMemory()
   let next = tables / PAGE_SIZE
@@ -48,7 +60,8 @@ export function buildTables(
     return next++
   }
   const root = allocate() * PAGE_SIZE
-  const builder = new PageTableBuilder(memory, phys(root), allocate, { mode: FOUR_LEVEL })
+  const mode = MODES[architecture]
+  const builder = new PageTableBuilder(memory, phys(root), allocate, { mode })
   const rights = { writable: true, executable: true }
   // 2 MiB at the most: not every model of a processor has larger pages.
   const largestPage = 0x20_0000
@@ -56,7 +69,8 @@ export function buildTables(
   for (const { virtualStart, physicalStart, numberOfPages } of regions) {
     if (virtualStart === BigInt(physicalStart)) continue
     const bytes = numberOfPages * PAGE_SIZE
-    builder.mapRange(virt(virtualStart), phys(physicalStart), bytes, { ...rights, largestPage })
+    const options = { ...rights, largestPage, replace: true }
+    builder.mapRange(virt(virtualStart), phys(physicalStart), bytes, options)
   }
   if (next > tables / PAGE_SIZE + TABLE_PAGES) {
     throw new CaptureError('CAPTURE_NO_MEMORY', {
@@ -64,5 +78,5 @@ export function buildTables(
       found: String(next - tables / PAGE_SIZE),
     })
   }
-  return { root, pages: tablePages(memory, FOUR_LEVEL, root) }
+  return { root, pages: tablePages(memory, mode, root) }
 }

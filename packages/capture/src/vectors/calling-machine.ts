@@ -5,7 +5,14 @@ import {
   type WordChange,
   type WrittenCall,
 } from '@trapdoor/snapshot'
-import { type MemoryDescriptor, MemoryType, type RuntimeServiceName } from '@trapdoor/uefi'
+import {
+  type Architecture,
+  argumentWords,
+  IA32,
+  type MemoryDescriptor,
+  MemoryType,
+  type RuntimeServiceName,
+} from '@trapdoor/uefi'
 import type { ServiceCaller } from '../application/hand-over.ts'
 import { CaptureError } from '../error.ts'
 import type { EmulatedMachine } from '../qemu/machine.ts'
@@ -24,6 +31,10 @@ const CLEARED = ['rax', 'rbx', 'rbp', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'] 
 /** __efi_call() gets the arguments as functions of Linux do: the function's address, and four of them; a fifth where it has one. */
 const ARGUMENT_REGISTERS = ['rsi', 'rdx', 'rcx', 'r8', 'r9'] as const
 
+/** How many of the registers that are cleared, and of those that hold arguments, 32-bit code has. */
+const GENERAL_32 = 3
+const GENERAL_ARGUMENTS = 3
+
 /** What a call is asked to do. */
 export interface Call {
   readonly name: string
@@ -34,22 +45,28 @@ export interface Call {
   readonly memory: readonly PageRun[]
 }
 
+/** What calls are made with. */
+export interface CallingSetup {
+  readonly architecture: Architecture['name']
+  readonly machine: EmulatedMachine
+  readonly caller: ServiceCaller
+  readonly memory: CallerMemory
+  readonly memoryMap: readonly MemoryDescriptor[]
+}
+
 /** A machine on which runtime services are called, and everything that they do is taken down. */
 export class CallingMachine {
   readonly scratch: { readonly address: number; readonly bytes: number }
   readonly stackTop: number
+  readonly #architecture: Architecture['name']
   readonly #machine: EmulatedMachine
   readonly #caller: ServiceCaller
   readonly #regions: readonly MemoryDescriptor[]
   readonly #devices: DeviceLogFile
   readonly #plugin: PluginOutput
 
-  constructor(
-    machine: EmulatedMachine,
-    caller: ServiceCaller,
-    memory: CallerMemory,
-    memoryMap: readonly MemoryDescriptor[],
-  ) {
+  constructor({ architecture, machine, caller, memory, memoryMap }: CallingSetup) {
+    this.#architecture = architecture
     this.#machine = machine
     this.#caller = caller
     this.scratch = { address: memory.scratch, bytes: SCRATCH_BYTES }
@@ -137,12 +154,22 @@ export class CallingMachine {
     for (const { address, bytes } of memory) await gdb.writeMemory(BigInt(address), bytes)
   }
 
-  async #prepareRegisters({ functionAddress, args }: Call): Promise<number> {
+  /** Returns where the stack begins: in 32-bit code that is where the arguments are. */
+  async #prepareRegisters({ service, functionAddress, args }: Call): Promise<number> {
     const { gdb } = this.#machine
+    const is32Bit = this.#architecture === 'ia32'
     const stack = this.stackTop - CALLER_FRAME
-    for (const name of CLEARED) await gdb.writeRegister(name, 0n)
+    for (const name of is32Bit ? CLEARED.slice(0, GENERAL_32) : CLEARED) {
+      await gdb.writeRegister(name, 0n)
+    }
     for (const [index, name] of ARGUMENT_REGISTERS.entries()) {
-      await gdb.writeRegister(name, args[index] ?? 0n)
+      if (is32Bit && index >= GENERAL_ARGUMENTS) break
+      await gdb.writeRegister(name, is32Bit ? 0n : (args[index] ?? 0n))
+    }
+    if (is32Bit) {
+      const words = argumentWords(IA32, service, args)
+      const bytes = new Uint8Array(Uint32Array.from(words, Number).buffer)
+      await gdb.writeMemory(BigInt(stack), bytes)
     }
     await gdb.writeRegister('rdi', functionAddress)
     await gdb.writeRegister('rsp', BigInt(stack))

@@ -1,13 +1,15 @@
 import type { PageRun, Recording, WrittenCall } from '@trapdoor/snapshot'
 import {
+  type Architecture,
+  ARCHITECTURES,
   encodeMemoryMap,
   encodeUcs2,
+  getNatural,
   Guid,
   isRuntime,
   type MemoryDescriptor,
   MemoryType,
   parseGuid,
-  RuntimeServicesTable,
   type RuntimeServiceName,
   VariableAttribute,
 } from '@trapdoor/uefi'
@@ -32,12 +34,13 @@ const { NON_VOLATILE, BOOTSERVICE_ACCESS, RUNTIME_ACCESS, APPEND_WRITE } = Varia
 const NV_BS_RT = NON_VOLATILE | BOOTSERVICE_ACCESS | RUNTIME_ACCESS
 /** Both EFI_VARIABLE_ENHANCED_AUTHENTICATED_ACCESS and attributes that go with it: nothing that OVMF knows. */
 const BAD_ATTRIBUTES = NV_BS_RT | 0x80
-/** The distance of Linux's direct map with four levels, since 4.20. */
-const DIRECT_MAP = 0xffff_8880_0000_0000n
+/** The distance of Linux's direct map: with four levels since 4.20, and on i386 where a process has 2 GiB (CONFIG_VMSPLIT_2G). */
+const DIRECT_MAP = { x64: 0xffff_8880_0000_0000n, ia32: 0x8000_0000n } as const
 const LINUX_STRIDE = 40
 
 /** What recording needs to know of a machine whose firmware has let go. */
 export interface RecordingSubject {
+  readonly architecture: Architecture['name']
   readonly machine: EmulatedMachine
   readonly caller: ServiceCaller
   readonly memoryMap: readonly MemoryDescriptor[]
@@ -64,10 +67,10 @@ const MEASURED: Recording['measured'] = {
  * addresses. The same calls, by the same names, as in the recordings made under a kernel.
  */
 export async function recordCalls(subject: RecordingSubject): Promise<Recording> {
-  const { machine, caller, memoryMap, virtualMap } = subject
+  const { architecture, machine, caller, memoryMap, virtualMap } = subject
   const memory = placeCaller(memoryMap)
-  const tables = buildTables(memory, virtualMap)
-  const calling = new CallingMachine(machine, caller, memory, memoryMap)
+  const tables = buildTables(memory, virtualMap, architecture)
+  const calling = new CallingMachine({ ...subject, memory })
   await calling.start(tables.root, tables.pages)
   const registers = parseRegisters(await machine.gdb.monitor('info registers'))
   const recorder = new Recorder(subject, calling)
@@ -195,7 +198,7 @@ class Recorder {
     await this.#undone(() =>
       this.#setVirtualAddressMap(
         'svam/direct-map-offset',
-        moved((physical) => physical + DIRECT_MAP),
+        moved((physical) => physical + DIRECT_MAP[this.#subject.architecture]),
       ),
     )
     const left = virtualMap.find(
@@ -278,9 +281,11 @@ class Recorder {
     args: readonly bigint[],
     memory: readonly PageRun[] = [],
   ): Promise<WrittenCall> {
-    const slot = this.#subject.runtimeServices + RuntimeServicesTable[service]
-    const bytes = await this.#calling.read(slot, 8)
-    const functionAddress = new DataView(bytes.buffer).getBigUint64(0, true)
+    const architecture = ARCHITECTURES[this.#subject.architecture]
+    const { naturalBytes, tables } = architecture
+    const slot = this.#subject.runtimeServices + tables.runtimeServicesTable[service]
+    const bytes = await this.#calling.read(slot, naturalBytes)
+    const functionAddress = getNatural(architecture, new DataView(bytes.buffer), 0)
     const call = await this.#calling.call({ name, service, functionAddress, args, memory })
     this.calls.push(call)
     return call

@@ -80,7 +80,7 @@ const tablePages = z.object({
 const HAND_OFF_STAGE = 'A-ebs'
 
 /**
- * Reads a folder with `snapshot.json`, `rt.pages.gz`, `pt-A.bin.gz` with `pt-A.json`, and `flash-handoff.fd.gz`: a 64-bit OVMF that was stopped in QEMU. Throws a SnapshotError that names file and place.
+ * Reads a folder with `snapshot.json`, `rt.pages.gz`, `pt-A.bin.gz` with `pt-A.json`, and `flash-handoff.fd.gz`: an OVMF that was stopped in QEMU. Throws a SnapshotError that names file and place.
  */
 export function readObservedSnapshot(path: string): FirmwareSnapshot {
   const folder = new ObservedFolder(path)
