@@ -45,7 +45,7 @@ const options = program.opts<Options>()
 const named = program.args[0] ?? process.env[VARIABLE]
 if (named === undefined) {
   console.log(
-    `skipped: no copy of kvm-unit-tests was named (pnpm guests -- FOLDER, or ${VARIABLE}=FOLDER)`,
+    `skipped: no copy of kvm-unit-tests was named (pnpm guests FOLDER, or ${VARIABLE}=FOLDER)`,
   )
 } else {
   process.exitCode = await runAll(resolve(named))

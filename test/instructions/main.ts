@@ -9,7 +9,7 @@ import type { FormTask } from './form-worker.ts'
 import { collectFromFiles } from './forms/collect-files.ts'
 import { describeForm, type Form } from './forms/form.ts'
 import { FORM_LISTS, type FormList } from './forms/lists.ts'
-import { HostError, HostProcessor } from './native/host.ts'
+import { HostError, HostProcessor, modeOf } from './native/host.ts'
 import { planForms } from './plan.ts'
 import { Report } from './report.ts'
 import { checkDefects } from './self-check.ts'
@@ -59,7 +59,7 @@ const program = new Command('instructions')
   .option('--jobs <number>', 'threads', parseCount, availableParallelism())
   .addHelpText(
     'after',
-    '\nExit codes: 0 no difference, 1 differences, 2 bad usage, or a host that cannot be asked.',
+    '\nExit codes: 0 no difference, 1 differences or missing instructions, 2 bad usage, or a host that cannot be asked.',
   )
   .showHelpAfterError()
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
@@ -103,9 +103,11 @@ function selectForms(lists: readonly FormList[]): Form[] {
     .map(([, form]) => form)
 }
 
-/** Runs the forms that were chosen on threads, and reports. Whether no difference was found. */
+/** Runs the forms that were chosen on threads, and reports. Whether no difference was found, and no instruction missing. */
 async function run(processor: HostProcessor): Promise<boolean> {
-  const plan = planForms(selectForms(sets), await processor.features())
+  const features = await processor.features()
+  const plan = planForms(selectForms(sets), features)
+  const mode = modeOf(features)
   const selection =
     options.case === undefined
       ? { seed: options.seed, first: 0, count: options.cases }
@@ -113,6 +115,7 @@ async function run(processor: HostProcessor): Promise<boolean> {
   const tasks = plan.groups.flatMap(({ shape, forms }) =>
     Array.from({ length: Math.ceil(forms.length / FORMS_OF_TASK) }, (_, at): FormTask => ({
       program: processor.program,
+      mode,
       forms: forms.slice(at * FORMS_OF_TASK, (at + 1) * FORMS_OF_TASK).map(describeForm),
       shape,
       selection,

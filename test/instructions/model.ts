@@ -9,6 +9,7 @@ import {
   phys,
   type RunLimits,
   virt,
+  ZEN4,
 } from '@trapdoor/core'
 
 import {
@@ -24,6 +25,7 @@ import {
   type RecordShape,
   WRITABLE_BYTES,
 } from './native/layout.ts'
+import type { HostMode } from './native/host.ts'
 import {
   enterUserMode,
   loadFxsave,
@@ -47,7 +49,7 @@ const CASES_BETWEEN_LOOKS = 8
 const ROOT = 0x10_0000
 const PAGE = 4096
 
-/** Our side: a machine in user mode with the code and data of the child process at the same addresses. */
+/** Our side: a machine of the host's vendor in user mode, with the code and data of the child process at the same addresses. */
 export class Model {
   readonly cpu: Cpu
   readonly #executor: InstructionExecutor
@@ -61,9 +63,10 @@ export class Model {
   /** What lies in each region of data before a case. */
   readonly #patterns = DATA_REGIONS.map(dataPattern)
 
-  constructor(executor: InstructionExecutor) {
+  constructor(executor: InstructionExecutor, host: HostMode) {
     this.#executor = executor
-    this.#machine = new Machine({ features: ICE_LAKE_SP, auditTranslations: false })
+    const features = host.vendor === 'amd' ? ZEN4 : ICE_LAKE_SP
+    this.#machine = new Machine({ features, auditTranslations: false })
     const { memory } = this.#machine
     this.cpu = this.#machine.bootCpu
     let nextFrame = ROOT / PAGE + 1
@@ -85,7 +88,7 @@ export class Model {
     }
     tables.mapRange(virt(SYSTEM_TABLES), phys(next), PAGE)
     writeSystemTables(memory, next)
-    enterUserMode(this.cpu, tables.root)
+    enterUserMode(this.cpu, tables.root, host)
   }
 
   /** Runs the case of a record. Where it ends up is seen in {@link cpu} and by {@link matchesData}, until {@link restoreData}. */

@@ -1,6 +1,12 @@
 import { recordShape } from './experiment.ts'
 import { describeForm, type Form } from './forms/form.ts'
-import { type FormTraits, missingFeature, reasonNotNative, traitsOf } from './forms/traits.ts'
+import {
+  absentFeature,
+  type FormTraits,
+  missingFeature,
+  reasonNotNative,
+  traitsOf,
+} from './forms/traits.ts'
 import type { HostFeatures } from './native/host.ts'
 import type { RecordShape } from './native/layout.ts'
 
@@ -43,8 +49,10 @@ export function planForms(forms: readonly Form[], host: HostFeatures): Plan {
 }
 
 function reasonSkipped(traits: FormTraits, host: HostFeatures): string | undefined {
+  const reason = reasonNotNative(traits)
+  if (reason !== undefined) return reason
+  const absent = absentFeature(traits, host)
+  if (absent !== undefined) return `this host has ${absent}, which is not modelled`
   const lacking = missingFeature(traits, host)
-  return (
-    reasonNotNative(traits) ?? (lacking === undefined ? undefined : `this host has no ${lacking}`)
-  )
+  return lacking === undefined ? undefined : `this host has no ${lacking}`
 }

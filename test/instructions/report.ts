@@ -39,7 +39,7 @@ export class Report {
     this.#print(`${this.#results.length} forms, ${cases.toLocaleString('en-US')} cases so far`)
   }
 
-  /** Prints what there was in all; whether nothing differed. Missing instructions are named: they stop, and never give a wrong result. */
+  /** Prints what there was in all; whether nothing differed and no instruction was missing. */
   finish({ skipped, privileged }: Plan, sets: readonly FormList[]): boolean {
     for (const [reason, forms] of skipped) {
       this.#print(`skipped  ${forms.length} forms: ${reason}`)
@@ -53,7 +53,7 @@ export class Report {
     const refused = this.#results.filter(({ form }) => privileged.has(form)).length
     this.#print(`all             ${describeResults(this.#results)}`)
     this.#print(`${refused} of these forms need privilege level 0: the host shows no more than #GP`)
-    return this.#results.every(({ differing }) => differing === 0)
+    return this.#results.every(({ differing, missing }) => differing === 0 && missing === undefined)
   }
 }
 

@@ -5,7 +5,7 @@ import { Experiment } from './experiment.ts'
 import { describeForm } from './forms/form.ts'
 import { FORM_LISTS } from './forms/lists.ts'
 import { Model } from './model.ts'
-import type { HostProcessor } from './native/host.ts'
+import { type HostProcessor, modeOf } from './native/host.ts'
 import { planForms } from './plan.ts'
 
 /** Cases of a form in which a defect must show. */
@@ -20,8 +20,10 @@ export async function casesNoticing(
     FORM_LISTS.flatMap((list) => list.forms.map((each) => [describeForm(each), each] as const)),
   )
   const chosen = [...forms].filter(([line]) => line.includes(form)).map(([, each]) => each)
-  const experiment = new Experiment(host, new Model(new Interpreter({ families })))
-  const plan = planForms(chosen.slice(0, 1), await host.features())
+  const features = await host.features()
+  const model = new Model(new Interpreter({ families }), modeOf(features))
+  const experiment = new Experiment(host, model)
+  const plan = planForms(chosen.slice(0, 1), features)
   let differing = 0
   for (const { forms: group, shape } of plan.groups) {
     const results = await experiment.run(group, { seed: 1, first: 0, count: CASES }, shape)

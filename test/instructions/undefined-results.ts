@@ -13,16 +13,45 @@ export interface UndefinedResult {
   readonly destination: boolean
 }
 
-/** Instructions that read two things, either of which may be read first: where both fault, which address CR2 has is open (SDM Vol. 2, CMPS and RET). */
-export const UNORDERED_ACCESSES: ReadonlySet<Mnemonic> = new Set([
-  Mnemonic.Cmpsb,
-  Mnemonic.Cmpsw,
-  Mnemonic.Cmpsd,
-  Mnemonic.Cmpsq,
-  Mnemonic.Retf,
+/** Bytes of an XSAVE area without extended region, and of an FXSAVE image. */
+const XSAVE_BYTES = 576n
+const FXSAVE_BYTES = 512n
+/**
+ * Instructions that access two things, either of which may come first, and how near in bytes the two are to each other in a case: where both fault, which address CR2 has is open (SDM Vol. 2, CMPS and RET).
+ * So it is with the parts of a state, and with the bytes that a mask chooses.
+ */
+export const UNORDERED_ACCESSES: ReadonlyMap<Mnemonic, bigint> = new Map<Mnemonic, bigint>([
+  [Mnemonic.Cmpsb, 64n],
+  [Mnemonic.Cmpsw, 64n],
+  [Mnemonic.Cmpsd, 64n],
+  [Mnemonic.Cmpsq, 64n],
+  [Mnemonic.Retf, 64n],
+  [Mnemonic.Maskmovq, 8n],
+  [Mnemonic.Maskmovdqu, 16n],
+  [Mnemonic.Xsave, XSAVE_BYTES],
+  [Mnemonic.Xsave64, XSAVE_BYTES],
+  [Mnemonic.Xsavec, XSAVE_BYTES],
+  [Mnemonic.Xsavec64, XSAVE_BYTES],
+  [Mnemonic.Xrstor, XSAVE_BYTES],
+  [Mnemonic.Xrstor64, XSAVE_BYTES],
+  [Mnemonic.Fxsave, FXSAVE_BYTES],
+  [Mnemonic.Fxsave64, FXSAVE_BYTES],
+  [Mnemonic.Fxrstor, FXSAVE_BYTES],
+  [Mnemonic.Fxrstor64, FXSAVE_BYTES],
+  [Mnemonic.Fnsave, FXSAVE_BYTES],
+  [Mnemonic.Frstor, FXSAVE_BYTES],
+  [Mnemonic.Fnstenv, FXSAVE_BYTES],
+  [Mnemonic.Fldenv, FXSAVE_BYTES],
 ])
-/** So near, in bytes, are the two to each other in a case. */
-export const UNORDERED_DISTANCE = 64n
+
+/** Stores whose mask leaves bytes out: whether those are looked at, and a page fault of theirs is signalled, is up to the processor (SDM Vol. 2, MASKMOVQ and MASKMOVDQU). */
+export const MASKED_STORES: ReadonlySet<Mnemonic> = new Set([
+  Mnemonic.Maskmovq,
+  Mnemonic.Maskmovdqu,
+])
+
+/** Bits of the destination that are open whatever the case is: "the four bits corresponding to the upper four bits of the limit" (SDM Vol. 2, LAR). */
+export const UNDEFINED_BITS: ReadonlyMap<Mnemonic, number> = new Map([[Mnemonic.Lar, 0xf_0000]])
 
 const CF = 0x1
 const PF = 0x4

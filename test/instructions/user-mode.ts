@@ -11,6 +11,7 @@ import {
 } from '@trapdoor/core'
 
 import { FxsaveOffset } from './cases/fpu-state.ts'
+import type { HostMode } from './native/host.ts'
 import { CODE_32, CODE_64, DATA, RecordOffset } from './native/layout.ts'
 
 const USER =
@@ -65,12 +66,21 @@ export function writeSystemTables(memory: PhysicalMemory, physical: number): voi
   memory.write16(physical + TASK_STATE_OFFSET + IO_MAP_BASE, TASK_STATE_BYTES)
 }
 
-/** Control registers as Linux has them, as far as an instruction of user mode can tell, and privilege level 3. */
-export function enterUserMode(cpu: Cpu, root: PhysicalAddress): void {
+/** PKRU of a new process: data of key 0 alone may be accessed (Linux, arch/x86/mm/pkeys.c, init_pkru_value). */
+const INITIAL_PKRU = 0x5555_5554
+
+/** Control registers as Linux has them on a host, as far as an instruction of user mode can tell, and privilege level 3. */
+export function enterUserMode(cpu: Cpu, root: PhysicalAddress, host: HostMode): void {
   cpu.writeEfer(cpu.efer | Efer.NXE)
   cpu.writeCr3(root)
   cpu.writeCr0(cpu.cr0 | Cr0.MP | Cr0.NE)
-  cpu.writeCr4(cpu.cr4 | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE)
+  cpu.writeCr4(
+    cpu.cr4 |
+      (Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE) |
+      (host.protectionKeys ? Cr4.PKE : 0) |
+      (host.baseInstructions ? Cr4.FSGSBASE : 0),
+  )
+  if (host.protectionKeys) cpu.writePkru(INITIAL_PKRU)
   cpu.floatingPoint.xcr0 = 3
   cpu.loadSegment(Segment.CS, USER_CODE_64)
   for (const segment of [Segment.SS, Segment.DS, Segment.ES]) cpu.loadSegment(segment, USER_DATA)
@@ -108,6 +118,9 @@ export function loadFxsave(cpu: Cpu, image: DataView): void {
   state.controlWord = image.getUint16(FxsaveOffset.Fcw, true)
   state.statusWord = image.getUint16(FxsaveOffset.Fsw, true)
   state.tags = image.getUint8(FxsaveOffset.Ftw)
+  state.lastOpcode = image.getUint16(FxsaveOffset.Fop, true)
+  state.lastInstruction = image.getBigUint64(FxsaveOffset.Fip, true)
+  state.lastData = image.getBigUint64(FxsaveOffset.Fdp, true)
   cpu.mxcsr = image.getUint32(FxsaveOffset.Mxcsr, true)
   const top = (state.statusWord >> 11) & 7
   for (let at = 0; at < 8; at++) {
@@ -120,6 +133,15 @@ export function loadFxsave(cpu: Cpu, image: DataView): void {
   for (let word = 0; word < 64; word++) {
     state.xmm[word] = image.getInt32(FxsaveOffset.Xmm + word * 4, true)
   }
+}
+
+const TOP = 0x3800
+const ALL_VALID = 0xff
+
+/** A part of going over from the x87 to MMX: R0 becomes the top of the stack, or all registers valid (SDM Vol. 3, 12.2). */
+export function enterMmx({ floatingPoint }: Cpu, part: 'top' | 'tags'): void {
+  if (part === 'top') floatingPoint.statusWord &= ~TOP
+  else floatingPoint.tags = ALL_VALID
 }
 
 /** The registers of x87 and SSE as an FXSAVE image, without FOP, FIP and FDP. */

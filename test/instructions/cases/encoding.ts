@@ -57,7 +57,18 @@ export interface MemoryOperand {
 const NO_REGISTERS = { base: undefined, index: undefined, scale: 1 }
 /** Bytes of a case from the start of its instruction on: the longest one, and the jump behind it. */
 const CODE_BYTES = 15 + 14
+const RAX = 0
+const RDX = 2
 const RSP = 4
+/** Instructions whose EDX:EAX names state components. */
+export const EXTENDED_STATES: ReadonlySet<Mnemonic> = new Set([
+  Mnemonic.Xsave,
+  Mnemonic.Xsave64,
+  Mnemonic.Xsavec,
+  Mnemonic.Xsavec64,
+  Mnemonic.Xrstor,
+  Mnemonic.Xrstor64,
+])
 const ATTEMPTS = 200
 
 const GENERAL: Readonly<
@@ -221,7 +232,9 @@ class Draft {
       const registers = Array.from({ length: opCode.opCount }, (_, operand) =>
         this.#setOperand(operand, opCode.opKind(operand)),
       )
-      if (this.#reachesFar(instruction, registers[1])) return undefined
+      if (this.#reachesFar(instruction, registers[1]) || this.#asksByAddress(instruction)) {
+        return undefined
+      }
       encoder.encode(instruction, this.#rip)
       const bytes = encoder.takeBuffer()
       return {
@@ -256,6 +269,13 @@ class Draft {
     }
     if (!instruction.isStackInstruction || memory.base !== RSP) return false
     return memory.index !== undefined || memory.displacement > 64n || memory.displacement < -64n
+  }
+
+  /** Whether the components that an instruction is about would depend on where its operand lies: the host has some that our machine lacks. */
+  #asksByAddress({ mnemonic }: Instruction): boolean {
+    if (!EXTENDED_STATES.has(mnemonic)) return false
+    const { base, index } = this.#memory!
+    return [base, index].some((register) => register === RAX || register === RDX)
   }
 
   /** Chooses an operand. Returns the number of its general register. */

@@ -7,6 +7,10 @@ export const FxsaveOffset = {
   Fsw: 2,
   /** Abridged: a bit for each register that is not empty. */
   Ftw: 4,
+  Fop: 6,
+  /** Of 64 bits, as FXSAVE64 has them. */
+  Fip: 8,
+  Fdp: 16,
   Mxcsr: 24,
   St: 32,
   Xmm: 160,

@@ -1,6 +1,7 @@
 import { Gpr } from '@trapdoor/core'
 import { CodeExt, Mnemonic } from 'iced-x86'
 
+import { EXTENDED_STATES } from './encoding.ts'
 import { branchTarget, prepareStack, selector, writablePlace } from './stack.ts'
 import type { CaseState } from './state.ts'
 
@@ -23,7 +24,7 @@ export function prepare(state: CaseState): void {
 type Preparation = (state: CaseState) => void
 
 const PREPARATIONS = new Map<Mnemonic, Preparation>()
-const shared: readonly (readonly [readonly Mnemonic[], Preparation])[] = [
+const shared: (readonly [readonly Mnemonic[], Preparation])[] = [
   [[Mnemonic.Div, Mnemonic.Idiv], prepareDivision],
   [[Mnemonic.Cmpxchg], prepareCompareExchange],
   [[Mnemonic.Cmpxchg8b, Mnemonic.Cmpxchg16b], prepareWideCompareExchange],
@@ -38,10 +39,15 @@ const shared: readonly (readonly [readonly Mnemonic[], Preparation])[] = [
     },
   ],
   [
+    [Mnemonic.Fxrstor, Mnemonic.Fxrstor64],
+    (state) => {
+      if (state.random.percent(90)) state.put(state.target! + MXCSR, randomMxcsr(state), 4)
+    },
+  ],
+  [
     [Mnemonic.Ldmxcsr],
     (state) => {
-      if (state.random.percent(90))
-        state.put(state.target!, BigInt(state.random.below(0x1_0000)), 4)
+      if (state.random.percent(90)) state.put(state.target!, randomMxcsr(state), 4)
     },
   ],
   [
@@ -59,6 +65,8 @@ const shared: readonly (readonly [readonly Mnemonic[], Preparation])[] = [
     prepareShift,
   ],
 ]
+const looks = [Mnemonic.Lar, Mnemonic.Lsl, Mnemonic.Verr, Mnemonic.Verw]
+shared.push([looks, prepareSelector], [[...EXTENDED_STATES], prepareExtendedState])
 for (const [mnemonics, preparation] of shared) {
   for (const mnemonic of mnemonics) PREPARATIONS.set(mnemonic, preparation)
 }
@@ -171,6 +179,52 @@ function prepareIndirectBranch(state: CaseState): void {
 function prepareTranslation(state: CaseState): void {
   const address = state.chooseAddress(1, state.encoding.form.bits === 32)
   state.registers[RBX] = BigInt.asUintN(64, address - (state.registers[RAX]! & 0xffn))
+}
+
+/** Descriptors of Linux's table by their index. The last of its 16 tells the number of the processor, which may be another each time. */
+const DESCRIPTORS_OF_LINUX = 15
+
+/** A selector of any level, mostly one of a descriptor that there is. */
+function prepareSelector(state: CaseState): void {
+  const { random, encoding } = state
+  const index = random.percent(80) ? random.below(DESCRIPTORS_OF_LINUX) : 16 + random.below(8176)
+  const table = random.percent(5) ? 4 : 0
+  const value = BigInt((index << 3) | table | random.below(4))
+  const register = encoding.registers.at(-1)
+  if (state.target !== undefined) state.put(state.target, value, 2)
+  else state.setLow(register!, value, 16)
+}
+
+/** Any of the bits that MXCSR has. */
+function randomMxcsr({ random }: CaseState): bigint {
+  return BigInt(random.below(0x1_0000))
+}
+
+const XSTATE_BV = 512n
+const XCOMP_BV = 520n
+const MXCSR = 24n
+
+/** Components that both sides have; an area is mostly aligned, and XRSTOR finds a header there that is mostly valid. */
+function prepareExtendedState(state: CaseState): void {
+  const { random, encoding } = state
+  state.setLow(RAX, BigInt(random.percent(60) ? 3 : random.below(4)), 32)
+  state.setLow(RDX, 0n, 32)
+  if (random.percent(95)) {
+    state.target = state.aim(writablePlace(state, 64, encoding.memory!.bits === 32))
+    state.layWindow(state.target)
+  }
+  const area = state.target!
+  const isCompacted = random.percent(30)
+  const format = random.below(4)
+  state.put(area + MXCSR, randomMxcsr(state), 4)
+  state.put(area + XSTATE_BV, BigInt(random.below(4) & (isCompacted ? format : 3)), 8)
+  state.put(area + XCOMP_BV, isCompacted ? (1n << 63n) | BigInt(format) : 0n, 8)
+  state.put(area + XCOMP_BV + 8n, 0n, 48)
+  if (random.percent(5)) {
+    // None of those that a component of the host's may have.
+    const bit = BigInt(20 + random.below(492))
+    state.put(area + XSTATE_BV + bit / 8n, 1n << (bit % 8n), 1)
+  }
 }
 
 /** A count around the operand's size. */

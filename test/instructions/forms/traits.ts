@@ -76,7 +76,6 @@ const FEATURE_BITS: readonly (readonly [CpuidFeature, leaf: string, Word, bit: n
   [CpuidFeature.SSE3, '1:0', 'ecx', 0],
   [CpuidFeature.PCLMULQDQ, '1:0', 'ecx', 1],
   [CpuidFeature.MONITOR, '1:0', 'ecx', 3],
-  [CpuidFeature.VMX, '1:0', 'ecx', 5],
   [CpuidFeature.SSSE3, '1:0', 'ecx', 9],
   [CpuidFeature.CMPXCHG16B, '1:0', 'ecx', 13],
   [CpuidFeature.SSE4_1, '1:0', 'ecx', 19],
@@ -105,7 +104,6 @@ const FEATURE_BITS: readonly (readonly [CpuidFeature, leaf: string, Word, bit: n
   [CpuidFeature.XSAVEOPT, 'd:1', 'eax', 0],
   [CpuidFeature.XSAVEC, 'd:1', 'eax', 1],
   [CpuidFeature.XSAVES, 'd:1', 'eax', 3],
-  [CpuidFeature.SVM, '80000001:0', 'ecx', 2],
   [CpuidFeature.LZCNT, '80000001:0', 'ecx', 5],
   [CpuidFeature.SSE4A, '80000001:0', 'ecx', 6],
   [CpuidFeature.RDTSCP, '80000001:0', 'edx', 27],
@@ -118,6 +116,27 @@ export function missingFeature(traits: FormTraits, host: HostFeatures): string |
       traits.features.has(feature) && (((host.get(leaf)?.[word] ?? 0) >>> bit) & 1) === 0,
   )
   return lacking === undefined ? undefined : CpuidFeature[lacking[0]]
+}
+
+/** Features that no emulated processor has: their instructions are #UD, as they are on a host without them. */
+const ABSENT: readonly (readonly [CpuidFeature, leaf: string, Word, bit: number])[] = [
+  [CpuidFeature.VMX, '1:0', 'ecx', 5],
+  [CpuidFeature.SMX, '1:0', 'ecx', 6],
+  [CpuidFeature.SVM, '80000001:0', 'ecx', 2],
+  [CpuidFeature.SKINIT, '80000001:0', 'ecx', 12],
+  [CpuidFeature.SKINIT_or_SVM, '80000001:0', 'ecx', 2],
+  [CpuidFeature.INVEPT, '1:0', 'ecx', 5],
+  [CpuidFeature.INVVPID, '1:0', 'ecx', 5],
+  [CpuidFeature.RDPRU, '80000008:0', 'ebx', 4],
+]
+
+/** A feature that a form needs and the host has, and no emulated processor; undefined where there is none. */
+export function absentFeature(traits: FormTraits, host: HostFeatures): string | undefined {
+  const found = ABSENT.find(
+    ([feature, leaf, word, bit]) =>
+      traits.features.has(feature) && (((host.get(leaf)?.[word] ?? 0) >>> bit) & 1) === 1,
+  )
+  return found === undefined ? undefined : CpuidFeature[found[0]]
 }
 
 const SEGMENT_REGISTERS = 'changes segment registers that the child process runs on'

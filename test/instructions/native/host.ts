@@ -17,11 +17,37 @@ export class HostError extends Error {
   }
 }
 
-/** CPUID as the host has it, by `leaf:subleaf`. */
+/** CPUID as the host has it, by `leaf:subleaf`; {@link HWCAP2} has in EAX what its kernel lets processes use. */
 export type HostFeatures = ReadonlyMap<
   string,
   { eax: number; ebx: number; ecx: number; edx: number }
 >
+
+/** No leaf of CPUID: AT_HWCAP2 (Linux, arch/x86/include/uapi/asm/hwcap2.h). */
+export const HWCAP2 = 'ffffffff:0'
+/** The kernel has CR4.FSGSBASE set. */
+const HWCAP2_FSGSBASE = 2
+/** CPUID.07H:ECX.OSPKE: the kernel has CR4.PKE set. */
+const OSPKE = 0x10
+/** EBX of leaf 0: `Auth` of AuthenticAMD, `Hygo` of HygonGenuine, whose cores are AMD's. */
+const VENDORS_OF_AMD: ReadonlySet<number> = new Set([0x6874_7541, 0x6f67_7948])
+
+/** What of a host decides how an instruction in user mode ends, beside the instruction. */
+export interface HostMode {
+  readonly vendor: 'intel' | 'amd'
+  readonly protectionKeys: boolean
+  /** RDFSBASE and its like. */
+  readonly baseInstructions: boolean
+}
+
+export function modeOf(features: HostFeatures): HostMode {
+  const bits = (leaf: string, word: 'eax' | 'ebx' | 'ecx'): number => features.get(leaf)![word]
+  return {
+    vendor: VENDORS_OF_AMD.has(bits('0:0', 'ebx')) ? 'amd' : 'intel',
+    protectionKeys: (bits('7:0', 'ecx') & OSPKE) !== 0,
+    baseInstructions: (bits(HWCAP2, 'eax') & HWCAP2_FSGSBASE) !== 0,
+  }
+}
 
 /** No run takes so long. */
 const TIME_LIMIT_MS = 300_000

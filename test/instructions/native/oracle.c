@@ -9,6 +9,7 @@
 #include <asm/prctl.h>
 #include <asm/sigcontext.h>
 #include <cpuid.h>
+#include <linux/auxvec.h>
 #include <linux/mman.h>
 #include <linux/signal.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ enum { CASE_STEP = 1, CASE_32 = 2 };
 enum { COMPLETED = 0xff, DEBUG_TRAP = 1 };
 enum { CODE_64 = 0x33, CODE_32 = 0x23, STACK = 0x2b };
 enum { TF = 0x100, IF = 0x200 };
+enum { HWCAP2_LEAF = 0xffffffff, HWCAP2_FSGSBASE = 2 };
 
 #define WINDOW_LIMIT 4096
 #define FXSAVE_BYTES 512
@@ -73,6 +75,7 @@ static uint8_t pattern[REGIONS][REGION_PAGES * PAGE] __attribute__((aligned(8)))
 static uint8_t record_bytes[sizeof(struct record) + WINDOW_LIMIT + FXSAVE_BYTES] __attribute__((aligned(64)));
 static uint8_t input[1 << 16], output[1 << 16];
 static uint64_t fs_base, gs_base;
+static int has_base_instructions;
 static uint64_t input_at, input_end, output_at;
 
 __asm__(".text\n"
@@ -304,6 +307,17 @@ static void set_segment_base(int which, uint64_t *is, uint64_t base)
 	call_kernel(SYS_arch_prctl, which, (long)base, 0, 0, 0, 0);
 }
 
+/* What an instruction may have changed by itself, where there are instructions to see it. */
+static void look_at_segment_bases(struct record *record)
+{
+	if (has_base_instructions) {
+		__asm__ volatile("rdfsbase %0" : "=r"(fs_base));
+		__asm__ volatile("rdgsbase %0" : "=r"(gs_base));
+	}
+	record->fs_base = fs_base;
+	record->gs_base = gs_base;
+}
+
 static void run_case(const struct run *run)
 {
 	struct record *record = (struct record *)record_bytes;
@@ -343,19 +357,33 @@ static void run_case(const struct run *run)
 	record->length = out_vector;
 	record->flags = put_pattern_back(region);
 	record->error_code = (uint32_t)out_error_code;
+	look_at_segment_bases(record);
 	if (use_fpu)
 		copy(fpu, out_fpu, FXSAVE_BYTES);
 }
 
-/* CPUID, for who wants to know what this processor lacks: leaf, subleaf, EAX, EBX, ECX, EDX. */
-static void tell_features(void)
+/* CPUID, for who wants to know what this processor lacks: leaf, subleaf, EAX, EBX, ECX, EDX. Then, in EAX of a leaf that there is not, what the kernel lets processes have (AT_HWCAP2). */
+static uint64_t auxiliary(const uint64_t *stack, uint64_t type)
 {
-	static const uint32_t leaves[][2] = { { 1, 0 }, { 7, 0 }, { 7, 1 }, { 0xd, 1 }, { 0x80000001, 0 } };
+	const uint64_t *at = stack + 1 + *stack + 1;
+	while (*at++ != 0)
+		;
+	for (; at[0] != AT_NULL; at += 2)
+		if (at[0] == type)
+			return at[1];
+	return 0;
+}
+
+static void tell_features(const uint64_t *stack)
+{
+	static const uint32_t leaves[][2] = { { 0, 0 }, { 1, 0 }, { 7, 0 }, { 7, 1 }, { 0xd, 1 }, { 0x80000001, 0 }, { 0x80000008, 0 } };
 	for (unsigned at = 0; at < sizeof leaves / sizeof *leaves; at++) {
 		uint32_t words[6] = { leaves[at][0], leaves[at][1] };
 		__cpuid_count(words[0], words[1], words[2], words[3], words[4], words[5]);
 		write_all(words, sizeof words);
 	}
+	const uint32_t words[6] = { HWCAP2_LEAF, 0, (uint32_t)auxiliary(stack, AT_HWCAP2) };
+	write_all(words, sizeof words);
 	flush();
 }
 
@@ -363,9 +391,10 @@ void start(const uint64_t *stack)
 {
 	struct run run;
 	if (*stack > 1) {
-		tell_features();
+		tell_features(stack);
 		end(0);
 	}
+	has_base_instructions = (auxiliary(stack, AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
 	make_regions();
 	take_signals();
 	/* Data segments that 32-bit code can use. */

@@ -98,7 +98,7 @@ function roundTiny(
     if (exponent + bitLength(wide.significand) - 1 >= minExponent) {
       return packNormal(format, exact.negative, wide.significand, exponent)
     }
-    // FSCALE may come so far down that the adjustment does not help.
+    // FSCALE may come so far down that the adjustment does not help: the result is 0 then (SDM Vol. 1, 8.5.5).
     environment.flags |= FloatException.Precision
     environment.roundedUp = false
     return zero(format, exact.negative)
@@ -126,11 +126,12 @@ function overflow(
 ): bigint {
   environment.flags |= FloatException.Overflow
   const adjusted = wide.exponent - environment.biasAdjustment
-  // FSCALE may come so far up that the adjustment does not help: then it is as if the exception were masked.
+  // FSCALE may come so far up that the adjustment does not help: the result is infinity then (SDM Vol. 1, 8.5.4).
   const isMassive =
     environment.biasAdjustment !== 0 &&
     adjusted + bitLength(wide.significand) - 1 > format.maxExponent
-  if ((environment.masks & FloatException.Overflow) === 0 && !isMassive) {
+  const isUnmasked = (environment.masks & FloatException.Overflow) === 0
+  if (isUnmasked && !isMassive) {
     if (wide.inexact) environment.flags |= FloatException.Precision
     if (environment.biasAdjustment === 0) return zero(format, negative)
     return packNormal(format, negative, wide.significand, adjusted)
@@ -138,7 +139,9 @@ function overflow(
   environment.flags |= FloatException.Precision
   const { rounding } = environment
   const toInfinity =
-    rounding === Rounding.Nearest || rounding === (negative ? Rounding.Down : Rounding.Up)
+    isUnmasked ||
+    rounding === Rounding.Nearest ||
+    rounding === (negative ? Rounding.Down : Rounding.Up)
   environment.roundedUp = toInfinity
   if (toInfinity) return infinity(format, negative)
   // The largest number has all bits that the precision control leaves.

@@ -19,9 +19,11 @@ import { DESCRIPTOR_TABLES } from './system/descriptor-tables.ts'
 import { FAR_TRANSFERS } from './system/far-transfers.ts'
 import { PROCESSOR } from './system/processor.ts'
 import { SEGMENTS } from './system/segments.ts'
+import { VIRTUALIZATION } from './system/virtualization.ts'
 import { PACKED_INTEGER } from './sse/packed-integer.ts'
 import { SSE_ARITHMETIC } from './sse/arithmetic.ts'
 import { SSE_CONVERSIONS } from './sse/conversions.ts'
+import { EXTENDED_STATE } from './sse/extended-state.ts'
 import { VECTOR_MOVES } from './sse/moves.ts'
 import { FLOATING_POINT_STATE } from './sse/state.ts'
 import type { InstructionFamily } from './table.ts'
@@ -53,11 +55,13 @@ export const INSTRUCTION_FAMILIES: readonly InstructionFamily[] = [
   FAR_TRANSFERS,
   PROCESSOR,
   SEGMENTS,
+  VIRTUALIZATION,
   PACKED_INTEGER,
   SSE_ARITHMETIC,
   SSE_CONVERSIONS,
   VECTOR_MOVES,
   FLOATING_POINT_STATE,
+  EXTENDED_STATE,
   X87_ARITHMETIC,
   X87_COMPARISONS,
   X87_CONTROL,

@@ -1,9 +1,13 @@
 import type { Mnemonic } from 'iced-x86'
 import type { Operation } from '../decode/block.ts'
 import type { DecodedInstruction } from '../decode/decoded-instruction.ts'
+import { invalidOpcode } from './undefined.ts'
 
 /** Makes the operation of an instruction, or returns undefined for a form that it does not have, which may be another family's. */
 export type Translator = (decoded: DecodedInstruction) => Operation | undefined
+
+/** The translator of an instruction that no CPU here has, as CPUID says: #UD. */
+export const undefinedHere: Translator = ({ bytes }) => invalidOpcode(bytes)
 
 /** Instructions that belong together, by iced's mnemonics. */
 export interface InstructionFamily {

@@ -1,4 +1,5 @@
 import { type Cpu, CPU_MODELS, type CpuFeatures, type CpuModel, Cr4 } from '@trapdoor/core'
+import { STATE_COMPONENTS, XSAVE_AREA_BYTES } from '../x87/state-components.ts'
 import { hasInstructionSet } from './instruction-sets.ts'
 
 /** What CPUID leaves in its four registers. */
@@ -40,6 +41,8 @@ export function identify(cpu: Cpu, leaf: number, subleaf: number): Identificatio
         : subleaf === 1
           ? laterFeatures(features)
           : NOTHING
+    case 0x0d:
+      return extendedState(cpu, subleaf)
     case FIRST_EXTENDED:
       return vendorLeaf(features, LAST_EXTENDED)
     case 0x8000_0001:
@@ -98,6 +101,9 @@ function basicFeatures(cpu: Cpu): Omit<Identification, 'eax'> {
       [17, features.pcid],
       [21, apic !== undefined && has('X2APIC')],
       [23, has('POPCNT')],
+      [26, has('XSAVE')],
+      // OSXSAVE.
+      [27, (cpu.cr4 & Cr4.OSXSAVE) !== 0],
     ),
     edx:
       BASELINE_EDX |
@@ -130,10 +136,24 @@ function structuredFeatures(cpu: Cpu): Identification {
       [3, features.pku],
       [4, (cpu.cr4 & Cr4.PKE) !== 0],
       [16, features.la57],
+      [22, hasInstructionSet(features, 'RDPID')],
       [31, features.pks],
     ),
     edx: 0,
   }
+}
+
+/** Components of XCR0 and the size of an area with all of them, which is that of those enabled, as both are in its legacy region; then XSAVEC and XGETBV with ECX = 1 (SDM Vol. 1, 13.2). */
+function extendedState(cpu: Cpu, subleaf: number): Identification {
+  const { features } = cpu.machine
+  if (!hasInstructionSet(features, 'XSAVE')) return NOTHING
+  if (subleaf === 0) {
+    return { eax: STATE_COMPONENTS, ebx: XSAVE_AREA_BYTES, ecx: XSAVE_AREA_BYTES, edx: 0 }
+  }
+  const isCompacted = subleaf === 1 && hasInstructionSet(features, 'XSAVEC')
+  return isCompacted
+    ? { ...NOTHING, eax: flags([1, true], [2, true]), ebx: XSAVE_AREA_BYTES }
+    : NOTHING
 }
 
 function laterFeatures(features: CpuFeatures): Identification {

@@ -40,6 +40,10 @@ export type InstructionSet =
   | 'CLWB'
   | 'UMIP'
   | 'LAHF'
+  | 'RDPID'
+  | 'XSAVE'
+  /** XSAVEC, and XGETBV of the components in use, which came with it. */
+  | 'XSAVEC'
 
 /**
  * The first model of each line that has an instruction set, by what CPUID of these processors reports, and those beside the lines that have it. QEMU's are TCG_*_FEATURES of target/i386/cpu.c (7.2).
@@ -64,6 +68,9 @@ const SINCE: Readonly<
   CLFLUSHOPT: { intel: 'skylake', amd: 'zen', others: ['qemu-tcg'] },
   CLWB: { intel: 'skylake-sp', amd: 'vermeer', others: ['qemu-tcg'] },
   UMIP: { intel: 'ice-lake-sp', amd: 'vermeer', others: ['qemu-tcg'] },
+  RDPID: { intel: 'ice-lake-sp', amd: 'vermeer', others: [] },
+  XSAVE: { intel: 'sandy-bridge', amd: 'bulldozer', others: ['qemu-tcg'] },
+  XSAVEC: { intel: 'skylake', amd: 'zen', others: [] },
 }
 
 /** Whether a model has an instruction set. A CPU of no known model has none of them. */

@@ -1,4 +1,6 @@
-import type { Cpu } from '@trapdoor/core'
+import { type Cpu, FCW_AT_INIT, type FloatingPointState } from '@trapdoor/core'
+
+import { RegisterStack } from './register-stack.ts'
 
 /** Words of the legacy region of an XSAVE area, which is an FXSAVE image (SDM Vol. 1, tables 10-2 and 13-1). */
 export const LEGACY_WORDS = 128
@@ -44,7 +46,9 @@ export function loadX87(
   format: ImageFormat,
 ): void {
   state.controlWord = (image[0]! & 0x1f3f) | 0x40
+  // The summary is worked out anew, whatever the image has.
   state.statusWord = (image[0]! >>> 16) & 0xffff
+  new RegisterStack(state).summarise()
   state.tags = image[1]! & 0xff
   state.lastOpcode = (image[1]! >>> 16) & 0x7ff
   const pointer = (word: number): bigint =>
@@ -61,21 +65,26 @@ export function loadX87(
   }
 }
 
-/** The x87 state as after FNINIT, with registers of zeros: its initial configuration (SDM Vol. 1, 13.6). */
-export function initialiseX87({ floatingPoint: state }: Cpu): void {
-  state.controlWord = 0x37f
+/** What FNINIT does: everything but the bits of the registers (SDM Vol. 2, FINIT). */
+export function initialiseX87Controls(state: FloatingPointState): void {
+  state.controlWord = FCW_AT_INIT
   state.statusWord = 0
   state.tags = 0
   state.lastOpcode = 0
   state.lastInstruction = 0n
   state.lastData = 0n
+}
+
+/** The x87 state as after FNINIT, with registers of zeros: its initial configuration (SDM Vol. 1, 13.6). */
+export function initialiseX87({ floatingPoint: state }: Cpu): void {
+  initialiseX87Controls(state)
   state.registers.fill(0)
 }
 
 /** Whether the x87 state is not in its initial configuration. */
 export function isX87InUse({ floatingPoint: state }: Cpu): boolean {
   return (
-    state.controlWord !== 0x37f ||
+    state.controlWord !== FCW_AT_INIT ||
     state.statusWord !== 0 ||
     state.tags !== 0 ||
     state.lastOpcode !== 0 ||

@@ -302,6 +302,86 @@ describe('INVPCID and PCIDs', () => {
   })
 })
 
+describe('instructions that CPUID decides about', () => {
+  /** Bytes of an instruction, and HLT; the vector that it ends in. */
+  const vectorOf = (target: Computer, code: string): number | undefined => {
+    target.place(...Buffer.from(code, 'hex'), HLT)
+    return target.run()
+  }
+
+  test.each([
+    ['RDPRU', '0f01fd'],
+    ['SKINIT EAX', '0f01de'],
+    ['STGI', '0f01dc'],
+    ['VMRUN RAX', '0f01d8'],
+    ['VMXOFF', '0f01c4'],
+    ['VMREAD RAX, RCX', '0f78c8'],
+    ['GETSEC', '0f37'],
+    ['RSM', '0faa'],
+    ['MONITOR', '0f01c8'],
+  ])('%s is #UD, at any level', (_, code) => {
+    expect(vectorOf(computer('64-bit'), code)).toBe(Vector.UD)
+    expect(vectorOf(computer('protected'), code)).toBe(Vector.UD)
+  })
+
+  test('RDSSPQ and RDSSPD are NOPs without shadow stacks', () => {
+    const target = computer('64-bit')
+    target.cpu.general64[Gpr.RAX] = 0x1234_5678_9abc_def0n
+    expect(vectorOf(target, 'f3480f1ec8' + 'f30f1ec8')).toBeUndefined()
+    expect(target.cpu.general64[Gpr.RAX]).toBe(0x1234_5678_9abc_def0n)
+  })
+
+  test('RDPID gives IA32_TSC_AUX where CPUID tells of it, and is #UD elsewhere', () => {
+    const target = computer('64-bit', ZEN4)
+    target.cpu.msrs = { ...target.cpu.msrs, tscAux: 0x8765_4321n }
+    target.cpu.general64[Gpr.RDX] = -1n
+    expect(bit(cpuid(target, 7)[2]!, 22)).toBe(true)
+    expect(vectorOf(target, 'f30fc7fa')).toBeUndefined()
+    expect(target.cpu.general64[Gpr.RDX]).toBe(0x8765_4321n)
+    const older = computer('64-bit', SKYLAKE_SP)
+    expect(bit(cpuid(older, 7)[2]!, 22)).toBe(false)
+    expect(vectorOf(older, 'f30fc7fa')).toBe(Vector.UD)
+  })
+
+  test('XGETBV and XSETBV are there with CR4.OSXSAVE, which CPUID repeats', () => {
+    const target = computer('64-bit')
+    expect([bit(cpuid(target, 1)[2]!, 26), bit(cpuid(target, 1)[2]!, 27)]).toEqual([true, false])
+    expect(vectorOf(target, '31c90f01d0')).toBe(Vector.UD)
+    const enabled = (): Computer => {
+      const other = computer('64-bit')
+      other.cpu.writeCr4(other.cpu.cr4 | Cr4.OSXSAVE)
+      return other
+    }
+    expect(bit(cpuid(enabled(), 1)[2]!, 27)).toBe(true)
+    expect(cpuid(enabled(), 0xd)).toEqual([3, 576, 576, 0])
+    expect(cpuid(enabled(), 0xd, 1)).toEqual([6, 576, 0, 0])
+    const written = enabled()
+    // XOR ECX, ECX; XOR EDX, EDX; MOV EAX, 3; XSETBV; XOR EAX, EAX; XGETBV
+    expect(vectorOf(written, '31c931d2b8030000000f01d131c00f01d0')).toBeUndefined()
+    expect(written.cpu.general64[Gpr.RAX]).toBe(3n)
+    for (const [index, value] of [
+      [0, 2],
+      [0, 7],
+      [1, 3],
+    ] as const) {
+      const target = enabled()
+      target.place(0xb9, ...word(index), 0x31, 0xd2, 0xb8, ...word(value), 0x0f, 0x01, 0xd1, HLT)
+      expect(target.run()).toBe(Vector.GP)
+    }
+    // MOV ECX, 2; XGETBV
+    expect(vectorOf(enabled(), 'b9020000000f01d0')).toBe(Vector.GP)
+  })
+
+  test('an environment of 16 bits holds addresses in real-address mode, offsets in protected mode', () => {
+    const target = computer('protected')
+    // FNINIT; FLD1; FNSTENV [DATA] with a 16-bit operand.
+    target.place(0xdb, 0xe3, 0xd9, 0xe8, 0x66, 0xd9, 0x35, ...word(DATA), HLT)
+    expect(target.run()).toBeUndefined()
+    const words = Array.from({ length: 7 }, (_, at) => target.machine.memory.read16(DATA + at * 2))
+    expect(words).toEqual([0x37f, 0x3800, 0x3fff, 0x0002, 0, 0, 0])
+  })
+})
+
 test('CR8 without an APIC is something that is missing', () => {
   const target = computer('64-bit')
   target.cpu.localApic = undefined

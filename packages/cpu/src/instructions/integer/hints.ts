@@ -27,6 +27,9 @@ export const HINTS: InstructionFamily = {
       Mnemonic.Prefetchit0,
       Mnemonic.Prefetchit1,
       Mnemonic.Cldemote,
+      // Without shadow stacks, which CPUID does not have, they are NOPs (SDM Vol. 2, RDSSPD/RDSSPQ).
+      Mnemonic.Rdsspd,
+      Mnemonic.Rdsspq,
     ].map((mnemonic): [Mnemonic, Translator] => [mnemonic, nothing]),
   ),
 }

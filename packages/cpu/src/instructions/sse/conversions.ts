@@ -168,22 +168,25 @@ function toGeneral(
   }
 }
 
-/** Of an MMX register or 8 bytes of memory; only the former is an MMX instruction, but for CVTPI2PS, which always is one (SDM Vol. 2, CVTPI2PD). */
+/** Of an MMX register or 8 bytes of memory; only the former is an MMX instruction (SDM Vol. 2, CVTPI2PD). CVTPI2PS is one always for processors of AMD; Intel's leave the x87 state alone here, too, other than SDM Vol. 2, CVTPI2PS has it. */
 function fromMmx(decoded: DecodedInstruction, convert: ConvertElement): ReturnType<Translator> {
   const to = xmmNumber(decoded, 0)!
   const isOfMmx = mmxNumber(decoded, 1) !== undefined
   const isPs = decoded.mnemonic === Mnemonic.Cvtpi2ps
+  const isMmxOf = ({ cpu }: Execution): boolean =>
+    isOfMmx || (isPs && cpu.machine.features.vendor === 'amd')
   const readSecond = vectorReader(decoded, 1, 1)
   return (general, execution) => {
     requireSse(execution)
-    if (isOfMmx || isPs) requireMmx(execution)
+    const isMmx = isMmxOf(execution)
+    if (isMmx) requireMmx(execution)
     readSecond(general, execution, second)
     const { xmm } = execution.cpu.floatingPoint
     readXmm(xmm, to, first)
     const environment = sseEnvironment(execution)
     for (const at of [0, 1]) convert(second, first, at, environment)
     settle(execution, environment)
-    if (isOfMmx || isPs) enterMmxState(execution)
+    if (isMmx) enterMmxState(execution)
     writeXmm(xmm, to, first)
   }
 }

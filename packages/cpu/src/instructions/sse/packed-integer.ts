@@ -42,7 +42,7 @@ export const PACKED_INTEGER: InstructionFamily = {
     [Mnemonic.Pextrb, (decoded) => extract(decoded, ({ uint8 }, at) => uint8[at & 15]!)],
     [
       Mnemonic.Pextrw,
-      (decoded) => extract(decoded, ({ uint16 }, at) => uint16[at & (isMmx(decoded, 1) ? 3 : 7)]!),
+      (decoded) => extract(decoded, ({ uint16 }, at, bytes) => uint16[at & (bytes / 2 - 1)]!),
     ],
     [Mnemonic.Pextrd, (decoded) => extract(decoded, ({ words }, at) => words[at & 3]!)],
     [Mnemonic.Extractps, (decoded) => extract(decoded, ({ words }, at) => words[at & 3]!)],
@@ -168,27 +168,27 @@ function signMask(
 /** An element into a general register, whose upper bits become 0, or into memory. */
 function extract(
   decoded: DecodedInstruction,
-  choose: (vector: Vector, at: number) => number,
+  choose: (vector: Vector, at: number, bytes: 8 | 16) => number,
 ): ReturnType<Translator> {
   const require = availability(decoded)
   const read = vectorReader(decoded, 1, 1)
   const at = immediateOf(decoded)
-  const isOfMmx = isMmx(decoded, 1)
+  const bytes = isMmx(decoded, 1) ? 8 : 16
   if (decoded.isMemory(0)) {
     const size = decoded.memoryBytes as 1 | 2 | 4
     const write = writer(decoded, 0, size)
     return (general, execution) => {
       require(execution)
       read(general, execution, first)
-      write(general, execution, choose(first, at))
+      write(general, execution, choose(first, at, bytes))
     }
   }
   const { word } = decoded.register(0)
   return (general, execution) => {
     require(execution)
     read(general, execution, first)
-    if (isOfMmx) enterMmxState(execution)
-    general[word] = choose(first, at)
+    if (bytes === 8) enterMmxState(execution)
+    general[word] = choose(first, at, bytes)
     general[word + 1] = 0
   }
 }

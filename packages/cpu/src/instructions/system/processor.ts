@@ -4,8 +4,9 @@ import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
 import type { Execution } from '../../execution.ts'
 import { highHalf, join, lowHalf } from '../../halves.ts'
-import type { InstructionFamily, Translator } from '../table.ts'
+import { type InstructionFamily, type Translator, undefinedHere } from '../table.ts'
 import { identify } from '../../system/cpuid.ts'
+import { hasInstructionSet } from '../../system/instruction-sets.ts'
 import { readModelSpecific, timeStamp, writeModelSpecific } from '../../system/model-specific.ts'
 import { supervisorOnly } from './privilege.ts'
 
@@ -132,12 +133,16 @@ const flushCaches =
   () =>
     supervisorOnly(name, () => {})
 
-/** MONITOR and MWAIT: CPUID does not have them. */
-const undefinedHere: Translator =
-  ({ bytes }) =>
-  (_general, execution) => {
-    throw execution.invalidOpcode(bytes)
+/** RDPID: IA32_TSC_AUX, whose upper half is 0, into a register of the mode's size, at any level (SDM Vol. 2, RDPID). */
+const rdpid: Translator = (decoded) => {
+  const { word } = decoded.register(0)
+  return (general, execution) => {
+    const { cpu } = execution
+    if (!hasInstructionSet(cpu.machine.features, 'RDPID'))
+      throw execution.invalidOpcode(decoded.bytes)
+    setWord(general, word, lowHalf(cpu.msrs.tscAux))
   }
+}
 
 export const PROCESSOR: InstructionFamily = {
   name: 'processor',
@@ -147,6 +152,7 @@ export const PROCESSOR: InstructionFamily = {
     [Mnemonic.Wrmsr, wrmsr],
     [Mnemonic.Rdtsc, rdtsc({ withProcessor: false })],
     [Mnemonic.Rdtscp, rdtsc({ withProcessor: true })],
+    [Mnemonic.Rdpid, rdpid],
     [Mnemonic.Rdpmc, rdpmc],
     [Mnemonic.Hlt, hlt],
     [Mnemonic.Cli, cli],
@@ -156,8 +162,10 @@ export const PROCESSOR: InstructionFamily = {
     [Mnemonic.Clwb, touchLineWhere(CLWB)],
     [Mnemonic.Wbinvd, flushCaches('WBINVD')],
     [Mnemonic.Invd, flushCaches('INVD')],
+    // CPUID has none of these: MONITOR, and AMD's RDPRU (APM Vol. 3, RDPRU).
     [Mnemonic.Monitor, undefinedHere],
     [Mnemonic.Mwait, undefinedHere],
+    [Mnemonic.Rdpru, undefinedHere],
   ]),
 
   endBlock: new Set([Mnemonic.Hlt]),

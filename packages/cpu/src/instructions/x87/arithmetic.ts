@@ -285,7 +285,7 @@ function remainder(decoded: DecodedInstruction, rounding: number): ReturnType<Tr
       rounding,
       environment,
     )
-    if (quotient === undefined) stack.setConditions(Fsw.C2, 0)
+    stack.setConditions(Fsw.C2, 0)
     if (!stack.settle(environment)) return
     stack.write(0, result)
     if (quotient === undefined) return

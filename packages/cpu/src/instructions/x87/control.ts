@@ -1,11 +1,18 @@
-import { Gpr } from '@trapdoor/core'
+import { Gpr, isRealMode } from '@trapdoor/core'
 import { Mnemonic } from 'iced-x86'
 
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
 import type { Execution } from '../../execution.ts'
-import { EXTENDED, unpack } from '../../floating-point/format.ts'
 import { reader, writer } from '../../operands.ts'
+import {
+  ENVIRONMENT_WORDS,
+  type EnvironmentFormat,
+  environmentWords,
+  setControlWord,
+  takeEnvironment,
+} from '../../x87/environment-image.ts'
 import { Fsw, type RegisterStack } from '../../x87/register-stack.ts'
+import { initialiseX87Controls } from '../../x87/state-image.ts'
 import { raisePending, requireWait } from '../sse/availability.ts'
 import { probeForWrite } from '../sse/operands.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
@@ -19,18 +26,13 @@ import {
 const EXCEPTIONS = 0xff
 const ALL_MASKED = 0x3f
 const AX_WORD = Gpr.RAX * 2
-/** Bits of FCW that software can change; bit 6 reads as set. */
-const FCW_BITS = 0x1f3f
-const FCW_FIXED = 0x40
-/** Bytes of the environment in 32-bit format, which 64-bit mode has too, and of what FNSAVE stores. */
-const ENVIRONMENT_BYTES = 28
-const STATE_BYTES = ENVIRONMENT_BYTES + 80
-
 /** Instructions on the x87 itself: control and status words, environment, stack (SDM Vol. 2). */
 export const X87_CONTROL: InstructionFamily = {
   name: 'x87 control',
   translators: new Map<Mnemonic, Translator>([
-    ...both(Mnemonic.Fninit, Mnemonic.Finit, () => initialise),
+    ...both(Mnemonic.Fninit, Mnemonic.Finit, () => ({ state }) => {
+      initialiseX87Controls(state)
+    }),
     ...both(Mnemonic.Fnclex, Mnemonic.Fclex, () => clearExceptions),
     ...both(Mnemonic.Fnstcw, Mnemonic.Fstcw, (decoded) =>
       storeWord(decoded, ({ state }) => state.controlWord),
@@ -55,27 +57,16 @@ export const X87_CONTROL: InstructionFamily = {
 function both(
   plain: Mnemonic,
   waiting: Mnemonic,
-  bodyOf: (decoded: DecodedInstruction) => X87Body | undefined,
+  bodyOf: (decoded: DecodedInstruction) => X87Body,
 ): (readonly [Mnemonic, Translator])[] {
   const translator =
     (waits: boolean): Translator =>
-    (decoded) => {
-      const body = bodyOf(decoded)
-      return body === undefined ? undefined : controlInstruction(body, { waits })
-    }
+    (decoded) =>
+      controlInstruction(bodyOf(decoded), { waits })
   return [
     [plain, translator(false)],
     [waiting, translator(true)],
   ]
-}
-
-function initialise({ state }: RegisterStack): void {
-  state.controlWord = 0x37f
-  state.statusWord = 0
-  state.tags = 0
-  state.lastOpcode = 0
-  state.lastInstruction = 0n
-  state.lastData = 0n
 }
 
 function clearExceptions({ state }: RegisterStack): void {
@@ -98,15 +89,10 @@ function loadControlWord(decoded: DecodedInstruction): ReturnType<Translator> {
   const read = reader(decoded, 0, 2)
   return controlInstruction(
     (stack, execution, general) => {
-      setControlWord(stack, read(general, execution))
+      setControlWord(stack.state, read(general, execution))
     },
     { waits: true },
   )
-}
-
-function setControlWord(stack: RegisterStack, value: number): void {
-  stack.state.controlWord = (value & FCW_BITS) | FCW_FIXED
-  stack.summarise()
 }
 
 function wait(): ReturnType<Translator> {
@@ -131,78 +117,59 @@ function moveTop(decoded: DecodedInstruction, by: 1 | -1): ReturnType<Translator
   })
 }
 
-/** FNSTENV: then all exceptions are masked. The format of 16 bits is not there. */
-function storeEnvironment(decoded: DecodedInstruction): X87Body | undefined {
+/** Bytes of ST(0) to ST(7) in the image of FNSAVE. */
+const REGISTER_BYTES = 80
+
+/** How the CPU lays an environment out for an instruction, whose operand is one, or one with the registers behind it. */
+function formatOf(wordBytes: 2 | 4, { cpu }: Execution): EnvironmentFormat {
+  return { wordBytes, isReal: isRealMode(cpu) }
+}
+
+/** FNSTENV: then all exceptions are masked. */
+function storeEnvironment(decoded: DecodedInstruction): X87Body {
   const { memory } = decoded
-  if (decoded.memoryBytes !== ENVIRONMENT_BYTES) return undefined
+  const wordBytes = decoded.memoryBytes === ENVIRONMENT_WORDS * 2 ? 2 : 4
   return (stack, execution, general) => {
     const low = execution.address(general, memory)
     const high = execution.addressHigh
-    probeForWrite(execution, high, low, ENVIRONMENT_BYTES)
-    storeWords(execution, high, low, environmentWords(stack))
+    probeForWrite(execution, high, low, ENVIRONMENT_WORDS * wordBytes)
+    const words = environmentWords(stack.state, formatOf(wordBytes, execution))
+    storeWords(execution, { high, low, wordBytes }, words)
     stack.state.controlWord |= ALL_MASKED
     stack.summarise()
   }
 }
 
 /** FNSAVE: the environment and the registers, and the x87 is initialised. */
-function storeState(decoded: DecodedInstruction): X87Body | undefined {
+function storeState(decoded: DecodedInstruction): X87Body {
   const { memory } = decoded
-  if (decoded.memoryBytes !== STATE_BYTES) return undefined
+  const wordBytes = decoded.memoryBytes === ENVIRONMENT_WORDS * 2 + REGISTER_BYTES ? 2 : 4
   return (stack, execution, general) => {
     const low = execution.address(general, memory)
     const high = execution.addressHigh
-    probeForWrite(execution, high, low, STATE_BYTES)
-    const bytes = new Uint8Array(80)
-    const view = new DataView(bytes.buffer)
+    probeForWrite(execution, high, low, ENVIRONMENT_WORDS * wordBytes + REGISTER_BYTES)
+    const bytes = new DataView(new ArrayBuffer(REGISTER_BYTES))
     for (let at = 0; at < 8; at++) {
       const value = stack.read(at)
-      view.setBigUint64(at * 10, BigInt.asUintN(64, value), true)
-      view.setUint16(at * 10 + 8, Number(value >> 64n), true)
+      bytes.setBigUint64(at * 10, BigInt.asUintN(64, value), true)
+      bytes.setUint16(at * 10 + 8, Number(value >> 64n), true)
     }
-    const words = [...environmentWords(stack), ...new Int32Array(bytes.buffer)]
-    storeWords(execution, high, low, words)
-    initialise(stack)
+    const registers = wordBytes === 4 ? new Int32Array(bytes.buffer) : new Uint16Array(bytes.buffer)
+    const environment = environmentWords(stack.state, formatOf(wordBytes, execution))
+    storeWords(execution, { high, low, wordBytes }, [...environment, ...registers])
+    initialiseX87Controls(stack.state)
   }
-}
-
-/** FCW, FSW and full tags, then FIP, FOP with the selector of CS, FDP and the selector of DS. */
-function environmentWords(stack: RegisterStack): number[] {
-  const { state } = stack
-  return [
-    0xffff_0000 | state.controlWord,
-    0xffff_0000 | state.statusWord,
-    0xffff_0000 | fullTags(stack),
-    Number(BigInt.asIntN(32, state.lastInstruction)),
-    state.lastOpcode << 16,
-    Number(BigInt.asIntN(32, state.lastData)),
-    0xffff_0000,
-  ].map((word) => word | 0)
-}
-
-/** Two bits for each of R0 to R7: valid, zero, special, empty (SDM Vol. 1, 8.1.7). */
-function fullTags(stack: RegisterStack): number {
-  let tags = 0
-  for (let at = 0; at < 8; at++) {
-    const register = (stack.top + at) & 7
-    tags |= (stack.isEmpty(at) ? 3 : tagOf(stack.read(at))) << (register * 2)
-  }
-  return tags
-}
-
-function tagOf(bits: bigint): number {
-  const { kind } = unpack(EXTENDED, bits)
-  return kind === 'finite' ? 0 : kind === 'zero' ? 1 : 2
 }
 
 function loadEnvironment(decoded: DecodedInstruction): ReturnType<Translator> {
   const { memory } = decoded
-  if (decoded.memoryBytes !== ENVIRONMENT_BYTES) return undefined
+  const wordBytes = decoded.memoryBytes === ENVIRONMENT_WORDS * 2 ? 2 : 4
   return controlInstruction(
-    (stack, execution, general) => {
+    ({ state }, execution, general) => {
       const low = execution.address(general, memory)
-      const words = loadWords(execution, execution.addressHigh, low, ENVIRONMENT_BYTES / 4)
-      takeEnvironment(stack, words)
+      const place = { high: execution.addressHigh, low, wordBytes } as const
+      const words = loadWords(execution, place, ENVIRONMENT_WORDS)
+      takeEnvironment(state, words, formatOf(wordBytes, execution))
     },
     { waits: true },
   )
@@ -210,13 +177,17 @@ function loadEnvironment(decoded: DecodedInstruction): ReturnType<Translator> {
 
 function loadState(decoded: DecodedInstruction): ReturnType<Translator> {
   const { memory } = decoded
-  if (decoded.memoryBytes !== STATE_BYTES) return undefined
+  const wordBytes = decoded.memoryBytes === ENVIRONMENT_WORDS * 2 + REGISTER_BYTES ? 2 : 4
   return controlInstruction(
     (stack, execution, general) => {
       const low = execution.address(general, memory)
-      const words = loadWords(execution, execution.addressHigh, low, STATE_BYTES / 4)
-      const view = new DataView(Int32Array.from(words).buffer, ENVIRONMENT_BYTES)
-      takeEnvironment(stack, words)
+      const place = { high: execution.addressHigh, low, wordBytes } as const
+      const count = ENVIRONMENT_WORDS + REGISTER_BYTES / wordBytes
+      const words = loadWords(execution, place, count)
+      const registers = words.slice(ENVIRONMENT_WORDS)
+      const { buffer } = wordBytes === 4 ? Int32Array.from(registers) : Uint16Array.from(registers)
+      const view = new DataView(buffer)
+      takeEnvironment(stack.state, words, formatOf(wordBytes, execution))
       const { tags } = stack.state
       for (let at = 0; at < 8; at++) {
         const upper = BigInt(view.getUint16(at * 10 + 8, true))
@@ -228,34 +199,30 @@ function loadState(decoded: DecodedInstruction): ReturnType<Translator> {
   )
 }
 
-function takeEnvironment(stack: RegisterStack, words: readonly number[]): void {
-  const { state } = stack
-  state.statusWord = words[1]! & 0xffff
-  state.tags = 0
-  for (let register = 0; register < 8; register++) {
-    if (((words[2]! >> (register * 2)) & 3) !== 3) state.tags |= 1 << register
-  }
-  state.lastInstruction = BigInt(words[3]! >>> 0)
-  state.lastOpcode = (words[4]! >>> 16) & 0x7ff
-  state.lastData = BigInt(words[5]! >>> 0)
-  setControlWord(stack, words[0]! & 0xffff)
+/** Where words lie, and how wide they are. */
+interface Place {
+  readonly high: number
+  readonly low: number
+  readonly wordBytes: 2 | 4
 }
 
 function storeWords(
   execution: Execution,
-  high: number,
-  low: number,
+  { high, low, wordBytes }: Place,
   words: readonly number[],
 ): void {
   for (const [at, word] of words.entries()) {
-    const place = (low + at * 4) | 0
-    execution.store32(place >>> 0 < low >>> 0 ? (high + 1) | 0 : high, place, word)
+    const place = (low + at * wordBytes) | 0
+    const placeHigh = place >>> 0 < low >>> 0 ? (high + 1) | 0 : high
+    if (wordBytes === 4) execution.store32(placeHigh, place, word)
+    else execution.store16(placeHigh, place, word)
   }
 }
 
-function loadWords(execution: Execution, high: number, low: number, count: number): number[] {
+function loadWords(execution: Execution, { high, low, wordBytes }: Place, count: number): number[] {
   return Array.from({ length: count }, (_, at) => {
-    const place = (low + at * 4) | 0
-    return execution.load32(place >>> 0 < low >>> 0 ? (high + 1) | 0 : high, place)
+    const place = (low + at * wordBytes) | 0
+    const placeHigh = place >>> 0 < low >>> 0 ? (high + 1) | 0 : high
+    return wordBytes === 4 ? execution.load32(placeHigh, place) : execution.load16(placeHigh, place)
   })
 }
