@@ -302,13 +302,19 @@ describe('INVPCID and PCIDs', () => {
   })
 })
 
-describe('instructions that CPUID decides about', () => {
-  /** Bytes of an instruction, and HLT; the vector that it ends in. */
-  const vectorOf = (target: Computer, code: string): number | undefined => {
-    target.place(...Buffer.from(code, 'hex'), HLT)
-    return target.run()
-  }
+/** Runs instructions, and HLT; the vector that it ends in. */
+function vectorOf(target: Computer, code: string): number | undefined {
+  target.place(...Buffer.from(code, 'hex'), HLT)
+  return target.run()
+}
 
+function withXsave(): Computer {
+  const target = computer('64-bit')
+  target.cpu.writeCr4(target.cpu.cr4 | Cr4.OSXSAVE)
+  return target
+}
+
+describe('instructions that CPUID decides about', () => {
   test.each([
     ['RDPRU', '0f01fd'],
     ['SKINIT EAX', '0f01de'],
@@ -327,7 +333,7 @@ describe('instructions that CPUID decides about', () => {
   test('RDSSPQ and RDSSPD are NOPs without shadow stacks', () => {
     const target = computer('64-bit')
     target.cpu.general64[Gpr.RAX] = 0x1234_5678_9abc_def0n
-    expect(vectorOf(target, 'f3480f1ec8' + 'f30f1ec8')).toBeUndefined()
+    expect(vectorOf(target, 'f3480f1ec8f30f1ec8')).toBeUndefined()
     expect(target.cpu.general64[Gpr.RAX]).toBe(0x1234_5678_9abc_def0n)
   })
 
@@ -347,15 +353,10 @@ describe('instructions that CPUID decides about', () => {
     const target = computer('64-bit')
     expect([bit(cpuid(target, 1)[2]!, 26), bit(cpuid(target, 1)[2]!, 27)]).toEqual([true, false])
     expect(vectorOf(target, '31c90f01d0')).toBe(Vector.UD)
-    const enabled = (): Computer => {
-      const other = computer('64-bit')
-      other.cpu.writeCr4(other.cpu.cr4 | Cr4.OSXSAVE)
-      return other
-    }
-    expect(bit(cpuid(enabled(), 1)[2]!, 27)).toBe(true)
-    expect(cpuid(enabled(), 0xd)).toEqual([3, 576, 576, 0])
-    expect(cpuid(enabled(), 0xd, 1)).toEqual([6, 576, 0, 0])
-    const written = enabled()
+    expect(bit(cpuid(withXsave(), 1)[2]!, 27)).toBe(true)
+    expect(cpuid(withXsave(), 0xd)).toEqual([3, 576, 576, 0])
+    expect(cpuid(withXsave(), 0xd, 1)).toEqual([6, 576, 0, 0])
+    const written = withXsave()
     // XOR ECX, ECX; XOR EDX, EDX; MOV EAX, 3; XSETBV; XOR EAX, EAX; XGETBV
     expect(vectorOf(written, '31c931d2b8030000000f01d131c00f01d0')).toBeUndefined()
     expect(written.cpu.general64[Gpr.RAX]).toBe(3n)
@@ -364,12 +365,12 @@ describe('instructions that CPUID decides about', () => {
       [0, 7],
       [1, 3],
     ] as const) {
-      const target = enabled()
-      target.place(0xb9, ...word(index), 0x31, 0xd2, 0xb8, ...word(value), 0x0f, 0x01, 0xd1, HLT)
-      expect(target.run()).toBe(Vector.GP)
+      const refused = withXsave()
+      refused.place(0xb9, ...word(index), 0x31, 0xd2, 0xb8, ...word(value), 0x0f, 0x01, 0xd1, HLT)
+      expect(refused.run()).toBe(Vector.GP)
     }
     // MOV ECX, 2; XGETBV
-    expect(vectorOf(enabled(), 'b9020000000f01d0')).toBe(Vector.GP)
+    expect(vectorOf(withXsave(), 'b9020000000f01d0')).toBe(Vector.GP)
   })
 
   test('an environment of 16 bits holds addresses in real-address mode, offsets in protected mode', () => {

@@ -190,11 +190,14 @@ function xrstor(decoded: DecodedInstruction, format: ImageFormat): ReturnType<Tr
   }
 }
 
+function isZero(word: number): boolean {
+  return word === 0
+}
+
 /** XSTATE_BV in words 0 and 1, XCOMP_BV in words 2 and 3, and what must be 0 behind them (SDM Vol. 1, 13.8.1 and 13.8.2). */
 function isValidHeader(execution: Execution, header: Int32Array): boolean {
   const { xcr0 } = execution.cpu.floatingPoint
   if (header[1] !== 0 || (header[0]! & ~xcr0) !== 0) return false
-  const isZero = (word: number): boolean => word === 0
   if (header[3]! >= 0) return header.subarray(2, 6).every(isZero)
   return (
     hasCompaction(execution) &&

@@ -1,7 +1,6 @@
 import { Mnemonic } from 'iced-x86'
 
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
-import type { Execution } from '../../execution.ts'
 import { reader, writer } from '../../operands.ts'
 import {
   type ImageFormat,
