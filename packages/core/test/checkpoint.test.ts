@@ -131,6 +131,24 @@ describe('a machine that was rewound', () => {
     }
   })
 
+  test('gives the floating-point state back, as often as one goes back to it', () => {
+    const { machine } = twoCpus()
+    const [cpu] = machine.cpus
+    cpu!.floatingPoint.controlWord = 0x37f
+    cpu!.floatingPoint.xmm[40] = 7
+    const rewind = machine.checkpoint()
+    for (let time = 0; time < 2; time++) {
+      cpu!.floatingPoint.controlWord = 0x40
+      cpu!.floatingPoint.xmm[40] = 8
+      rewind()
+      expect(cpu!.floatingPoint).toMatchObject({ controlWord: 0x37f })
+      expect(cpu!.floatingPoint.xmm[40]).toBe(7)
+    }
+    cpu!.reset()
+    rewind()
+    expect(cpu!.floatingPoint.controlWord).toBe(0x37f)
+  })
+
   test('gives frames back to whom they belonged', () => {
     const { machine } = twoCpus()
     const rewind = machine.checkpoint()

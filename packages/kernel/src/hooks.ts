@@ -30,6 +30,8 @@ export interface KernelHooks {
   readonly interruptedInside: SyncHook<[RuntimeCall]>
   /** Kind: sync, sequential. When: kernel code read address 0 inside a call. Arguments: the call; whether a page fault caught it. Return: nothing. */
   readonly nullRead: SyncHook<[RuntimeCall, boolean]>
+  /** Kind: sync, sequential. When: firmware raised a system-management interrupt that nobody handles, and the call was answered with an error. Arguments: the call; the byte that was written to the command port. Return: nothing. */
+  readonly managementInterrupt: SyncHook<[RuntimeCall, number]>
   /** Kind: sync, sequential. When: the kernel boots on without EFI runtime services, as it decided. Arguments: the kernel; why. Return: nothing. */
   readonly refused: SyncHook<[Kernel, string]>
 }
@@ -43,6 +45,7 @@ export function createKernelHooks(): KernelHooks {
     callLeft: new SyncHook<[RuntimeCall]>(['call']),
     interruptedInside: new SyncHook<[RuntimeCall]>(['call']),
     nullRead: new SyncHook<[RuntimeCall, boolean]>(['call', 'caught']),
+    managementInterrupt: new SyncHook<[RuntimeCall, number]>(['call', 'command']),
     refused: new SyncHook<[Kernel, string]>(['kernel', 'reason']),
   })
 }

@@ -1,5 +1,5 @@
-import type { Rule } from '@trapdoor/harness'
-import { OutOfMemory } from '@trapdoor/kernel'
+import type { FindingDraft, Rule } from '@trapdoor/harness'
+import { type Kernel, KernelPanic, OutOfMemory } from '@trapdoor/kernel'
 
 /** Page tables for the firmware need memory, and a kernel may have little. */
 export const h03TableMemory: Rule = {
@@ -15,7 +15,8 @@ export const h03TableMemory: Rule = {
   rewindable: true,
   watch: ({ diagnose }) => {
     diagnose(({ error, kernel }) => {
-      if (!(error instanceof OutOfMemory) || kernel?.phase !== 'efi') return undefined
+      if (kernel?.phase !== 'efi' || !(error instanceof KernelPanic)) return undefined
+      if (!(error instanceof OutOfMemory)) return withoutAnswer(error, kernel)
       const mebibytes = Math.round((kernel.tablePages * 4096) / 2 ** 20)
       return {
         message: `${kernel.name} runs out of memory while it sets up the runtime services`,
@@ -23,4 +24,17 @@ export const h03TableMemory: Rule = {
       }
     })
   },
+}
+
+/** What ends a kernel that has seen an allocation fail, or has not even looked. */
+function withoutAnswer({ message }: KernelPanic, { name }: Kernel): FindingDraft | undefined {
+  const hasLooked = message.startsWith('Unable to allocate')
+  if (!hasLooked && !message.startsWith('unable to handle kernel NULL pointer')) return undefined
+  return {
+    message: `${name} stops for want of memory while it sets up the runtime services: ${message}`,
+    explanation: hasLooked
+      ? 'An allocation failed, and the kernel has no other answer than to stop.'
+      : 'An allocation failed, and the code that made it does not look: it goes on with a null pointer.',
+    actor: 'kernel',
+  }
 }

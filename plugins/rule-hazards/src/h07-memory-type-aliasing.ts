@@ -1,13 +1,5 @@
-import {
-  effectiveMemoryKind,
-  formatAddress,
-  type MappedRange,
-  MemoryKind,
-  memoryKindName,
-  mtrrKind,
-} from '@trapdoor/core'
+import { formatAddress, MemoryKind, memoryKindName, type TypeConflict } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
-import type { Kernel } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime } from '@trapdoor/uefi'
 
 /** One page of memory must have one effective memory type in all page tables that are alive. */
@@ -22,30 +14,23 @@ export const h07MemoryTypeAliasing: Rule = {
   ],
   rewindable: true,
   watch: ({ hooks, report }) => {
-    hooks.tablesInspected.tap('H7', ({ kernel, surveys }) => {
+    hooks.tablesInspected.tap('H7', ({ kernel, surveys, conflicts }) => {
       for (const descriptor of kernel.efi?.memoryMap.filter(isRuntime) ?? []) {
-        const start = descriptor.physicalStart
         const end = descriptorEnd(descriptor)
-        const aliases = surveys.flatMap((survey) =>
-          survey.ranges
-            .filter((range) => range.physical < end && range.physical + range.bytes > start)
-            .map((range) => ({
-              root: survey.root,
-              name: survey.name,
-              range,
-              kind: kindOf(kernel, range, start),
-            })),
+        const conflict = conflicts.find(
+          (each) =>
+            each.start < end && each.end > descriptor.physicalStart && isHarmful(each.mappings),
         )
-        const cached = aliases.find((alias) => alias.kind === MemoryKind.WB)
-        const uncached = aliases.find(
-          (alias) => alias.kind === MemoryKind.UC || alias.kind === MemoryKind.WC,
-        )
-        if (cached === undefined || uncached === undefined) continue
+        if (conflict === undefined) continue
+        const { mappings } = conflict
+        const cached = mappings.find(({ effective }) => effective === MemoryKind.WB)!
+        const uncached = mappings.find(({ effective }) => UNCACHED.has(effective))!
+        const start = Math.max(conflict.start, descriptor.physicalStart)
         report(kernel, {
-          message: `${formatAddress(start)} is ${memoryKindName(cached.kind)} in ${cached.name} and ${memoryKindName(uncached.kind)} in ${uncached.name}`,
-          explanation: `The runtime region ${formatAddress(start)}-${formatAddress(end - 1)} has two live mappings whose effective types (PAT and MTRR together) differ: at ${formatAddress(cached.range.start)} and at ${formatAddress(uncached.range.start)}. What one writes into the cache the other does not see, and processors may machine-check.`,
-          address: addressOf(uncached.range, start),
-          root: uncached.root,
+          message: `${formatAddress(start)} is ${memoryKindName(cached.effective)} in ${cached.root} and ${memoryKindName(uncached.effective)} in ${uncached.root}`,
+          explanation: `The runtime region ${formatAddress(descriptor.physicalStart)}-${formatAddress(end - 1)} has two live mappings whose effective types (PAT and MTRR together) differ: at ${formatAddress(cached.start)} and at ${formatAddress(uncached.start)}. What one writes into the cache the other does not see, and processors may machine-check.`,
+          address: uncached.start + BigInt(start - conflict.start),
+          root: surveys.find(({ name }) => name === uncached.root)!.root,
           access: 'read',
           actor: 'kernel',
         })
@@ -54,12 +39,12 @@ export const h07MemoryTypeAliasing: Rule = {
   },
 }
 
-function addressOf(range: MappedRange, physical: number): bigint {
-  return range.start + BigInt(Math.max(0, physical - range.physical))
-}
+/** Types of which memory is never in a cache. */
+const UNCACHED: ReadonlySet<MemoryKind> = new Set([MemoryKind.UC, MemoryKind.WC])
 
-function kindOf(kernel: Kernel, range: MappedRange, physical: number): MemoryKind {
-  const pat = kernel.bootCpu.pat[range.patIndex] ?? MemoryKind.UC
-  const at = Math.max(range.physical, physical)
-  return effectiveMemoryKind(mtrrKind(kernel.machine.mtrrs, at), pat)
+function isHarmful(mappings: TypeConflict['mappings']): boolean {
+  return (
+    mappings.some(({ effective }) => effective === MemoryKind.WB) &&
+    mappings.some(({ effective }) => UNCACHED.has(effective))
+  )
 }

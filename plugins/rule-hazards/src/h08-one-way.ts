@@ -7,7 +7,7 @@ import {
 } from '@trapdoor/core'
 import type { Death, FindingDraft, Rule } from '@trapdoor/harness'
 import { type Kernel, KernelPanic } from '@trapdoor/kernel'
-import { isRuntime } from '@trapdoor/uefi'
+import { EfiStatus, efiStatusName, isEfiError, isRuntime } from '@trapdoor/uefi'
 import { couldBePhysical } from './could-be-physical.ts'
 
 type Draft = FindingDraft | undefined
@@ -25,7 +25,18 @@ export const h08OneWay: Rule = {
     '"kdump does not work on EFI", kexec list and LKML, July and August 2010',
   ],
   rewindable: true,
-  watch: ({ diagnose }) => {
+  watch: ({ hooks, report, diagnose }) => {
+    hooks.callReturned.tap('H8', (call) => {
+      if (call.service !== 'SetVirtualAddressMap' || !isEfiError(call.status)) return
+      report(call.kernel, {
+        message: `firmware refuses SetVirtualAddressMap with ${efiStatusName(call.status)}, and cannot be asked again`,
+        explanation:
+          call.status === EfiStatus.UNSUPPORTED
+            ? 'Firmware takes this call once after ExitBootServices. A boot loader or a kernel before this one has made it, or an attempt that failed, which counts: firmware notes that it is virtual before it converts anything.'
+            : 'Firmware notes that it is virtual before it converts anything: what it has converted so far stays so, and the next attempt is EFI_UNSUPPORTED.',
+        call,
+      })
+    })
     diagnose((death) => {
       const { error, call, kernel, convertedBefore } = death
       if (error instanceof KernelPanic && convertedBefore) {

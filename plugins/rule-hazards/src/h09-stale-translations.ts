@@ -13,6 +13,27 @@ export const h09StaleTranslations: Rule = {
   ],
   rewindable: true,
   watch: ({ hooks, report }) => {
+    hooks.callReturned.tap('H9', (call) => {
+      const { cpu, kernel } = call
+      for (const { address } of call.touches) {
+        const held = cpu.tlb.peek(address)
+        if (held === undefined) continue
+        const now = cpu.lookUp(address)
+        if (now?.frame === held.frame) continue
+        // A part of the kernel that the tables lack is H16's.
+        if (now === undefined && address >= kernel.tables.kernelHalfStart) continue
+        report(kernel, {
+          message: `inside ${call.service} CPU ${cpu.id} translates ${formatAddress(address)} by what other tables say`,
+          explanation: `The TLB holds ${formatAddress(address)} → ${formatAddress(held.frame * 4096)}${held.global ? ' as a global translation' : ''}, which was not flushed on the way into the call; its page tables ${now === undefined ? 'have nothing there' : `have ${formatAddress(now.frame * 4096)} there`}. The firmware reads and writes somebody else’s memory.`,
+          outcome: 'corrupt',
+          call,
+          address,
+          access: 'read',
+          physical: held.frame * 4096,
+        })
+        return
+      }
+    })
     hooks.callLeft.tap('H9', (call) => {
       const { cpu } = call
       if (cpu.cr3 !== call.before.cr3) return

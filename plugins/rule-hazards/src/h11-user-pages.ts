@@ -1,4 +1,4 @@
-import { Cr4, formatAddress, GeneralProtection } from '@trapdoor/core'
+import { Cr4, formatAddress, GeneralProtection, PageFault, PageFaultBit } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import { descriptorEnd, isRuntime } from '@trapdoor/uefi'
 
@@ -38,6 +38,18 @@ export const h11UserPages: Rule = {
         })
       }
     })
+    diagnose(({ error, cpu, call, image = 'the kernel' }) => {
+      if (!(error instanceof PageFault) || call === undefined || !reachedUserPage(error)) {
+        return undefined
+      }
+      const executes = error.access === 'execute'
+      if (cpu.cpl === 3 || (cpu.cr4 & (executes ? Cr4.SMEP : Cr4.SMAP)) === 0) return undefined
+      return {
+        message: `${image} ${executes ? 'runs code' : 'touches memory'} at ${formatAddress(error.address)} inside ${call.service}, which is a user page, and CR4.${executes ? 'SMEP' : 'SMAP'} is set`,
+        explanation: `Every entry on the way down has U/S set, so that the page is the processes’. ${executes ? 'A supervisor must not fetch instructions there with SMEP.' : 'A supervisor must not read or write there with SMAP, unless EFLAGS.AC is set.'}`,
+        actor: 'kernel',
+      }
+    })
     diagnose(({ error, cpu, call }) => {
       if (!(error instanceof GeneralProtection) || call === undefined) return undefined
       if ((cpu.cr4 & Cr4.LASS) === 0) return undefined
@@ -48,4 +60,14 @@ export const h11UserPages: Rule = {
       }
     })
   },
+}
+
+/** U/S of a paging-structure entry. */
+const USER = 1n << 2n
+
+/** Whether a fault's walk ends at a page that is there, and the user's at every level. */
+function reachedUserPage({ errorCode, steps }: PageFault): boolean {
+  return (
+    (errorCode & PageFaultBit.Present) !== 0 && steps.every(({ value }) => (value & USER) !== 0n)
+  )
 }

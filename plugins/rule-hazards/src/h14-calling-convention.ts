@@ -6,6 +6,12 @@ import type { RuntimeCall } from '@trapdoor/kernel'
 const STACK_BYTES = 4096
 /** CR0.EM and CR0.TS: x87 and SSE instructions fault. */
 const NO_FLOATING_POINT = 0x4 | 0x8
+/** RFLAGS.DF. */
+const DIRECTION = 0x400
+/** What FCW and MXCSR have to be, the exceptions that MXCSR has noted apart. */
+const FCW = 0x37f
+const MXCSR = 0x1f80
+const MXCSR_STICKY = 0x3f
 /** XMM6, and words of a register. */
 const FIRST_KEPT = 6
 const XMM_WORDS = 4
@@ -16,7 +22,7 @@ export const h14CallingConvention: Rule = {
   title: 'The calling convention of runtime services was not kept',
   severity: 'error',
   advice:
-    'align RSP to 16 bytes, leave 4 KiB of stack, clear CR0.EM and CR0.TS, and keep the floating-point state of the process (kernel_fpu_begin())',
+    'align RSP to 16 bytes, leave 4 KiB of stack, clear CR0.EM, CR0.TS and RFLAGS.DF, load FCW and MXCSR, and keep the floating-point state of the process (kernel_fpu_begin())',
   sources: ['UEFI 2.10, 2.3.4.1 "Handoff State" and 2.3.4.2 "Detailed Calling Conventions"'],
   rewindable: true,
   watch: ({ hooks, report }) => {
@@ -67,6 +73,12 @@ function wrongAtEntry({ cpu, kernel }: RuntimeCall): string | undefined {
   if (hasAlignedStack && cpu.rsp % 16n !== 0n)
     return `RSP at ${formatAddress(cpu.rsp)}, which is not a multiple of 16`
   if ((cpu.cr0 & NO_FLOATING_POINT) !== 0) return 'CR0.EM or CR0.TS set'
+  if ((cpu.rflags & DIRECTION) !== 0) return 'RFLAGS.DF set'
+  const { controlWord } = cpu.floatingPoint
+  if (controlWord !== FCW) return `FCW 0x${controlWord.toString(16)} instead of 0x37f`
+  if ((cpu.mxcsr & ~MXCSR_STICKY) !== MXCSR) {
+    return `MXCSR 0x${cpu.mxcsr.toString(16)} instead of 0x1f80`
+  }
   for (let below = 8; below <= STACK_BYTES; below += PAGE_SIZE - 8) {
     const address = cpu.rsp - BigInt(below)
     if (cpu.lookUp(address)?.writable !== true) {

@@ -1,8 +1,8 @@
 import { CpuException, formatAddress, PageFault } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
-import { KernelPanic } from '@trapdoor/kernel'
+import { KernelPanic, ramRanges } from '@trapdoor/kernel'
 import { couldBePhysical } from './could-be-physical.ts'
-import { formatMemoryAttribute, isRuntime, memoryTypeName } from '@trapdoor/uefi'
+import { descriptorEnd, formatMemoryAttribute, isRuntime, memoryTypeName } from '@trapdoor/uefi'
 
 /** Whatever firmware touches must be in the tables that it runs under; the memory map may not say all of it. */
 export const h19Unmapped: Rule = {
@@ -16,7 +16,25 @@ export const h19Unmapped: Rule = {
     'OpenCore Configuration.pdf, ProtectMemoryRegions',
   ],
   rewindable: true,
-  watch: ({ diagnose }) => {
+  watch: ({ hooks, report, diagnose }) => {
+    hooks.phase.tap('H19', (kernel) => {
+      if (kernel.phase !== 'mm_init' || kernel.efi === undefined) return
+      for (const region of kernel.efi.firmwareMap.filter(isRuntime)) {
+        const ram = ramRanges(kernel.e820).find(
+          ({ start, end }) => start < descriptorEnd(region) && end > region.physicalStart,
+        )
+        if (ram === undefined) continue
+        const physical = Math.max(ram.start, region.physicalStart)
+        report(kernel, {
+          message: `${formatAddress(physical)} is ${memoryTypeName(region.type)} with RUNTIME for the firmware, and usable memory in the e820 map`,
+          explanation:
+            'The page allocator works by the e820 map, and gives this memory away unless somebody reserves it. The memory map of the firmware says that it is wanted at run time.',
+          severity: 'warning',
+          physical,
+          actor: 'kernel',
+        })
+      }
+    })
     diagnose(({ error, call, kernel, image, descriptorAt }) => {
       if (error instanceof KernelPanic && kernel?.phase === 'efi' && kernel.efi !== undefined) {
         const { systab } = kernel.efi.info

@@ -22,6 +22,7 @@ import { h20Segments } from './h20-segments.ts'
 import { h21EarlyAndLate } from './h21-early-and-late.ts'
 import { h22AddressWidth } from './h22-address-width.ts'
 import { h23AddressCollision } from './h23-address-collision.ts'
+import { smiWithoutHandler } from './smi-without-handler.ts'
 
 export { h01PerCpuSaveArea } from './h01-per-cpu-save-area.ts'
 export { h02Serialisation } from './h02-serialisation.ts'
@@ -46,6 +47,7 @@ export { h20Segments } from './h20-segments.ts'
 export { h21EarlyAndLate } from './h21-early-and-late.ts'
 export { h22AddressWidth } from './h22-address-width.ts'
 export { h23AddressCollision } from './h23-address-collision.ts'
+export { smiWithoutHandler } from './smi-without-handler.ts'
 
 // A death is explained by the first rule that knows its cause: the narrower ones come first.
 const plugin: Plugin = definePlugin({
@@ -75,6 +77,7 @@ const plugin: Plugin = definePlugin({
     h18MemoryOwnership,
     h08OneWay,
     h19Unmapped,
+    smiWithoutHandler,
   ],
 })
 

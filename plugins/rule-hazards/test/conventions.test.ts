@@ -1,7 +1,7 @@
-import { PAGE_SIZE, type PageTableBuilder } from '@trapdoor/core'
+import { chipset, PAGE_SIZE, type PageTableBuilder } from '@trapdoor/core'
 import type { ScenarioContext } from '@trapdoor/harness'
 import { type Kernel, type PageTableStrategy, type StrategyDefinition } from '@trapdoor/kernel'
-import { Guid, isRuntime } from '@trapdoor/uefi'
+import { EfiStatus, Guid, isRuntime, MemoryAttribute } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { oneToOne } from './one-to-one.ts'
 import { bootAndCall, findingOf, play, type Play } from './played.ts'
@@ -210,6 +210,178 @@ describe('H14', () => {
         cpu.writeCr0(cpu.cr0 | 0x8)
       }),
     ).toBe('GetTime is called with CR0.EM or CR0.TS set')
+  })
+
+  test('sees a state of flags and of the FPU that firmware may count on not to find', async () => {
+    expect(
+      await whenEntered(({ cpu }) => {
+        cpu.rflags |= 0x400
+      }),
+    ).toBe('GetTime is called with RFLAGS.DF set')
+    expect(
+      await whenEntered(({ cpu }) => {
+        cpu.floatingPoint.controlWord = 0x40
+      }),
+    ).toBe('GetTime is called with FCW 0x40 instead of 0x37f')
+    const withMxcsr = (value: number): ReturnType<typeof play> =>
+      play({
+        run: (context) => {
+          context.boot()
+          context.machine.bootCpu.mxcsr = value
+          context.call(context.services().getTime())
+        },
+      })
+    expect(findingOf(await withMxcsr(0x3f80), 'H14')?.message).toBe(
+      'GetTime is called with MXCSR 0x3f80 instead of 0x1f80',
+    )
+    // An inexact result that the process had is no matter.
+    expect(findingOf(await withMxcsr(0x1fa0), 'H14')).toBeUndefined()
+  })
+})
+
+describe('H8', () => {
+  test('sees a refusal of SetVirtualAddressMap, after which nobody can ask again', async () => {
+    const refusing: Play['habit'] = { setVirtualAddressMap: () => EfiStatus.UNSUPPORTED }
+    const trace = await play({ strategy: 'legacy-virtual', habit: refusing })
+    expect(findingOf(trace, 'H8')?.message).toBe(
+      'firmware refuses SetVirtualAddressMap with EFI_UNSUPPORTED, and cannot be asked again',
+    )
+    expect(findingOf(await play({ strategy: 'legacy-virtual' }), 'H8')).toBeUndefined()
+  })
+})
+
+describe('H13', () => {
+  /** A kernel that has indirect-branch tracking on, and leaves it on in calls or not. */
+  const hardened = (inCalls: boolean): Play => ({
+    cpu: 'arrow-lake',
+    strategy: 'sinner',
+    strategies: [
+      {
+        ...sinner((right) => right),
+        options: {},
+        hardening: { ibt: 'after-setup' },
+        create: () => {
+          const right = oneToOne.create(defaults)
+          return {
+            ...right,
+            enter: (call) => {
+              right.enter!(call)
+              call.cpu.endbranchTracking = inCalls
+            },
+            leave: (call) => {
+              call.cpu.endbranchTracking = true
+              right.leave!(call)
+            },
+          }
+        },
+      },
+    ],
+  })
+
+  test('knows firmware that has no ENDBR64 where it is called with tracking on', async () => {
+    const trace = await play(hardened(true))
+    expect(trace.result.outcome).toBe('fault')
+    expect(findingOf(trace, 'H13')?.message).toBe(
+      'GetTime is called with indirect-branch tracking on, and firmware has no ENDBR64 there',
+    )
+  })
+
+  test('has nothing to say where it is off in calls', async () => {
+    const trace = await play(hardened(false))
+    expect(trace.result.outcome).toBe('ok')
+    expect(findingOf(trace, 'H13')).toBeUndefined()
+  })
+})
+
+describe('H19', () => {
+  test('sees memory that is wanted at run time and usable in the e820 map', async () => {
+    const trace = await play({
+      habit: {
+        memoryMap: (map) =>
+          map.map((each) =>
+            each.physicalStart === 0xa00_0000
+              ? { ...each, attribute: each.attribute | MemoryAttribute.RUNTIME }
+              : each,
+          ),
+      },
+    })
+    expect(findingOf(trace, 'H19')).toMatchObject({
+      severity: 'warning',
+      message:
+        '0x000000000a000000 is ConventionalMemory with RUNTIME for the firmware, and usable memory in the e820 map',
+    })
+    expect(findingOf(await play({}), 'H19')).toBeUndefined()
+  })
+})
+
+describe('H21', () => {
+  /** The clock answers otherwise at its physical address. */
+  const early =
+    (run: (context: ScenarioContext) => void): NonNullable<Play['run']> =>
+    (context) => {
+      context.boot({ early: run })
+      context.call(context.services().getTime())
+    }
+  const asksTime = early((context) => {
+    context.call(context.earlyServices().getTime())
+  })
+
+  test('sees a service that answers otherwise once the runtime services are set up', async () => {
+    let calls = 0
+    const trace = await play({
+      run: asksTime,
+      habit: {
+        beforeService: ({ service }) =>
+          service === 'GetTime' && calls++ === 0 ? EfiStatus.DEVICE_ERROR : undefined,
+      },
+    })
+    expect(findingOf(trace, 'H21')?.message).toMatch(/^GetTime answered EFI_DEVICE_ERROR before/)
+  })
+
+  test('says nothing of answers that are alike', async () => {
+    expect(findingOf(await play({ run: asksTime }), 'H21')).toBeUndefined()
+  })
+})
+
+describe('SMI', () => {
+  const smi: Play['habit'] = {
+    beforeService: ({ service }) => {
+      // As the clock of a firmware that leaves its work to SMM would.
+      if (service === 'GetTime') chipset({ board: 'q35', hasSmiHandler: true }).out8(0xb2, 0x21)
+      return undefined
+    },
+  }
+
+  test('answers a call whose firmware waits for a handler in SMRAM with an error, and goes on', async () => {
+    const trace = await play({
+      habit: smi,
+      run: (context) => {
+        bootAndCall(context)
+        context.call(context.services().getNextVariableName())
+      },
+    })
+    expect(trace.result.outcome).toBe('degraded')
+    expect(findingOf(trace, 'SMI')).toMatchObject({
+      service: 'GetTime',
+      message: 'GetTime writes 0x21 to the SMI command port, and is answered EFI_DEVICE_ERROR',
+    })
+    expect(trace.result.services).toMatchObject([
+      { name: 'GetTime', status: 'EFI_DEVICE_ERROR' },
+      { name: 'GetNextVariableName', ok: true },
+    ])
+  })
+
+  test('has nothing to say of ports that raise none', async () => {
+    const trace = await play({
+      habit: {
+        beforeService: () => {
+          chipset({ board: 'q35' }).out8(0xb2, 0x21)
+          return undefined
+        },
+      },
+    })
+    expect(findingOf(trace, 'SMI')).toBeUndefined()
+    expect(trace.result.outcome).toBe('ok')
   })
 })
 

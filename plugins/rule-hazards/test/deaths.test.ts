@@ -72,6 +72,23 @@ describe('H3', () => {
     })
   })
 
+  test.each([
+    'Unable to allocate EFI runtime stack < 4GB',
+    'unable to handle kernel NULL pointer dereference (memcpy to new_memmap)',
+  ])('knows what kernels stop with for want of memory: %s', async (message) => {
+    const stopping = (): PageTableStrategy => ({
+      setup: () => {
+        throw new KernelPanic(message)
+      },
+    })
+    const death = await deathOf({
+      strategy: 'greedy',
+      strategies: [{ ...greedy, create: stopping }],
+    })
+    expect(death.rule).toBe('H3')
+    expect(death.message).toContain(message)
+  })
+
   test('is not asked about other panics of that phase', async () => {
     const death = await deathOf({
       strategy: 'greedy',

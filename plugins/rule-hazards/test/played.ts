@@ -26,6 +26,8 @@ export interface Play {
   /** Name of a file beside this one, without extension. */
   readonly map?: 'small' | 'uncached-data'
   readonly cpus?: number
+  /** Model of the CPU; default one of 2010. */
+  readonly cpu?: 'nehalem' | 'arrow-lake'
   readonly strategies?: readonly StrategyDefinition[]
 }
 
@@ -41,11 +43,12 @@ export async function play({
   run = bootAndCall,
   map = 'small',
   cpus = 1,
+  cpu = 'nehalem',
   strategies = [],
 }: Play): Promise<CaseTrace> {
   const scenario: Scenario = { name: 'test', title: 'a test', cpus, steps: [{ name: 'test', run }] }
   const quirk: Quirk = { id: 'T1', name: 'habit', title: 'a habit', sources: ['a'], hooks: habit }
-  const config = await loadConfig({
+  const loaded = await loadConfig({
     directory: import.meta.dirname,
     builtIn: [
       plugin,
@@ -59,6 +62,7 @@ export async function play({
     ],
     overrides: { memoryMaps: [`${map}.txt`] },
   })
+  const config = { ...loaded, cpu }
   return traceCase(createEnvironment(config), findCase(config, `${map}/T1/${strategy}/test`))
 }
 

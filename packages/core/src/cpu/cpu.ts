@@ -789,6 +789,7 @@ export class Cpu {
     const { pat, mxcsr, endbranchTracking, rip, statusFlags, touchRecorder } = this
     const tables = { ldtr, gdtr, idtr, taskRegister, msrs, debugRegisters }
     const plain = { ...tables, cr2, interruptFlag, pat, mxcsr, endbranchTracking }
+    const floatingPoint = new FloatingPointState(this.floatingPoint)
     const general = this.general.slice()
     const segments = this.segments.slice()
     const cpl = this.#cpl
@@ -803,6 +804,7 @@ export class Cpu {
     const rewindMmu = this.mmu.checkpoint()
     return () => {
       Object.assign(this, plain)
+      this.floatingPoint = new FloatingPointState(floatingPoint)
       this.rip = rip
       this.statusFlags = statusFlags
       this.touchRecorder = touchRecorder

@@ -1,4 +1,4 @@
-/** Firmware has raised a system-management interrupt (SMI), and there is nobody to handle it: nothing that ran goes on. It is thrown by the write to the port. */
+/** Firmware has raised a system-management interrupt (SMI), and there is nobody to handle it: the code that did does not go on. It is thrown by the write to the port. */
 export class SystemManagementInterrupt extends Error {
   override readonly name = 'SystemManagementInterrupt'
   /** The byte that was written to the command port. */

@@ -4,6 +4,7 @@ import {
   Cr4,
   Efer,
   flatSegment,
+  FloatingPointState,
   FOUR_LEVEL,
   type Machine,
   PAE,
@@ -70,6 +71,7 @@ export function startCpus(
   const stackBytes = STACK_PAGES * PAGE_SIZE
   for (const cpu of machine.cpus) {
     STARTS[name](cpu, root)
+    cpu.floatingPoint = new FloatingPointState('initialised')
     cpu.rsp = BigInt(bootPool(stackBytes, `the stack of CPU ${cpu.id}`) + stackBytes)
   }
   machine.bootCpu.interruptFlag = true

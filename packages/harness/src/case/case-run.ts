@@ -28,7 +28,7 @@ import { HarnessError } from '../error.ts'
 import type { ServiceResult, StrategyCost } from '../results/results.ts'
 import type { KernelChoice, ScenarioContext } from '../scenario/scenario.ts'
 import type { CaseEnvironment } from './environment.ts'
-import { surveyTables, tableCost } from './table-survey.ts'
+import { surveyTables, tableCost, typeConflicts } from './table-survey.ts'
 
 /** What `virtefi` selects where a case's own strategy is a physical one. */
 const VIRTUAL_FALLBACK = 'legacy-virtual'
@@ -314,8 +314,9 @@ export class CaseRun implements ScenarioContext {
   inspectTables(): void {
     const { kernel } = this
     const surveys = surveyTables(kernel, this.rootsOfCalls)
-    this.#tableCost = tableCost(kernel, surveys)
-    this.#environment.hooks.tablesInspected.call({ kernel, surveys })
+    const conflicts = typeConflicts(kernel, surveys)
+    this.#tableCost = tableCost(kernel, surveys, conflicts)
+    this.#environment.hooks.tablesInspected.call({ kernel, surveys, conflicts })
   }
 
   #answer(name: string, status: string, ok: boolean): void {

@@ -5,6 +5,7 @@ import {
   type MappedRange,
   mappedRanges,
   PAGE_SIZE,
+  type TypeConflict,
 } from '@trapdoor/core'
 import type { Kernel } from '@trapdoor/kernel'
 import { descriptorEnd, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
@@ -44,10 +45,17 @@ export function surveyTables(kernel: Kernel, rootsOfCalls: ReadonlySet<number>):
   })
 }
 
+/** Memory that the roots of a kernel map with more than one effective type. */
+export function typeConflicts(kernel: Kernel, surveys: readonly TableSurvey[]): TypeConflict[] {
+  const caching = { pat: kernel.bootCpu.pat, mtrrs: kernel.machine.mtrrs }
+  return findTypeConflicts(surveys.map(({ name, ranges }) => ({ name, ranges, caching })))
+}
+
 /** What the tables that firmware runs under cost. */
 export function tableCost(
   kernel: Kernel,
   surveys: readonly TableSurvey[],
+  conflicts: readonly TypeConflict[],
 ): Omit<StrategyCost, 'perCall' | 'price'> {
   const ranges = surveys.find((survey) => survey.usedForCalls)?.ranges ?? []
   const low = ranges.filter((range) => range.start < 2n ** 47n && !range.user)
@@ -65,7 +73,7 @@ export function tableCost(
       ...low,
       ...ranges.filter((range) => isConverted(range, converted)),
     ]),
-    conflictingTypeBytes: conflictingTypeBytes(kernel, surveys),
+    conflictingTypeBytes: conflicts.reduce((sum, { start, end }) => sum + end - start, 0),
   }
 }
 
@@ -98,12 +106,6 @@ function bootServicesBytes(kernel: Kernel, ranges: readonly MappedRange[]): numb
     }
   }
   return bytes
-}
-
-function conflictingTypeBytes(kernel: Kernel, surveys: readonly TableSurvey[]): number {
-  const caching = { pat: kernel.bootCpu.pat, mtrrs: kernel.machine.mtrrs }
-  const roots = surveys.map(({ name, ranges }) => ({ name, ranges, caching }))
-  return findTypeConflicts(roots).reduce((sum, { start, end }) => sum + end - start, 0)
 }
 
 function sumBytes(ranges: readonly MappedRange[]): number {

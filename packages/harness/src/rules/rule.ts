@@ -1,4 +1,4 @@
-import type { Cpu, FaultSite } from '@trapdoor/core'
+import type { Cpu, FaultSite, TypeConflict } from '@trapdoor/core'
 import type { Interruption, Kernel, KernelHooks, RuntimeCall } from '@trapdoor/kernel'
 import type { MemoryDescriptor } from '@trapdoor/uefi'
 import type { SyncHook } from 'tapable'
@@ -51,6 +51,8 @@ export interface TableInspection {
   readonly kernel: Kernel
   /** Every root of the kernel. */
   readonly surveys: readonly TableSurvey[]
+  /** Memory that these tables, all of them alive, map with more than one effective type. */
+  readonly conflicts: readonly TypeConflict[]
 }
 
 /** Hooks of a run: the kernel's, and the harness's own. One frozen object for all cases of the run. */

@@ -4,6 +4,7 @@ import {
   type CpuCounters,
   FloatingPointState,
   PageFault,
+  SystemManagementInterrupt,
 } from '@trapdoor/core'
 import { argumentWords, decodeStatus, EfiStatus, type RuntimeServiceName } from '@trapdoor/uefi'
 import { KernelError } from '../error.ts'
@@ -184,7 +185,7 @@ export class RuntimeCall {
       const words = argumentWords(architecture, this.service, this.passedArguments())
       this.#status = decodeStatus(architecture, cpu.call(address, ...words))
     } catch (error) {
-      const status = error instanceof PageFault ? this.#path.recover?.(this, error) : undefined
+      const status = this.#answerInPlace(error)
       if (status === undefined) throw error
       cpu.abandonCalls()
       this.#status = status
@@ -232,6 +233,15 @@ export class RuntimeCall {
     )
     this.kernel.hooks.nullRead.call(this, caught)
     return caught
+  }
+
+  /** What the call returns although the firmware has not come to its end; undefined where that was the machine's end, too. */
+  #answerInPlace(error: unknown): bigint | undefined {
+    if (error instanceof PageFault) return this.#path.recover?.(this, error)
+    // No handler in SMRAM does what the firmware has asked for: the service cannot be had from this machine.
+    if (!(error instanceof SystemManagementInterrupt)) return undefined
+    this.kernel.hooks.managementInterrupt.call(this, error.command)
+    return EfiStatus.DEVICE_ERROR
   }
 
   #switch(run: () => void): void {

@@ -2,6 +2,7 @@ import {
   type Cpu,
   Cr0,
   Efer,
+  FloatingPointState,
   type Machine,
   PAGE_SIZE,
   PageTableBuilder,
@@ -43,6 +44,8 @@ export function runOnIdentityMap(
     )
   }
   cpu.reset()
+  // Firmware did this when the CPU came out of RESET (edk2 UefiCpuPkg, SecCore and MpInitLib: InitializeFloatingPointUnits()), and INIT leaves it (SDM Vol. 3, table 10-1).
+  cpu.floatingPoint = new FloatingPointState('initialised')
   cpu.writeCr0(Cr0.PE | Cr0.WP)
   if (kernel.machine.features.nx) cpu.writeEfer(Efer.NXE)
   switchPagingMode(cpu, kernel.tables.layout.mode, root)
