@@ -1,4 +1,4 @@
-import { formatAddress, PAGE_SIZE } from '@trapdoor/core'
+import { FCW_AT_INIT, formatAddress, MXCSR_AT_RESET, PAGE_SIZE } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import type { RuntimeCall } from '@trapdoor/kernel'
 
@@ -8,9 +8,7 @@ const STACK_BYTES = 4096
 const NO_FLOATING_POINT = 0x4 | 0x8
 /** RFLAGS.DF. */
 const DIRECTION = 0x400
-/** What FCW and MXCSR have to be, the exceptions that MXCSR has noted apart. */
-const FCW = 0x37f
-const MXCSR = 0x1f80
+/** Exceptions that MXCSR has noted, which may be whatever they are. */
 const MXCSR_STICKY = 0x3f
 /** XMM6, and words of a register. */
 const FIRST_KEPT = 6
@@ -75,8 +73,8 @@ function wrongAtEntry({ cpu, kernel }: RuntimeCall): string | undefined {
   if ((cpu.cr0 & NO_FLOATING_POINT) !== 0) return 'CR0.EM or CR0.TS set'
   if ((cpu.rflags & DIRECTION) !== 0) return 'RFLAGS.DF set'
   const { controlWord } = cpu.floatingPoint
-  if (controlWord !== FCW) return `FCW 0x${controlWord.toString(16)} instead of 0x37f`
-  if ((cpu.mxcsr & ~MXCSR_STICKY) !== MXCSR) {
+  if (controlWord !== FCW_AT_INIT) return `FCW 0x${controlWord.toString(16)} instead of 0x37f`
+  if ((cpu.mxcsr & ~MXCSR_STICKY) !== MXCSR_AT_RESET) {
     return `MXCSR 0x${cpu.mxcsr.toString(16)} instead of 0x1f80`
   }
   for (let below = 8; below <= STACK_BYTES; below += PAGE_SIZE - 8) {

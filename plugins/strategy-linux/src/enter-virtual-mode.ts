@@ -1,8 +1,10 @@
 import {
   type Cpu,
   Cr4,
+  FCW_AT_INIT,
   inspectAddress,
   MachineReset,
+  MXCSR_AT_RESET,
   PAGE_SIZE,
   type PageFault,
   phys,
@@ -190,7 +192,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     }
     this.#switchBack(cpu)
     this.#raise(cpu)
-    if (this.#version.fpu === 'saved') {
+    if (this.#version.fpu !== 'left-alone') {
       cpu.mxcsr = Number(this.#savedMxcsr!.read(cpu))
       cpu.floatingPoint = before.floatingPoint
     }
@@ -380,6 +382,10 @@ export class EfiVirtualMode implements PageTableStrategy {
   }
 
   #switchTo(cpu: Cpu): void {
+    if (this.#version.fpu === 'saved-and-initialised') {
+      cpu.floatingPoint.controlWord = FCW_AT_INIT
+      cpu.mxcsr = MXCSR_AT_RESET
+    }
     this.#previousCr3!.write(cpu, BigInt(cpu.cr3))
     cpu.writeCr3(this.#pgd!.root)
   }

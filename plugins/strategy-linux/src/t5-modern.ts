@@ -7,6 +7,7 @@ import type { LinuxVersion } from './version.ts'
 export const LINUX_6_1: LinuxVersion = {
   ...LINUX_5_4,
   executable: 'code',
+  fpu: 'saved-and-initialised',
   branchTrackingOff: 'calls',
   apple: 'efi-1.10',
 }

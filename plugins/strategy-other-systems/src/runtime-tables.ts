@@ -1,5 +1,7 @@
 import {
   type Cpu,
+  FCW_AT_INIT,
+  MXCSR_AT_RESET,
   PAGE_SIZE,
   PAGE_SIZE_2M,
   type PageTableBuilder,
@@ -72,8 +74,10 @@ export class RuntimeTables {
     this.tables.setRootEntry(Number((offset >> 39n) & 511n), this.tables.rootEntry(0))
   }
 
-  /** Loads the root; interrupts and all else stay as they are. */
+  /** Loads the root, and FCW and MXCSR as firmware may count on them (fldcw and ldmxcsr of efi_rs_enter(), fpu_kern_enter() and their like); interrupts and all else stay as they are. */
   enter(cpu: Cpu): void {
+    cpu.floatingPoint.controlWord = FCW_AT_INIT
+    cpu.mxcsr = MXCSR_AT_RESET
     cpu.writeCr3(this.tables.root)
   }
 
