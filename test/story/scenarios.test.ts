@@ -287,29 +287,29 @@ test('an early call and a later one that end otherwise are told of', () => {
   expect(trace.result.id).toBe(`${MACHINE}/H21/linux-6.1/early-call`)
 })
 
-describe('a process that rounds towards zero', () => {
-  /** What H14 says of a call that the kernel makes for it, and what the process has afterwards. */
-  function calledFor(strategy: string): { said: string | undefined; mxcsr: number } {
-    let mxcsr = 0
-    const { result } = play(`none/${strategy}/rounding`, {
-      name: 'rounding',
-      title: 'a call while a process has another rounding mode',
-      steps: [
-        {
-          name: 'a call',
-          run: (context) => {
-            context.boot()
-            const { bootCpu } = context.machine
-            bootCpu.mxcsr = 0x7f80
-            context.call(context.services().getTime())
-            mxcsr = bootCpu.mxcsr
-          },
+/** What H14 says of a call that the kernel makes for it, and what the process has afterwards. */
+function calledFor(strategy: string): { said: string | undefined; mxcsr: number } {
+  let mxcsr = 0
+  const { result } = play(`none/${strategy}/rounding`, {
+    name: 'rounding',
+    title: 'a call while a process has another rounding mode',
+    steps: [
+      {
+        name: 'a call',
+        run: (context) => {
+          context.boot()
+          const { bootCpu } = context.machine
+          bootCpu.mxcsr = 0x7f80
+          context.call(context.services().getTime())
+          mxcsr = bootCpu.mxcsr
         },
-      ],
-    })
-    return { said: result.findings.find(({ rule }) => rule === 'H14')?.message, mxcsr }
-  }
+      },
+    ],
+  })
+  return { said: result.findings.find(({ rule }) => rule === 'H14')?.message, mxcsr }
+}
 
+describe('a process that rounds towards zero', () => {
   test('has firmware do so, too, under kernels that keep the state and load no other', () => {
     for (const strategy of ['legacy-virtual', 'private-efi-pgd', 'linux-5.4']) {
       expect(calledFor(strategy)).toEqual({

@@ -133,20 +133,20 @@ describe('a machine that was rewound', () => {
 
   test('gives the floating-point state back, as often as one goes back to it', () => {
     const { machine } = twoCpus()
-    const [cpu] = machine.cpus
-    cpu!.floatingPoint.controlWord = 0x37f
-    cpu!.floatingPoint.xmm[40] = 7
+    const { bootCpu } = machine
+    bootCpu.floatingPoint.controlWord = 0x37f
+    bootCpu.floatingPoint.xmm[40] = 7
     const rewind = machine.checkpoint()
     for (let time = 0; time < 2; time++) {
-      cpu!.floatingPoint.controlWord = 0x40
-      cpu!.floatingPoint.xmm[40] = 8
+      bootCpu.floatingPoint.controlWord = 0x40
+      bootCpu.floatingPoint.xmm[40] = 8
       rewind()
-      expect(cpu!.floatingPoint).toMatchObject({ controlWord: 0x37f })
-      expect(cpu!.floatingPoint.xmm[40]).toBe(7)
+      expect(bootCpu.floatingPoint).toMatchObject({ controlWord: 0x37f })
+      expect(bootCpu.floatingPoint.xmm[40]).toBe(7)
     }
-    cpu!.reset()
+    bootCpu.reset()
     rewind()
-    expect(cpu!.floatingPoint.controlWord).toBe(0x37f)
+    expect(bootCpu.floatingPoint.controlWord).toBe(0x37f)
   })
 
   test('gives frames back to whom they belonged', () => {

@@ -33,23 +33,23 @@ const reads: Play['habit'] = {
   },
 }
 
-describe('H9', () => {
-  /** The process has memory of its own at the firmware's address, and has just used it. */
-  const withProcess = (global: boolean): ReturnType<typeof play> =>
-    playSinner(
-      (right) => ({
-        ...right,
-        enter: (call) => {
-          const { cpu, kernel } = call
-          const { tables } = kernel.tasks[cpu.id]!
-          tables.mapRange(virt(DATA), phys(0x10_0000), 4096, { global, replace: true })
-          cpu.read64(DATA)
-          right.enter!(call)
-        },
-      }),
-      { habit: reads },
-    )
+/** The process has memory of its own at the firmware's address, and has just used it. */
+const withProcess = (global: boolean): ReturnType<typeof play> =>
+  playSinner(
+    (right) => ({
+      ...right,
+      enter: (call) => {
+        const { cpu, kernel } = call
+        const { tables } = kernel.tasks[cpu.id]!
+        tables.mapRange(virt(DATA), phys(0x10_0000), 4096, { global, replace: true })
+        cpu.read64(DATA)
+        right.enter!(call)
+      },
+    }),
+    { habit: reads },
+  )
 
+describe('H9', () => {
   test('sees a call that finds the translation of another table', async () => {
     const trace = await withProcess(true)
     expect(trace.result.outcome).toBe('corrupt')
@@ -64,37 +64,37 @@ describe('H9', () => {
   })
 })
 
-describe('H11', () => {
-  /** Firmware's pages are the user's, on a CPU that has both protections. */
-  const withUserPages = (protection: number): ReturnType<typeof play> =>
-    playSinner(
-      (right) => ({
-        ...right,
-        setup: (kernel) => {
-          right.setup!(kernel)
-          const { root } = kernel.roots.find(({ name }) => name === 'one_to_one')!
-          const { memory } = kernel.machine
-          // All leaves below the first entry of the root get U/S.
-          const tablesOf = (table: number): number[] =>
-            Array.from({ length: 512 }, (_, index) => memory.read64(table + index * 8))
-              .filter((entry) => (entry & 1n) !== 0n)
-              .map((entry) => Number(entry & 0x000f_ffff_ffff_f000n))
-          const top = Number(memory.read64(root) & 0x000f_ffff_ffff_f000n)
-          for (const leaves of tablesOf(top).flatMap(tablesOf)) {
-            for (let at = leaves; at < leaves + 4096; at += 8) {
-              const entry = memory.read64(at)
-              if ((entry & 1n) !== 0n) memory.write64(at, entry | 4n)
-            }
+/** Firmware's pages are the user's, on a CPU that has both protections. */
+const withUserPages = (protection: number): ReturnType<typeof play> =>
+  playSinner(
+    (right) => ({
+      ...right,
+      setup: (kernel) => {
+        right.setup!(kernel)
+        const { root } = kernel.roots.find(({ name }) => name === 'one_to_one')!
+        const { memory } = kernel.machine
+        // All leaves below the first entry of the root get U/S.
+        const tablesOf = (table: number): number[] =>
+          Array.from({ length: 512 }, (_, index) => memory.read64(table + index * 8))
+            .filter((entry) => (entry & 1n) !== 0n)
+            .map((entry) => Number(entry & 0x000f_ffff_ffff_f000n))
+        const top = Number(memory.read64(root) & 0x000f_ffff_ffff_f000n)
+        for (const leaves of tablesOf(top).flatMap(tablesOf)) {
+          for (let at = leaves; at < leaves + 4096; at += 8) {
+            const entry = memory.read64(at)
+            if ((entry & 1n) !== 0n) memory.write64(at, entry | 4n)
           }
-        },
-        enter: (call) => {
-          right.enter!(call)
-          call.cpu.writeCr4(call.cpu.cr4 | protection)
-        },
-      }),
-      { cpu: 'arrow-lake' },
-    )
+        }
+      },
+      enter: (call) => {
+        right.enter!(call)
+        call.cpu.writeCr4(call.cpu.cr4 | protection)
+      },
+    }),
+    { cpu: 'arrow-lake' },
+  )
 
+describe('H11', () => {
   test('knows why a supervisor cannot run what is the user’s', async () => {
     const trace = await withUserPages(Cr4.SMEP)
     expect(trace.result.outcome).toBe('fault')
@@ -123,42 +123,42 @@ describe('H11', () => {
   })
 })
 
+const lookAtTables: NonNullable<Play['run']> = (context) => {
+  context.boot()
+  context.call(context.services().getTime())
+  context.inspectTables()
+}
+
+/** The kernel has two pages of an uncached region, the first one cached; the call's tables have `mapped` of them, uncached. */
+const withPages = (mapped: readonly number[]): ReturnType<typeof play> =>
+  playSinner(
+    (right) => ({
+      ...right,
+      setup: (kernel) => {
+        right.setup!(kernel)
+        const region = kernel.requireEfi.memoryMap.find(
+          (each) => isRuntime(each) && (each.attribute & MemoryAttribute.WB) === 0n,
+        )!.physicalStart
+        const { swapper } = kernel.tables
+        const first = kernel.tables.directMapAddress(region)
+        swapper.mapRange(first, phys(region), 4096, { replace: true })
+        const { root } = kernel.roots.find(({ name }) => name === 'one_to_one')!
+        const { memory } = kernel.machine
+        let table: number = root
+        for (const shift of [39n, 30n, 21n]) {
+          const entry = memory.read64(table + Number((BigInt(region) >> shift) & 511n) * 8)
+          table = Number(entry & 0x000f_ffff_ffff_f000n)
+        }
+        const index = Number((BigInt(region) >> 12n) & 511n)
+        for (let page = 0; page < 16; page++) {
+          if (!mapped.includes(page)) memory.write64(table + (index + page) * 8, 0n)
+        }
+      },
+    }),
+    { map: 'uncached-data', run: lookAtTables },
+  )
+
 describe('H7', () => {
-  const lookAtTables: NonNullable<Play['run']> = (context) => {
-    context.boot()
-    context.call(context.services().getTime())
-    context.inspectTables()
-  }
-
-  /** The kernel has two pages of an uncached region, the first one cached; the call's tables have `mapped` of them, uncached. */
-  const withPages = (mapped: readonly number[]): ReturnType<typeof play> =>
-    playSinner(
-      (right) => ({
-        ...right,
-        setup: (kernel) => {
-          right.setup!(kernel)
-          const region = kernel.requireEfi.memoryMap.find(
-            (each) => isRuntime(each) && (each.attribute & MemoryAttribute.WB) === 0n,
-          )!.physicalStart
-          const { swapper } = kernel.tables
-          const first = kernel.tables.directMapAddress(region)
-          swapper.mapRange(first, phys(region), 4096, { replace: true })
-          const { root } = kernel.roots.find(({ name }) => name === 'one_to_one')!
-          const { memory } = kernel.machine
-          let table: number = root
-          for (const shift of [39n, 30n, 21n]) {
-            const entry = memory.read64(table + Number((BigInt(region) >> shift) & 511n) * 8)
-            table = Number(entry & 0x000f_ffff_ffff_f000n)
-          }
-          const index = Number((BigInt(region) >> 12n) & 511n)
-          for (let page = 0; page < 16; page++) {
-            if (!mapped.includes(page)) memory.write64(table + (index + page) * 8, 0n)
-          }
-        },
-      }),
-      { map: 'uncached-data', run: lookAtTables },
-    )
-
   test('sees a page that is cached here and uncached there', async () => {
     expect(findingOf(await withPages([0, 1]), 'H7')?.message).toBe(
       '0x0000000009300000 is WB in swapper_pg_dir and UC in one_to_one',
