@@ -1,22 +1,10 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readObservedSnapshot } from '@trapdoor/snapshot'
-import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { buildDriver, CAN_COMPILE, NEEDS_COMPILER } from './bad-driver.ts'
 import { IS_INSTALLED, NEEDS, ovmf, snapshotOf } from './firmwares.ts'
-import { NEEDS_OBSERVED } from './observed.ts'
-
-/** A runtime driver that misbehaves, as source. */
-const DRIVER = join(import.meta.dirname, '../../../shared/data/observed/bad-drivers')
-const HEADERS = '/usr/include/efi'
-
-const COMPILER_OPTIONS = [
-  [`-I${HEADERS}`, `-I${HEADERS}/x86_64`],
-  ['-DGNU_EFI_USE_MS_ABI', '-DHAVE_USE_MS_ABI'],
-  ['-O1', '-fpic', '-fshort-wchar', '-fno-stack-protector', '-mno-red-zone', '-ffreestanding'],
-  ['-mno-sse', '-maccumulate-outgoing-args', '-fcf-protection=none', '-w'],
-].flat()
 
 let folder = ''
 
@@ -28,36 +16,11 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** Compiles the driver with one of its faults into a PE image. */
-async function buildDriver(quirk: number): Promise<string> {
-  const at = (ending: string): string => join(folder, `driver-${quirk}.${ending}`)
-  await execa('gcc', [
-    ...COMPILER_OPTIONS,
-    `-DQUIRK=${quirk}`,
-    '-c',
-    join(DRIVER, 'driver.c'),
-    '-o',
-    at('o'),
-  ])
-  const linked = ['-nostdlib', '-znocombreloc', '-shared', '-Bsymbolic']
-  await execa('ld', [...linked, '-T', join(DRIVER, 'driver.lds'), at('o'), '-o', at('so')])
-  const sections = ['.text', '.data', '.reloc'].flatMap((name) => ['-j', name])
-  const alignment = ['--section-alignment=4096', '--file-alignment=512']
-  await execa('objcopy', [
-    ...sections,
-    '--target=efi-rtdrv-x86_64',
-    ...alignment,
-    at('so'),
-    at('efi'),
-  ])
-  return at('efi')
-}
-
-describe.skipIf(!IS_INSTALLED || !existsSync(DRIVER) || !existsSync(`${HEADERS}/efi.h`))(
-  `a driver that the shell loads first (${NEEDS}; ${NEEDS_OBSERVED}; skipped without gnu-efi)`,
+describe.skipIf(!IS_INSTALLED || !CAN_COMPILE)(
+  `a driver that the shell loads first (${NEEDS}; ${NEEDS_COMPILER})`,
   () => {
     test('is captured with the firmware, and has its services in place of the firmware’s', async () => {
-      const driver = await buildDriver(1)
+      const driver = await buildDriver('1', folder)
       const firmware = { board: 'pc' as const, firmware: ovmf('OVMF_CODE.fd') }
       const [plain, hooked] = [
         await snapshotOf(firmware),

@@ -1,44 +1,14 @@
-// The misbehaving runtime driver of shared/data/observed/bad-drivers, in every variant, ends under the model as it ended under Linux 6.1 and 6.12. What is in this folder's
-// observed/bad-drivers.log.gz was run for the project in the same way: of each run the lines of its console that tell how it ended.
-import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+// The misbehaving runtime driver of shared/data/observed/bad-drivers, in every variant, ends under the model as it ended under Linux 6.1 and 6.12.
 import badDrivers from '@trapdoor/firmware-bad-drivers'
-import type { CaseTrace, Scenario, ScenarioContext } from '@trapdoor/harness'
-import { type KernelEnding, type KernelLog, linesOf, readKernelLogs } from '@trapdoor/intake'
+import type { Scenario, ScenarioContext } from '@trapdoor/harness'
+import type { KernelLog } from '@trapdoor/intake'
 import { Guid } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { play } from './cases.ts'
+import { type Ending, endingsOf, observedEnding, ownRuns, sharedRuns } from './observed-drivers.ts'
 
-const SHARED = join(import.meta.dirname, '../../../shared/data/observed/bad-drivers')
-const OWN = join(import.meta.dirname, 'observed/bad-drivers.log.gz')
 /** NON_VOLATILE, BOOTSERVICE_ACCESS, RUNTIME_ACCESS. */
 const KEPT = 0x7
-
-/** The logs of the kernels of each run, by the run's name: the variant, and what it was run with. */
-type Runs = ReadonlyMap<string, readonly KernelLog[]>
-
-function sharedRuns(): Runs {
-  if (!existsSync(SHARED)) return new Map()
-  const files = readdirSync(SHARED).filter((file) => file.endsWith('.console.log.gz'))
-  return new Map(
-    files.map((file) => [
-      file.replace(/^quirk-(.*)\.console\.log\.gz$/, '$1'),
-      readKernelLogs(file, linesOf(join(SHARED, file))),
-    ]),
-  )
-}
-
-/** Sections that begin with "== NAME". */
-function ownRuns(): Runs {
-  const lines = linesOf(OWN)
-  const heads = lines.flatMap(({ text }, index) => (text.startsWith('== ') ? [index] : []))
-  return new Map(
-    heads.map((head, index) => {
-      const name = lines[head]!.text.slice(3)
-      return [name, readKernelLogs(name, lines.slice(head + 1, heads[index + 1]))]
-    }),
-  )
-}
 
 /** What the observed machine's test did: a few services, among them SetVariable for a name that begins with P. */
 function callServices(context: ScenarioContext): void {
@@ -69,54 +39,6 @@ function scenarioOf(kernels: number): Scenario {
     name: 'observed',
     title: 'what was done under the real kernel',
     steps: kernels === 1 ? [boot] : [boot, kexec],
-  }
-}
-
-/** How a kernel ended, as far as logs and traces can both tell. */
-interface Ending {
-  /** It panics, or its thread for EFI calls dies of an exception, and whoever called waits for ever. */
-  readonly dies: boolean
-  /** It comes to nothing without a word. */
-  readonly hangs: boolean
-  readonly boots: boolean
-  readonly svamFails: boolean
-  readonly survivesFault: boolean
-  readonly flagsCorrupted: boolean
-}
-
-/** How the kernels of a trace ended, in the words of the observed log. Only the last that ran can have died. */
-function endingsOf({ events, result }: CaseTrace, kernels: number): Ending[] {
-  const names = ['first kernel', 'second kernel'].slice(0, kernels)
-  const phasesOf = (name: string): string[] =>
-    events.flatMap((event) => (event.kind === 'phase' && event.era === name ? [event.name] : []))
-  const last = names.findLast((name) => phasesOf(name).length > 0)
-  return names.map((name) => {
-    const said = events.flatMap((event) =>
-      event.kind === 'message' && event.source === 'kernel' && event.era === name
-        ? [event.text]
-        : [],
-    )
-    return {
-      dies: name === last && result.outcome === 'fault',
-      hangs: name === last && result.outcome === 'hang',
-      boots: phasesOf(name).includes('running'),
-      svamFails: said.some((text) => text.includes('Unable to switch EFI into virtual mode')),
-      survivesFault: said.some((text) => text.includes('Page fault caused by firmware')),
-      flagsCorrupted: said.some((text) => text.includes('IRQ flags corrupted')),
-    }
-  })
-}
-
-function observedEnding(ending: KernelEnding): Ending {
-  const dies = ending.panic !== undefined || (ending.oops !== undefined && !ending.stopped)
-  const svamFails = ending.svamStatus !== undefined
-  return {
-    dies,
-    hangs: !dies && !ending.stopped,
-    boots: ending.runtimeServices || svamFails,
-    svamFails,
-    survivesFault: ending.survivedFaults.length > 0,
-    flagsCorrupted: ending.flagsCorruptedBy.length > 0,
   }
 }
 

@@ -23,11 +23,13 @@ export interface Setting {
   readonly cpu?: ResolvedConfig['cpu']
   /** A memory map's text in place of {@link MACHINE}'s. */
   readonly bytes?: Uint8Array
+  /** A folder with a captured firmware in place of the modelled one. */
+  readonly snapshot?: string
 }
 
 function configWith(
   scenarios: readonly Scenario[],
-  { plugins = [], commandLine = '', cpu = 'nehalem', bytes }: Setting,
+  { plugins = [], commandLine = '', cpu, bytes, snapshot }: Setting,
 ): ResolvedConfig {
   const registry = new PluginRegistry([
     ...BUILT_IN_PLUGINS,
@@ -36,13 +38,17 @@ function configWith(
   ])
   return {
     file: undefined,
-    memoryMaps: [{ id: MACHINE, file: MAP_FILE, ...(bytes === undefined ? {} : { bytes }) }],
+    memoryMaps: [
+      snapshot === undefined
+        ? { id: MACHINE, file: MAP_FILE, ...(bytes === undefined ? {} : { bytes }) }
+        : { id: MACHINE, file: snapshot, kind: 'snapshot' },
+    ],
     registry,
     quirkSets: [[]],
     strategies: [],
     scenarios: [],
     commandLine,
-    cpu,
+    cpu: cpu ?? (snapshot === undefined ? 'nehalem' : undefined),
     seed: DEFAULT_SEED,
     instructionLimit: 1_000_000,
     output: 'results.json',

@@ -123,7 +123,7 @@ export { type HeldTranslation, Tlb, type TlbEntry } from './cpu/tlb.ts'
 export { type Board, POWER_MANAGEMENT_BASE } from './devices/board.ts'
 export { chipset, type ChipsetOptions } from './devices/chipset.ts'
 export { type ClockTime, CMOS_REGISTERS, CmosClock, cmosRegisters } from './devices/cmos-clock.ts'
-export { DebugPort } from './devices/debug-port.ts'
+export { DEBUG_PORT, DebugPort } from './devices/debug-port.ts'
 export {
   ApicBase,
   LOCAL_APIC_ADDRESS,

@@ -179,3 +179,9 @@ test('the debug port keeps what is printed, and a fork prints on', () => {
   fork.out8(0x402, 0x21)
   expect([port.text, fork.text]).toEqual(['SEC', 'SEC!'])
 })
+
+test('a device is found by a port of its own', () => {
+  const ports = chipset({ board: 'pc' })
+  expect(ports.deviceAt(0x402)).toBeInstanceOf(DebugPort)
+  expect(ports.deviceAt(0x1234)).toBeUndefined()
+})

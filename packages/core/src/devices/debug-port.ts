@@ -1,13 +1,14 @@
 import type { PortDevice } from '../machine/ports.ts'
 
-const PORT = 0x402
+/** Where the debug builds of OVMF print to, and who else has something to say. */
+export const DEBUG_PORT = 0x402
 /** What says that somebody listens (OvmfPkg/Library/PlatformDebugLibIoPort; QEMU's isa-debugcon). */
 const MAGIC = 0xe9
 
 /** The port that debug builds of OVMF print to. */
 export class DebugPort implements PortDevice {
   readonly name = 'debug port'
-  readonly ports: readonly number[] = [PORT]
+  readonly ports: readonly number[] = [DEBUG_PORT]
   #text = ''
 
   /** What was printed so far, a character a byte. */

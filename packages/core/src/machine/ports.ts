@@ -25,6 +25,11 @@ export class IoPorts {
     for (const port of device.ports) this.#byPort.set(port, device)
   }
 
+  /** The device that answers a port; undefined where nobody does. */
+  deviceAt(port: number): PortDevice | undefined {
+    return this.#byPort.get(port)
+  }
+
   in8(port: number): number {
     return this.#byPort.get(port)?.in8(port) ?? 0xff
   }

@@ -1,4 +1,4 @@
-import type { MachineEvent } from '@trapdoor/core'
+import { DEBUG_PORT, DebugPort, type MachineEvent } from '@trapdoor/core'
 import type { CaseSpec } from '../config/case-spec.ts'
 import type { CaseResult } from '../results/results.ts'
 import { CaseExecution } from './case-execution.ts'
@@ -13,6 +13,8 @@ export interface CaseTrace {
   readonly events: readonly MachineEvent[]
   /** What each root of each kernel mapped: of a kernel that was left when it was left, of the last one at the end. */
   readonly surveys: readonly TableSurvey[]
+  /** What was printed to the debug port of the last machine since it was switched on, as images in machine code do. */
+  readonly debugText: string
   /** What lies at a physical address at the end. */
   readonly describePhysical: (physical: number) => {
     readonly descriptor: string | null
@@ -28,10 +30,12 @@ export function runCase(environment: CaseEnvironment, spec: CaseSpec): CaseResul
 /** As {@link runCase}, with the events, the page tables and the memory of the end. */
 export function traceCase(environment: CaseEnvironment, spec: CaseSpec): CaseTrace {
   const { execution, result } = playAlone(environment, spec, { keepTables: true })
+  const debugPort = execution.machine.ports.deviceAt(DEBUG_PORT)
   return {
     result,
     events: execution.machine.log.events,
     surveys: execution.surveys(),
+    debugText: debugPort instanceof DebugPort ? debugPort.text : '',
     describePhysical: (physical) => {
       const { descriptor, owner } = describePhysical(execution, physical)
       return { descriptor, owner }
