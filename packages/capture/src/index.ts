@@ -11,4 +11,5 @@ export {
 } from './plan.ts'
 export type { MachineChoice, MachineNeeds } from './qemu/command.ts'
 export { type Patience, qemuVersion } from './qemu/machine.ts'
+export { parseAccesses } from './vectors/device-log.ts'
 export type { HandOverApplication, ServiceCaller } from './application/hand-over.ts'

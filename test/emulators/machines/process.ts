@@ -28,7 +28,9 @@ export async function runEmulator(
     cleanup: true,
     reject: false,
   })
-  if (result.exitCode !== undefined && options.exitCodes.includes(result.exitCode)) return
+  // One that is ended for taking too long may still end with a code of its own.
+  const { exitCode, timedOut } = result
+  if (!timedOut && exitCode !== undefined && options.exitCodes.includes(exitCode)) return
   if (result.code === 'ENOENT') {
     throw new EmulatorError(
       'EMULATOR_MISSING',
@@ -36,9 +38,9 @@ export async function runEmulator(
       `apt-get install --no-install-recommends ${options.packages.join(' ')}`,
     )
   }
-  const found = result.timedOut
+  const found = timedOut
     ? `did not end within ${TIME_LIMIT_MS / 1000} s`
-    : `ended with exit code ${result.exitCode ?? 'none'} instead of ${options.exitCodes.join(' or ')}`
+    : `ended with exit code ${exitCode ?? 'none'} instead of ${options.exitCodes.join(' or ')}`
   const said = result.all.trim().split('\n').slice(-12).join('\n')
   throw new EmulatorError('EMULATOR_FAILED', `${command} ${found}`, `it said:\n${said}`)
 }

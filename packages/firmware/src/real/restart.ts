@@ -2,6 +2,7 @@ import type { Machine, PhysicalMemory } from '@trapdoor/core'
 import type { FirmwareSnapshot } from '@trapdoor/snapshot'
 import { ARCHITECTURES, descriptorEnd, MemoryType, parseGuid } from '@trapdoor/uefi'
 import { keepCmos } from '../reset.ts'
+import { MONOTONIC_COUNT_VARIABLE } from '../services/monotonic-count-variable.ts'
 
 /** EFI_FIRMWARE_VOLUME_HEADER.HeaderLength (PI 1.7, volume 3, 3.2.1). */
 const VOLUME_HEADER_LENGTH = 48
@@ -12,15 +13,21 @@ const STORE_SIGNATURES = [
   'aaf32c78-947b-439a-a180-2e144ec37792',
   'ddcf3616-3275-4164-98b6-fe85707ffe7d',
 ] as const
-/** AUTHENTICATED_VARIABLE_HEADER and VARIABLE_HEADER: where the sizes of name and data are, and how long the header is. */
-const VARIABLE_HEADERS: Readonly<
-  Record<string, { readonly sizes: number; readonly bytes: number }>
-> = {
+/** What AUTHENTICATED_VARIABLE_HEADER and VARIABLE_HEADER differ in: where the sizes of name and data are, which the vendor follows, and how long the header is. */
+interface VariableHeader {
+  readonly sizes: number
+  readonly bytes: number
+}
+const VARIABLE_HEADERS: Readonly<Record<string, VariableHeader>> = {
   [STORE_SIGNATURES[0]]: { sizes: 36, bytes: 60 },
   [STORE_SIGNATURES[1]]: { sizes: 8, bytes: 32 },
 }
 const VARIABLE_START = 0x55aa
-const ALIGNMENT = 4
+/** Offset of the state, and what it is for a variable that is there: VAR_ADDED. */
+const STATE = 2
+const ADDED = 0x3f
+/** HEADER_ALIGNMENT. What follows a header is not aligned on x86: ALIGNMENT is 1 (VariableFormat.h). */
+const HEADER_ALIGNMENT = 4
 /** Words of VARIABLE_MODULE_GLOBAL behind NonVolatileVariableBase that are looked through. */
 const GLOBAL_WORDS = 20
 
@@ -31,12 +38,14 @@ interface VariableStore {
   readonly bytes: Uint8Array
   /** Offset in the store of the first byte behind the last variable. */
   readonly end: number
+  /** Offset in the store of the data of the variable that keeps the monotonic count; undefined where there is none. */
+  readonly count: number | undefined
 }
 
 /**
- * Carries flash and clock of a machine that was reset into one that was just powered on with the same firmware. What a firmware does between the two is not in a snapshot of its end; of that the one thing is
- * done here that shows in runtime services: VariableRuntimeDxe has a copy of the store in memory, and knows where it ends (edk2, VariableCommonInitialize()
- * and InitNonVolatileVariableStore()). Firmware that keeps variables in system-management mode has them there.
+ * Carries flash and clock of a machine that was reset into one that was just powered on with the same firmware. What a firmware does between the two is not in a snapshot of its end; of that two things are
+ * done here that show in runtime services: VariableRuntimeDxe has a copy of the store in memory, and knows where it ends (edk2, VariableCommonInitialize()
+ * and InitNonVolatileVariableStore()), and MonotonicCounterRuntimeDxe counts the boot. Firmware that keeps variables in system-management mode has them there.
  */
 export function keepFlash(snapshot: FirmwareSnapshot, before: Machine, after: Machine): void {
   keepCmos(before, after)
@@ -47,6 +56,8 @@ export function keepFlash(snapshot: FirmwareSnapshot, before: Machine, after: Ma
   if (snapshot.smm) return
   const [old, now] = [findStore(flash.contents), findStore(contents)]
   if (old === undefined || now === undefined || old.bytes.length !== now.bytes.length) return
+  countBoot(snapshot, after.memory, old, now)
+  after.memory.write(flash.address, contents)
   copyStore(snapshot, after.memory, old, now)
   moveEnd(snapshot, after.memory, flash.address + old.offset, old, now)
 }
@@ -62,25 +73,62 @@ function findStore(flash: Uint8Array): VariableStore | undefined {
   const size = view.getUint32(offset + StoreHeader.Size, true)
   if (signature === undefined || offset + size > flash.length) return undefined
   const bytes = flash.subarray(offset, offset + size)
-  return { offset, bytes, end: endOfVariables(bytes, VARIABLE_HEADERS[signature]!) }
+  return { offset, bytes, ...variablesOf(bytes, VARIABLE_HEADERS[signature]!) }
 }
 
-function endOfVariables(
-  store: Uint8Array,
-  header: { readonly sizes: number; readonly bytes: number },
-): number {
-  const view = new DataView(store.buffer, store.byteOffset, store.byteLength)
+function variablesOf(
+  bytes: Uint8Array,
+  header: VariableHeader,
+): Pick<VariableStore, 'end' | 'count'> {
+  const store = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const { name: countName, vendor: countVendor } = MONOTONIC_COUNT_VARIABLE
+  let count: number | undefined
   let at: number = StoreHeader.Bytes
-  while (at + header.bytes <= store.length && view.getUint16(at, true) === VARIABLE_START) {
-    const name = view.getUint32(at + header.sizes, true)
-    const data = view.getUint32(at + header.sizes + 4, true)
-    at = aligned(at + header.bytes + aligned(name) + data)
+  while (at + header.bytes <= store.length && store.readUInt16LE(at) === VARIABLE_START) {
+    const sizes = at + header.sizes
+    const name = at + header.bytes
+    const data = name + store.readUInt32LE(sizes)
+    const isCount =
+      store[at + STATE] === ADDED &&
+      store.subarray(sizes + 8, sizes + 24).equals(countVendor) &&
+      store.subarray(name, name + countName.length).equals(countName)
+    if (isCount) count = data
+    at = aligned(data + store.readUInt32LE(sizes + 4))
   }
-  return at
+  return { end: at, count }
 }
 
 function aligned(offset: number): number {
-  return Math.ceil(offset / ALIGNMENT) * ALIGNMENT
+  return Math.ceil(offset / HEADER_ALIGNMENT) * HEADER_ALIGNMENT
+}
+
+/**
+ * MonotonicCounterDriverInitialize(): the high half of the count is that of the variable and one more, and is written back. The firmware has the count in the data of its image, at whose
+ * end they are; the low half is how often boot services have asked for it. It writes a variable anew, behind the others; here the one that is there gets the new value.
+ */
+function countBoot(
+  { images }: FirmwareSnapshot,
+  memory: PhysicalMemory,
+  old: VariableStore,
+  now: VariableStore,
+): void {
+  const image = images.find(({ name }) => name === 'MonotonicCounterRuntimeDxe')
+  if (image === undefined || old.count === undefined || now.count === undefined) return
+  const atHandOver = bufferOf(old).readUInt32LE(old.count)
+  const high = (bufferOf(now).readUInt32LE(now.count) + 1) >>> 0
+  bufferOf(now).writeUInt32LE(high, now.count)
+  for (let count = image.base + image.bytes - 8; count >= image.base; count -= 8) {
+    if (memory.read32(count + 4) !== atHandOver || memory.read32(count) >= MOST_ASKED) continue
+    memory.write32(count + 4, high)
+    return
+  }
+}
+
+/** Boot services do not ask for the count so often. */
+const MOST_ASKED = 0x1_0000
+
+function bufferOf({ bytes }: VariableStore): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 /** Puts the store in place of each copy of it in the firmware's runtime data. */

@@ -12,6 +12,13 @@ function quirk(hooks: Quirk['hooks']): Quirk {
 
 const getTime = (caller: Caller): bigint => caller.service('GetTime', caller.room(16), 0n)
 
+/** What GetNextHighMonotonicCount gives. */
+function highCount(caller: Caller): number {
+  const place = caller.room(4)
+  expect(caller.service('GetNextHighMonotonicCount', place)).toBe(EfiStatus.SUCCESS)
+  return caller.cpu.read32(place)
+}
+
 describe.skipIf(!RECORDED)('quirks on OVMF (skipped where the shared data is absent)', () => {
   test('stand before and after the machine code of a service, and change what it returns', () => {
     const seen: unknown[] = []
@@ -134,5 +141,23 @@ describe.skipIf(!RECORDED)('quirks on OVMF (skipped where the shared data is abs
     const [same, ofSame] = [again.text('TrapdoorKept'), again.guid(guid)]
     expect(again.service('GetVariable', same, ofSame, 0n, size, room)).toBe(EfiStatus.SUCCESS)
     expect([...again.cpu.readBytes(room, 4)]).toEqual([1, 2, 3, 4])
+  })
+
+  test('or none: each boot counts, by the variable that was written last', () => {
+    const firmware = ovmf()
+    const caller = bootToRuntime(firmware)
+    const first = highCount(caller)
+    let { machine } = caller
+    // The boot takes one, and so does the call, whether the boot before has called or not.
+    for (const expected of [first + 2, first + 4]) {
+      const again = new Caller(firmware.afterReset(machine))
+      expect(again.exitBootServices()).toBe(EfiStatus.SUCCESS)
+      expect(highCount(again)).toBe(expected)
+      machine = again.machine
+    }
+    const unused = firmware.afterReset(machine).machine
+    const last = new Caller(firmware.afterReset(unused))
+    expect(last.exitBootServices()).toBe(EfiStatus.SUCCESS)
+    expect(highCount(last)).toBe(first + 7)
   })
 })
