@@ -9,51 +9,61 @@ import {
 } from '@trapdoor/core'
 
 import type { Ended, Entry } from './call-state.ts'
+import type { NotedPorts, PortAccess } from './noted-ports.ts'
 
 /** How a call ended here, with the memory of that moment. */
 export interface Exit {
   readonly ended: Ended
   readonly memory: PhysicalMemory
   readonly general: readonly bigint[]
+  /** What it did at ports, in order. */
+  readonly ports: readonly PortAccess[]
 }
 
-/** Lets an interpreter run, and notes how the next call of machine code begins and ends once it is armed. */
+/** Lets an interpreter run, and notes how the next call of machine code begins and ends once it is armed, on the machine with the ports that it is given. */
 export class CallRecorder implements InstructionExecutor {
   entry: Entry | undefined
   exit: Exit | undefined
   readonly #interpreter: InstructionExecutor
-  #isArmed = false
+  #armed: NotedPorts | undefined
 
   constructor(interpreter: InstructionExecutor) {
     this.#interpreter = interpreter
   }
 
   /** Forgets what was noted, and notes the next call. */
-  arm(): void {
+  arm(ports: NotedPorts): void {
     this.entry = undefined
     this.exit = undefined
-    this.#isArmed = true
+    this.#armed = ports
   }
 
   run(cpu: Cpu, limits: RunLimits): RunEnd {
-    if (!this.#isArmed) return this.#interpreter.run(cpu, limits)
-    this.#isArmed = false
+    const ports = this.#armed
+    if (ports === undefined) return this.#interpreter.run(cpu, limits)
+    this.#armed = undefined
     // QEMU begins without translations. Ours may still have global ones of the kernel's, which a write to CR3 leaves (SDM Vol. 3, 4.10.4.1) and which hide what the call's own tables lack.
     cpu.mmu.flushAll()
-    this.entry = entryOf(cpu)
+    this.entry = entryOf(cpu, ports.time)
+    const noted = ports.accesses.length
+    const finish = (ended: Ended): void => {
+      const { memory } = cpu.machine
+      const accesses = ports.accesses.slice(noted)
+      this.exit = { ended, memory: memory.fork(), general: generalOf(cpu), ports: accesses }
+    }
     try {
       const end = this.#interpreter.run(cpu, limits)
-      this.exit = exitOf(cpu, { kind: 'returned', rax: cpu.general64[0]! })
+      finish({ kind: 'returned', rax: cpu.general64[0]! })
       return end
     } catch (error) {
       const ended = endingOf(error, cpu)
-      if (ended !== undefined) this.exit = exitOf(cpu, ended)
+      if (ended !== undefined) finish(ended)
       throw error
     }
   }
 }
 
-function entryOf(cpu: Cpu): Entry {
+function entryOf(cpu: Cpu, clock: string): Entry {
   const returnSlot = cpu.peekPhysical(cpu.rsp)
   if (returnSlot === undefined) throw new Error('the stack of the call is not mapped')
   return {
@@ -66,11 +76,8 @@ function entryOf(cpu: Cpu): Entry {
     cr4: cpu.cr4,
     efer: cpu.efer,
     returnSlot,
+    clock,
   }
-}
-
-function exitOf(cpu: Cpu, ended: Ended): Exit {
-  return { ended, memory: cpu.machine.memory.fork(), general: generalOf(cpu) }
 }
 
 /** Undefined for an error that is none of the machine's. */

@@ -12,6 +12,8 @@ export interface Entry {
   readonly efer: number
   /** Physical address of the quadword that RSP points to: the return address. */
   readonly returnSlot: number
+  /** What the machine's clock says, ISO without zone. */
+  readonly clock: string
 }
 
 /** How a call ended. */

@@ -1,36 +1,62 @@
-import { statSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { inspect, isDeepStrictEqual } from 'node:util'
 
 import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
 import { PluginRegistry } from '@trapdoor/harness'
-import type { ArgumentPlace, StrategyChoice } from '@trapdoor/kernel'
+import { architectureOf, type StrategyChoice } from '@trapdoor/kernel'
 import { type FirmwareSnapshot, readObservedSnapshot } from '@trapdoor/snapshot'
 import { MemoryType } from '@trapdoor/uefi'
 import { Command } from 'commander'
 
 import { IS_INSTALLED, ovmf, snapshotOf } from '../capture/firmwares.ts'
-import { CALLS } from './calls.ts'
+import {
+  listVariables,
+  type Made,
+  RESETS,
+  type Step,
+  STEPS,
+  STEPS_AFTER_RESTART,
+  stepNamed,
+} from './calls.ts'
+import { type Build, compareWithTwin, describe, flashOf } from './comparison.ts'
 import { type Gap, strategyWith } from './gaps.ts'
-import { compareWithTwin, describe } from './real-call.ts'
+import { Session, type SessionOptions } from './session.ts'
 
-interface Build {
+/** MiB of the machines: all of it is compared. */
+const MEMORY = 128
+/** The strategies that builds beside the usual one are called under: of 2010, and of today. */
+const SOME = ['private-efi-pgd', 'linux-6.1'] as const
+/** Every so many strategies each call is made again. */
+const THOROUGH = 8
+/** Two machines of QEMU at once: a call here is short. */
+const AT_ONCE = 2
+
+/** What a kernel is booted for: the calls that are made again on QEMU, one after the other. */
+interface Cell {
   readonly name: string
-  readonly snapshot: FirmwareSnapshot
-  readonly codeFlashBytes: number
+  readonly build: Build
+  readonly calls: () => AsyncGenerator<Made>
+  /** Whether what was expected of results counts: not where firmware is to fault. */
+  readonly isToWork: boolean
+  /** Whether each call is made again on QEMU, or only those that always are. */
+  readonly isThorough: boolean
 }
 
-/** A call to be made here and on QEMU. */
-interface Cell {
-  readonly strategy: StrategyChoice
-  /** Undefined: SetVirtualAddressMap. */
-  readonly service: string | undefined
-  readonly place?: ArgumentPlace
+/** What came of a cell. */
+interface Report {
+  readonly lines: readonly string[]
+  readonly made: readonly { readonly service: string; readonly faulted: boolean }[]
+  readonly differing: number
 }
 
 const program = new Command('twins')
   .description(
-    "Makes calls of Debian's OVMF under every strategy, and under tables with gaps, and makes each again on QEMU from the same memory, page tables and registers: how it ends, every register, all memory and the flash have to agree.",
+    "Makes calls of Debian's OVMF under every strategy of x86-64, and under tables with gaps, and makes each again on QEMU from the same memory, page tables and registers: how it ends, every register, what it does at ports, all memory and the flash have to agree.",
   )
-  .option('--all', 'every call on every build, which takes some minutes')
+  .option('--all', 'every strategy on every build, which takes long')
   .addHelpText(
     'after',
     '\nExit codes: 0 all agree, 1 differences, 2 bad usage, or QEMU or OVMF is missing.',
@@ -45,41 +71,152 @@ if (!IS_INSTALLED) {
   process.exit(2)
 }
 
-const builds = [await build('pc', 'OVMF_CODE.fd'), await build('q35', 'OVMF_CODE_4M.fd')]
 const registry = new PluginRegistry(BUILT_IN_PLUGINS)
-const services = Object.keys(CALLS)
-let calls = 0
-let faults = 0
-let differing = 0
-
-const cells = [...strategyCells(), ...gapCells()]
-// Neighbours are on different builds, and so are the calls of one strategy.
-for (const [index, cell] of cells.entries()) {
-  for (const each of all ? builds : [builds[index % builds.length]!]) await judge(cell, each)
+const strategies = [...registry.strategies.values()]
+  .map((definition): StrategyChoice => ({ definition }))
+  .filter((choice) => architectureOf(choice).name === 'x64')
+const folder = mkdtempSync(join(tmpdir(), 'trapdoor-twins-'))
+try {
+  process.exitCode = (await runAll()) ? 0 : 1
+} finally {
+  rmSync(folder, { recursive: true, force: true })
 }
-console.log(
-  `\n${calls} calls, ${faults} of them ending in an exception here and on QEMU, ${differing} differences`,
-)
-process.exitCode = differing === 0 ? 0 : 1
+
+/** Returns whether all agree. */
+async function runAll(): Promise<boolean> {
+  const reports: Report[] = []
+  const running: Promise<Report>[] = []
+  const takeNext = async (): Promise<void> => {
+    const report = await running.shift()!
+    for (const line of report.lines) console.log(line)
+    reports.push(report)
+  }
+  for (const cell of await allCells()) {
+    running.push(runCell(cell))
+    if (running.length === AT_ONCE) await takeNext()
+  }
+  while (running.length > 0) await takeNext()
+  const calls = reports.flatMap((report) => report.made)
+  const services = new Set(calls.map(({ service }) => service))
+  const faults = calls.filter(({ faulted }) => faulted).length
+  const differing = reports.reduce((sum, report) => sum + report.differing, 0)
+  console.log(
+    `\n${calls.length} calls of ${services.size} services under ${strategies.length} strategies, ${faults} of them ending in an exception here and on QEMU, ${differing} differences`,
+  )
+  return differing === 0
+}
+
+/** Every strategy on the usual build; on the other builds some, a few of them on each, unless all are wanted; and tables with gaps. */
+async function allCells(): Promise<Cell[]> {
+  const usual = await build('q35', 'OVMF_CODE_4M.fd')
+  const others = [
+    await build('pc', 'OVMF_CODE.fd'),
+    await build('q35', 'OVMF_CODE.fd'),
+    await build('pc', 'OVMF_CODE_4M.fd'),
+    await build('q35', 'OVMF_CODE.secboot.fd'),
+    await build('q35', 'OVMF_CODE_4M.secboot.fd'),
+  ]
+  return [
+    ...strategies.map((strategy, turn) => strategyCell(strategy, usual, turn)),
+    ...others.flatMap((each) =>
+      (all ? strategies : SOME.map((name) => ({ definition: registry.strategy(name) }))).map(
+        (strategy, turn) => strategyCell(strategy, each, turn),
+      ),
+    ),
+    ...gapCells(usual),
+  ]
+}
 
 async function build(board: 'pc' | 'q35', code: string): Promise<Build> {
-  const snapshot = readObservedSnapshot(await snapshotOf({ board, firmware: ovmf(code) }))
-  return { name: `${board} ${code}`, snapshot, codeFlashBytes: statSync(ovmf(code)).size }
+  const firmware = ovmf(code)
+  const path = await snapshotOf({ board, firmware, memory: MEMORY })
+  return {
+    name: `${board} ${code}`,
+    firmware,
+    snapshot: readObservedSnapshot(path),
+    codeFlashBytes: statSync(firmware).size,
+  }
 }
 
-/** Every strategy with SetVirtualAddressMap, where it is called, and with a service by turns, or with all. */
-function strategyCells(): Cell[] {
-  return [...registry.strategies.values()].flatMap((definition, index) => {
-    const turn = services[index % services.length]!
-    const called: (string | undefined)[] = all ? services : [turn]
-    const made: (string | undefined)[] =
-      definition.mode === 'virtual' ? [undefined, ...called] : called
-    return made.map((service): Cell => ({ strategy: { definition }, service }))
-  })
+/** Every call under a strategy. */
+function strategyCell(strategy: StrategyChoice, each: Build, turn: number): Cell {
+  const { definition } = strategy
+  return {
+    name: `${definition.name}, ${each.name}`,
+    build: each,
+    isToWork: true,
+    isThorough: all || turn % THOROUGH === 0,
+    calls: async function* () {
+      const options = { snapshot: each.snapshot, strategy }
+      const session = Session.start(options)
+      const { virtualAddressMap } = session
+      if (definition.mode === 'virtual' && virtualAddressMap !== undefined) {
+        yield { name: 'SetVirtualAddressMap', call: virtualAddressMap, isAlways: true }
+      }
+      if (each.snapshot.smm) {
+        // What variables take is in system-management mode, and that is in no snapshot.
+        yield* callsOf(session, [stepNamed('GetTime')])
+      } else {
+        yield* callsOf(session, STEPS)
+        yield* someNames(session, turn)
+        yield* callsAfterRestart(session, options, each)
+      }
+      yield* callsOf(session, [RESETS[turn % RESETS.length]!])
+    },
+  }
+}
+
+function* callsOf(session: Session, steps: readonly Step[]): Generator<Made> {
+  for (const each of steps) {
+    const made = each.run(session)
+    if (made !== undefined) yield made
+  }
+}
+
+/** Lists all variables. Of the calls that takes the last one is made again, and of the others each under another strategy. */
+function* someNames(session: Session, turn: number): Generator<Made> {
+  let index = 0
+  for (const call of listVariables(session)) {
+    if (call.isLast || index % strategies.length === turn) yield call
+    index++
+  }
+}
+
+/** Switches the machine off and on, here and in QEMU, and calls: what was written is still there, and both give the same. */
+async function* callsAfterRestart(
+  session: Session,
+  options: SessionOptions,
+  each: Build,
+): AsyncGenerator<Made> {
+  const flash = flashOf(each.snapshot, session.kernel.machine.memory)
+  const restarted = session.restart()
+  const rebooted = Session.start({ ...options, snapshot: await bootedFrom(flash, each) })
+  for (const { name, run } of STEPS_AFTER_RESTART) {
+    const [here, there] = [run(restarted), run(rebooted)]
+    if (here === undefined || there === undefined) continue
+    const surprise = isDeepStrictEqual(here.value, there.value)
+      ? undefined
+      : `${inspect(here.value)} after a restart here, ${inspect(there.value)} in QEMU`
+    const answer = { name: `${name}, after a restart`, isAlways: false }
+    yield { ...here, ...answer, surprise: here.surprise ?? surprise }
+    yield { ...there, name: `${name}, after a restart in QEMU` }
+  }
+}
+
+/** The firmware as it hands over when it finds this in its flash. */
+async function bootedFrom(
+  flash: Uint8Array,
+  { firmware, snapshot }: Build,
+): Promise<FirmwareSnapshot> {
+  const name = createHash('sha256').update(flash).digest('hex').slice(0, 16)
+  const variables = join(folder, `${name}.fd`)
+  writeFileSync(variables, flash)
+  const { board } = snapshot
+  return readObservedSnapshot(await snapshotOf({ board, firmware, variables, memory: MEMORY }))
 }
 
 /** Tables that lack what firmware touches, and arguments that state A of the patch does not map. */
-function gapCells(): Cell[] {
+function gapCells(each: Build): Cell[] {
   const { RuntimeServicesCode: code, RuntimeServicesData: data, MemoryMappedIO: flash } = MemoryType
   const gaps: readonly (readonly [Gap, readonly string[]])[] = [
     [{ type: data, as: 'absent' }, ['GetVariable', 'SetVariable', 'GetNextVariableName']],
@@ -95,36 +232,48 @@ function gapCells(): Cell[] {
     definition: registry.strategy('private-efi-pgd'),
     options: { state: 'A', saveArea: 'perCpu', page0: 'unmapped' },
   }
+  const cell = (options: Omit<SessionOptions, 'snapshot'>, service: string): Cell => ({
+    name: `${options.strategy.definition.name}, ${service}, ${each.name}`,
+    build: each,
+    isToWork: false,
+    isThorough: true,
+    calls: async function* () {
+      yield* callsOf(Session.start({ ...options, snapshot: each.snapshot }), [stepNamed(service)])
+    },
+  })
   return [
     ...gaps.flatMap(([gap, names]) =>
-      names.map((service) => ({ strategy: { definition: strategyWith(gap) }, service })),
+      names.map((service) => cell({ strategy: { definition: strategyWith(gap) } }, service)),
     ),
-    ...['GetTime', 'GetVariable', 'SetVariable'].map((service): Cell => ({
-      strategy: stateA,
-      service,
-      place: 'vmalloc',
-    })),
+    ...['GetTime', 'GetVariable', 'SetVariable'].map((service) =>
+      cell({ strategy: stateA, place: 'vmalloc' }, service),
+    ),
   ]
 }
 
-async function judge({ strategy, service, place }: Cell, each: Build): Promise<void> {
-  const { snapshot, codeFlashBytes } = each
-  const name = `${strategy.definition.name}, ${service ?? 'SetVirtualAddressMap'}, ${each.name}`
-  const compared = await compareWithTwin({
-    snapshot,
-    codeFlashBytes,
-    strategy,
-    ...(place === undefined ? {} : { place }),
-    ...(service === undefined ? {} : { prepare: CALLS[service]! }),
-  })
-  if (compared === undefined) {
-    console.log(`- ${name}: firmware is not entered`)
-    return
+async function runCell(cell: Cell): Promise<Report> {
+  const { name, build: each, calls, isToWork, isThorough } = cell
+  const lines: string[] = []
+  const noted: Report['made'][number][] = []
+  let differing = 0
+  for await (const { name: called, call, surprise, isAlways } of calls()) {
+    const { ended } = call.exit
+    const faulted = ended.kind === 'exception'
+    const isMadeAgain = isAlways || isThorough
+    const differences = isMadeAgain ? [...(await compareWithTwin(call, each))] : []
+    if (isToWork && surprise !== undefined) differences.push(surprise)
+    if (isMadeAgain) noted.push({ service: called.split(',')[0]!, faulted })
+    if (differences.length > 0) differing++
+    if (differences.length > 0 || faulted) {
+      const sign = differences.length === 0 ? '✓' : '✗'
+      lines.push(`${sign} ${name}: ${called} ends with ${describe(ended)}`)
+    }
+    lines.push(...differences.map((difference) => `    ${difference}`))
   }
-  const { ours, differences } = compared
-  calls++
-  if (ours.ended.kind === 'exception') faults++
-  if (differences.length > 0) differing++
-  console.log(`${differences.length === 0 ? '✓' : '✗'} ${name}: ${describe(ours.ended)}`)
-  for (const difference of differences) console.log(`    ${difference}`)
+  const sign = differing === 0 ? '✓' : '✗'
+  return {
+    lines: [`${sign} ${name}: ${noted.length} calls`, ...lines],
+    made: noted,
+    differing,
+  }
 }

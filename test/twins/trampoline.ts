@@ -1,6 +1,5 @@
-import { PAGE_SIZE } from '@trapdoor/core'
-
 import { Assembler, Register } from '@trapdoor/assembler'
+import { type Board, PAGE_SIZE, POWER_MANAGEMENT_BASE } from '@trapdoor/core'
 
 /** Fields of the page that the guest's code and the host share, in bytes from its start: 64 bits each where nothing else is said. */
 export const Shared = {
@@ -39,13 +38,33 @@ export const VECTORS = 32
 /** Those that push an error code (SDM Vol. 3, table 6-1). */
 const WITH_ERROR_CODE: ReadonlySet<number> = new Set([8, 10, 11, 12, 13, 14, 17, 21, 29, 30])
 
-const EXIT_PORT = 0xf4
-/** What the guest writes there; the process ends with twice that and one. */
+/** Where the guest ends the emulator. */
+export const EXIT_PORT = 0xf4
+/** What it writes there; the process ends with twice that and one. */
 const EXIT_VALUE = 0x21
 export const EXIT_CODE: number = 2 * EXIT_VALUE + 1
+/** The mask of the second interrupt controller: the last port that is written to before the call. */
+export const LAST_MASK_PORT = 0xa1
 /** Masks of the interrupt controllers. */
-const PIC_MASKS = [0x21, 0xa1] as const
+const PIC_MASKS = [0x21, LAST_MASK_PORT] as const
 const MSR_EFER = 0xc000_0080
+
+/** CONFIG_ADDRESS and CONFIG_DATA. */
+const CONFIGURATION_PORTS = [0xcf8, 0xcfc] as const
+/**
+ * What firmware has written to PCI configuration space so that the registers of power management are at their ports (core's POWER_MANAGEMENT_BASE): of the PIIX4 PMBA and PMREGMISC
+ * (82371AB datasheet, 7.1), of the ICH9 PMBASE and ACPI_CNTL (datasheet, 13.1.13 and 13.1.14). The values of CONFIG_ADDRESS, and what follows.
+ */
+const POWER_MANAGEMENT: Readonly<Record<Board, readonly (readonly [number, number])[]>> = {
+  pc: [
+    [0x8000_0b40, POWER_MANAGEMENT_BASE.pc + 1],
+    [0x8000_0b80, 1],
+  ],
+  q35: [
+    [0x8000_f840, POWER_MANAGEMENT_BASE.q35 + 1],
+    [0x8000_f844, 0x80],
+  ],
+}
 
 /** The guest's code: a page that both the ROM's tables and the call's map at `code`, with the shared page at `shared`. */
 export interface Trampoline {
@@ -60,10 +79,13 @@ export interface Trampoline {
 export function assembleTrampoline(
   code: bigint,
   shared: bigint,
-  { rip, flags }: { readonly rip: bigint; readonly flags: number },
+  { rip, flags, board }: { readonly rip: bigint; readonly flags: number; readonly board: Board },
 ): Trampoline {
   const { A, C, D, B, SP, R15 } = Register
   const to = new Assembler(code, 64)
+  for (const [register, value] of POWER_MANAGEMENT[board]) {
+    writeConfiguration(to, register, value)
+  }
   for (const port of PIC_MASKS) {
     to.moveImmediate(32, A, 0xff)
     to.out(port)
@@ -138,6 +160,19 @@ export function assembleTrampoline(
     entry: code,
     returnAddress: to.addressOf('returned'),
     handlers: Array.from({ length: VECTORS }, (_, vector) => to.addressOf(`handler ${vector}`)),
+  }
+}
+
+function writeConfiguration(to: Assembler, register: number, value: number): void {
+  const { A, D } = Register
+  for (const [port, word] of [
+    [CONFIGURATION_PORTS[0], register],
+    [CONFIGURATION_PORTS[1], value],
+  ] as const) {
+    to.moveImmediate(32, D, port)
+    to.moveImmediate(32, A, word)
+    // OUT DX, EAX.
+    to.raw(0xef)
   }
 }
 

@@ -6,9 +6,10 @@ import { MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 
 import { IS_INSTALLED, NEEDS, ovmf, snapshotOf } from '../capture/firmwares.ts'
-import { CALLS } from './calls.ts'
+import { type Made, RESETS, stepNamed } from './calls.ts'
+import { compareWithTwin } from './comparison.ts'
 import { type Gap, strategyWith } from './gaps.ts'
-import { type Comparison, compareWithTwin } from './real-call.ts'
+import { Session } from './session.ts'
 import { type CallState, runTwin, type TwinResult } from './twin.ts'
 
 const RAM_BYTES = 64 * 2 ** 20
@@ -58,24 +59,24 @@ function runOnTwin(rcx: bigint, rdx: bigint): Promise<TwinResult> {
     cr4: 0x620,
     efer: 0xd01,
     returnSlot: RETURN_SLOT,
+    clock: '2010-08-13T14:39:25',
     room: {
       code: { virtual: KERNEL, physical: KERNEL_PHYSICAL },
       data: { virtual: KERNEL + 0x1000n, physical: KERNEL_PHYSICAL + 0x1000 },
     },
   }
   return runTwin(state, {
-    chipset: 'q35',
+    board: 'q35',
     codeFlashBytes: 0x37_c000,
     flash: new Uint8Array(0x8_4000).fill(0xff),
-    rtc: '2010-08-13T14:39:25',
   })
 }
 
 test('a function runs on QEMU from our memory, page tables and registers, and comes back', async () => {
   const { ended, general, flash } = await runOnTwin(BigInt(DATA), 7n)
   expect(ended).toStrictEqual({ kind: 'returned', rax: 0x123bn })
-  expect(general[SP]).toBe(BigInt(STACK_TOP))
-  expect(general[15]).toBe(15n << 40n)
+  expect(general?.[SP]).toBe(BigInt(STACK_TOP))
+  expect(general?.[15]).toBe(15n << 40n)
   expect(flash.every((byte) => byte === 0xff)).toBe(true)
 })
 
@@ -93,28 +94,49 @@ test('a function that reads what the page tables lack faults on QEMU, where and 
 describe.skipIf(!IS_INSTALLED)(`a captured firmware (${NEEDS})`, () => {
   const CODE = ovmf('OVMF_CODE_4M.fd')
 
-  /** A call of it here and on QEMU, under tables that map what it needs but for a gap. */
-  async function compare(service: string, ...gaps: readonly Gap[]): Promise<Comparison> {
-    const compared = await compareWithTwin({
-      snapshot: readObservedSnapshot(await snapshotOf({ board: 'q35', firmware: CODE })),
-      codeFlashBytes: statSync(CODE).size,
-      strategy: { definition: strategyWith(...gaps) },
-      prepare: CALLS[service]!,
-    })
-    return compared!
+  /** Calls of it under tables that map what it needs but for a gap, and in what each differs on QEMU. */
+  async function compare(
+    names: readonly string[],
+    ...gaps: readonly Gap[]
+  ): Promise<readonly (readonly [Made, differences: readonly string[]])[]> {
+    const path = await snapshotOf({ board: 'q35', firmware: CODE, memory: 128 })
+    const snapshot = readObservedSnapshot(path)
+    const build = { name: 'q35', firmware: CODE, snapshot, codeFlashBytes: statSync(CODE).size }
+    const session = Session.start({ snapshot, strategy: { definition: strategyWith(...gaps) } })
+    const compared: [Made, readonly string[]][] = []
+    for (const name of names) {
+      const made = stepNamed(name).run(session)!
+      compared.push([made, await compareWithTwin(made.call, build)])
+    }
+    return compared
   }
 
-  test('writes a variable into its flash here as on QEMU', async () => {
-    const { ours, differences } = await compare('SetVariable')
-    expect(ours.ended).toStrictEqual({ kind: 'returned', rax: 0n })
-    expect(differences).toStrictEqual([])
+  test('sets its clock and writes a variable into its flash here as on QEMU', async () => {
+    const compared = await compare(['SetTime', 'SetVariable', 'GetTime, after SetTime'])
+    for (const [{ call, surprise }, differences] of compared) {
+      expect(call.exit.ended).toStrictEqual({ kind: 'returned', rax: 0n })
+      expect([surprise, differences]).toStrictEqual([undefined, []])
+    }
+  })
+
+  test('resets the machine here as on QEMU, by the same write to the same port', async () => {
+    const path = await snapshotOf({ board: 'q35', firmware: CODE, memory: 128 })
+    const snapshot = readObservedSnapshot(path)
+    const build = { name: 'q35', firmware: CODE, snapshot, codeFlashBytes: statSync(CODE).size }
+    for (const reset of RESETS) {
+      const session = Session.start({ snapshot, strategy: { definition: strategyWith() } })
+      const { call } = reset.run(session)!
+      expect(call.exit.ended).toStrictEqual({ kind: 'reset' })
+      expect(call.exit.ports.at(-1)).toMatchObject({ kind: 'write' })
+      expect(await compareWithTwin(call, build)).toStrictEqual([])
+    }
   })
 
   test('faults here where it faults on QEMU, if its data is not mapped', async () => {
     const { RuntimeServicesData } = MemoryType
     const gap = { type: RuntimeServicesData, as: 'absent' } as const
-    const { ours, differences } = await compare('GetVariable', gap)
-    expect(ours.ended).toMatchObject({ kind: 'exception', vector: 14, errorCode: 0 })
+    const [[made, differences]] = (await compare(['GetVariable'], gap)) as [[Made, string[]]]
+    expect(made.call.exit.ended).toMatchObject({ kind: 'exception', vector: 14, errorCode: 0 })
     expect(differences).toStrictEqual([])
   })
 })

@@ -2,7 +2,9 @@ import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+import { parseAccesses } from '@trapdoor/capture'
 import {
+  type Board,
   Cr4,
   FIVE_LEVEL,
   FOUR_LEVEL,
@@ -17,7 +19,17 @@ import { Header } from '../emulators/guest/layout.ts'
 import { assembleRom } from '../emulators/guest/rom.ts'
 import { runEmulator } from '../emulators/machines/process.ts'
 import type { Ended, Entry } from './call-state.ts'
-import { assembleTrampoline, EXIT_CODE, RETURNED, Selector, Shared, VECTORS } from './trampoline.ts'
+import type { PortAccess } from './noted-ports.ts'
+import {
+  assembleTrampoline,
+  EXIT_CODE,
+  EXIT_PORT,
+  LAST_MASK_PORT,
+  RETURNED,
+  Selector,
+  Shared,
+  VECTORS,
+} from './trampoline.ts'
 
 /** A processor at the first instruction of a call, and what of its machine the twin needs. */
 export interface CallState extends Entry {
@@ -35,19 +47,20 @@ export interface MappedPage {
 
 /** The machine that QEMU is to be. */
 export interface TwinMachine {
-  readonly chipset: 'pc' | 'q35'
+  readonly board: Board
   /** Bytes of the flash device that holds the firmware's code: the variables lie below it. */
   readonly codeFlashBytes: number
   /** Contents of the variable flash. */
   readonly flash: Uint8Array
-  /** Of the real-time clock, ISO without zone. */
-  readonly rtc: string
 }
 
 /** How a call ended on QEMU. */
 export interface TwinResult {
   readonly ended: Ended
-  readonly general: readonly bigint[]
+  /** Undefined after a reset, which leaves no time to note them. */
+  readonly general: readonly bigint[] | undefined
+  /** What the call did at ports, in order. */
+  readonly ports: readonly PortAccess[]
   /** All RAM. */
   readonly ram: Uint8Array
   readonly flash: Uint8Array
@@ -63,7 +76,7 @@ export async function runTwin(state: CallState, machine: TwinMachine): Promise<T
   const directory = await mkdtemp(join(tmpdir(), 'trapdoor-twin-'))
   const at = (name: string): string => join(directory, name)
   try {
-    const memory = prepare(state)
+    const memory = prepare(state, machine.board)
     const total = state.ramBytes + EXTRA_BYTES
     await writeMemory(at('ram'), memory, total)
     const code = new Uint8Array(machine.codeFlashBytes).fill(0xff)
@@ -71,14 +84,19 @@ export async function runTwin(state: CallState, machine: TwinMachine): Promise<T
     code.set(rom, code.length - rom.length)
     await writeFile(at('code'), code)
     await writeFile(at('vars'), machine.flash)
-    await runEmulator('qemu-system-x86_64', qemuArguments(machine, total), {
-      directory,
-      packages: ['qemu-system-x86'],
-      exitCodes: [EXIT_CODE, EXIT_AT_RESET],
-    })
+    await runEmulator(
+      'qemu-system-x86_64',
+      qemuArguments(machine, { ramBytes: total, clock: state.clock }),
+      {
+        directory,
+        packages: ['qemu-system-x86'],
+        exitCodes: [EXIT_CODE, EXIT_AT_RESET],
+      },
+    )
     const ram = new Uint8Array(await readFile(at('ram')))
     return {
       ...readResult(ram, state),
+      ports: portsIn(await readFile(at(LOG), 'latin1')),
       ram: ram.subarray(0, state.ramBytes),
       flash: new Uint8Array(await readFile(at('vars'))),
     }
@@ -88,12 +106,13 @@ export async function runTwin(state: CallState, machine: TwinMachine): Promise<T
 }
 
 /** A copy of the call's memory with the twin's code, descriptors and tables in it, and the call's return address pointing at them. */
-function prepare(state: CallState): PhysicalMemory {
+function prepare(state: CallState, board: Board): PhysicalMemory {
   const { room, ramBytes } = state
   const memory = state.memory.fork()
   const trampoline = assembleTrampoline(room.code.virtual, room.data.virtual, {
     rip: state.rip,
     flags: state.rflags,
+    board,
   })
   memory.write(room.code.physical, trampoline.bytes)
   writeDescriptors(memory, room.data, trampoline.handlers)
@@ -188,24 +207,22 @@ const NOTHING_HAPPENED = 0xffffn
 async function writeMemory(path: string, memory: PhysicalMemory, bytes: number): Promise<void> {
   const file = await open(path, 'wx')
   try {
-    await file.truncate(bytes)
     for (let at = 0; at < bytes; at += CHUNK_BYTES) {
-      const chunk = memory.read(at, Math.min(CHUNK_BYTES, bytes - at))
-      if (chunk.some((byte) => byte !== 0)) await file.write(chunk, 0, chunk.length, at)
+      await file.write(memory.read(at, Math.min(CHUNK_BYTES, bytes - at)))
     }
   } finally {
     await file.close()
   }
 }
 
-const CHUNK_BYTES = 0x10_0000
+const CHUNK_BYTES = 0x40_0000
 
 function readResult(ram: Uint8Array, { room }: CallState): Pick<TwinResult, 'ended' | 'general'> {
   const view = new DataView(ram.buffer, ram.byteOffset + room.data.physical, PAGE_SIZE)
   const field = (offset: number): bigint => view.getBigUint64(offset, true)
   const general = Array.from({ length: 16 }, (_, register) => field(Shared.Left + register * 8))
   const vector = field(Shared.Vector)
-  if (vector === NOTHING_HAPPENED) return { ended: { kind: 'reset' }, general }
+  if (vector === NOTHING_HAPPENED) return { ended: { kind: 'reset' }, general: undefined }
   if (vector === BigInt(RETURNED)) {
     return { ended: { kind: 'returned', rax: general[0]! }, general }
   }
@@ -223,18 +240,43 @@ function readResult(ram: Uint8Array, { room }: CallState): Pick<TwinResult, 'end
   }
 }
 
-function qemuArguments({ chipset, rtc }: TwinMachine, ramBytes: number): string[] {
+/** Accesses to ports in QEMU's log, from where the trampoline has masked interrupts to where it leaves. */
+function portsIn(log: string): PortAccess[] {
+  const accesses = parseAccesses(log).filter(({ address }) => address < PORT_LIMIT)
+  const begin = accesses.findIndex((access) => isWriteTo(access, LAST_MASK_PORT)) + 1
+  const end = accesses.findIndex((access) => isWriteTo(access, EXIT_PORT))
+  return accesses
+    .slice(begin, end === -1 ? undefined : end)
+    .map(({ kind, address, size, value }) => ({ kind, address, size, value }))
+}
+
+function isWriteTo({ kind, address }: PortAccess, port: number): boolean {
+  return kind === 'write' && address === port
+}
+
+const PORT_LIMIT = 0x1_0000
+
+function qemuArguments(
+  { board }: TwinMachine,
+  { ramBytes, clock }: { readonly ramBytes: number; readonly clock: string },
+): string[] {
   return [
     ['-nodefaults', '-no-user-config', '-no-reboot'],
     ['-display', 'none'],
     ['-accel', 'tcg'],
+    // Time is counted in instructions: a second never passes within a call.
+    ['-icount', 'shift=4,sleep=off'],
     ['-cpu', 'max'],
-    ['-machine', `${chipset},memory-backend=main`],
+    ['-machine', `${board},memory-backend=main`],
     ['-m', `size=${ramBytes / 2 ** 20}M`],
     ['-object', `memory-backend-file,id=main,size=${ramBytes},mem-path=ram,share=on`],
-    ['-rtc', `base=${rtc},clock=vm`],
+    ['-rtc', `base=${clock},clock=vm`],
     ['-drive', 'if=pflash,unit=0,format=raw,readonly=on,file=code'],
     ['-drive', 'if=pflash,unit=1,format=raw,file=vars'],
-    ['-device', `isa-debug-exit,iobase=0xf4,iosize=1`],
+    ['-device', `isa-debug-exit,iobase=0x${EXIT_PORT.toString(16)},iosize=1`],
+    ['-trace', 'memory_region_ops_read', '-trace', 'memory_region_ops_write'],
+    ['-D', LOG],
   ].flat()
 }
+
+const LOG = 'log'
