@@ -6,7 +6,7 @@ import { inspect, isDeepStrictEqual } from 'node:util'
 
 import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
 import { PluginRegistry } from '@trapdoor/harness'
-import { architectureOf, type StrategyChoice } from '@trapdoor/kernel'
+import { firmwareArchitectureOf, type StrategyChoice } from '@trapdoor/kernel'
 import { type FirmwareSnapshot, readObservedSnapshot } from '@trapdoor/snapshot'
 import { MemoryType } from '@trapdoor/uefi'
 import { Command } from 'commander'
@@ -54,7 +54,7 @@ interface Report {
 
 const program = new Command('twins')
   .description(
-    "Makes calls of Debian's OVMF under every strategy of x86-64, and under tables with gaps, and makes each again on QEMU from the same memory, page tables and registers: how it ends, every register, what it does at ports, all memory and the flash have to agree.",
+    "Makes calls of Debian's OVMF under every strategy for 64-bit firmware, and under tables with gaps, and makes each again on QEMU from the same memory, page tables and registers: how it ends, every register, what it does at ports, all memory and the flash have to agree.",
   )
   .option('--all', 'every strategy on every build, which takes long')
   .addHelpText(
@@ -74,7 +74,7 @@ if (!IS_INSTALLED) {
 const registry = new PluginRegistry(BUILT_IN_PLUGINS)
 const strategies = [...registry.strategies.values()]
   .map((definition): StrategyChoice => ({ definition }))
-  .filter((choice) => architectureOf(choice).name === 'x64')
+  .filter((choice) => firmwareArchitectureOf(choice).name === 'x64')
 const folder = mkdtempSync(join(tmpdir(), 'trapdoor-twins-'))
 try {
   process.exitCode = (await runAll()) ? 0 : 1
