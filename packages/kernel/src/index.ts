@@ -54,7 +54,7 @@ export {
 } from './efi/regions/boot-services.ts'
 export { cleanMemmap, isValidDescriptor } from './efi/regions/clean-memmap.ts'
 export { memattrApplyPermissions, memattrInit } from './efi/regions/memory-attributes.ts'
-export { marksPeData } from './efi/regions/properties-table.ts'
+export { marksPeData, rightsOfSplitRegion } from './efi/regions/properties-table.ts'
 export { mergeRegions } from './efi/regions/merge-regions.ts'
 export { EFI_VA_END, EFI_VA_START, TopDownPlacement } from './efi/regions/top-down.ts'
 export { efiIoremap, makeRuntimeCodeExecutable } from './efi/virtual-mode.ts'

@@ -28,6 +28,7 @@ import {
   OutOfMemory,
   type PageTableStrategy,
   reserveBootServices,
+  rightsOfSplitRegion,
   RuntimeCall,
   StrategyRefusal,
   TopDownPlacement,
@@ -39,7 +40,6 @@ import {
   encodeMemoryMap,
   Guid,
   isRuntime,
-  MemoryAttribute,
   type MemoryAttributesTable,
   type MemoryDescriptor,
   MemoryType,
@@ -55,7 +55,7 @@ const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as
 const CHECKS_ATTRIBUTES_SIZE_SINCE = '6.13'
 /** EFI_MEMORY_ATTRIBUTES_FLAGS_RT_FORWARD_CONTROL_FLOW_GUARD. */
 const FORWARD_CFG = 1
-/** Since when efi=debug keeps boot services for debugfs (EFI_PRESERVE_BS_REGIONS, commit f0df68d5bae8). */
+/** Since when efi=debug keeps boot services for debugfs (EFI_PRESERVE_BS_REGIONS, commit "efi: Export boot-services code and data as debugfs-blobs"). */
 const PRESERVES_SINCE = '5.7'
 /** EFI_1_10_SYSTEM_TABLE_REVISION. */
 const EFI_1_10 = 0x1_000a
@@ -408,19 +408,6 @@ function deleteDummyVariable(kernel: Kernel): void {
   new EfiServices(kernel, kernel.bootCpu, 'kmalloc')
     .setVariable(DUMMY.name, DUMMY.guid, DUMMY_ATTRIBUTES, new Uint8Array(0))
     .run()
-}
-
-/** What efi_runtime_update_mappings() leaves a region of firmware that says by its properties table that no region has both code and data. */
-function rightsOfSplitRegion({ attribute, type }: MemoryDescriptor): {
-  writable: boolean
-  executable: boolean
-} {
-  const isProtected = (attribute & MemoryAttribute.XP) !== 0n
-  const isReadOnly = (attribute & MemoryAttribute.RO) !== 0n
-  return {
-    writable: !isReadOnly && type !== MemoryType.RuntimeServicesCode,
-    executable: !isProtected && type !== MemoryType.RuntimeServicesData,
-  }
 }
 
 /** Pages of the map that realloc_pages() ends with: it starts with two, and doubles when they are full, but counts only half of them. */

@@ -23,7 +23,7 @@ export const topDownReverse: StrategyDefinition = {
   alternatives: ['linux-3.4'],
   sources: [
     'Linux commit a5caa209ba9c "x86/efi: Fix boot crash by mapping EFI memmap entries bottom-up at runtime"',
-    'Linux commit 744937b0b12a "efi: Clean up the efi_call_phys_[prolog|epilog]() save/restore interaction"',
+    'Linux 4.1: "efi: Clean up the efi_call_phys_[prolog|epilog]() save/restore interaction"',
     'Linux 4.4 arch/x86/platform/efi/efi.c: efi_map_next_entry_reverse()',
   ],
   create: () => new EfiVirtualMode(LINUX_4_3),

@@ -23,11 +23,13 @@ import {
   KernelPanic,
   type KernelVariable,
   makeRuntimeCodeExecutable,
+  marksPeData,
   memattrApplyPermissions,
   memattrInit,
   mergeRegions,
   type PageTableStrategy,
   reserveBootServices,
+  rightsOfSplitRegion,
   RuntimeCall,
   StrategyRefusal,
   TopDownPlacement,
@@ -63,6 +65,7 @@ export class Switched implements PageTableStrategy {
   #memoryAttributes: MemoryAttributesTable | undefined
   #cr3: KernelVariable | undefined
   #interruptFlag: KernelVariable | undefined
+  #mxcsr: KernelVariable | undefined
 
   constructor(positions: Positions) {
     this.#is = positions
@@ -72,6 +75,10 @@ export class Switched implements PageTableStrategy {
 
   reserve(kernel: Kernel): void {
     const efi = kernel.requireEfi
+    // CONFIG_EFI_DISABLE_RUNTIME, which PREEMPT_RT selects (drivers/firmware/efi/Kconfig).
+    if (this.#is.preemptRt === 'on' && !kernel.commandLine.efi.has('runtime')) {
+      throw new StrategyRefusal('not under PREEMPT_RT without efi=runtime')
+    }
     if (this.#is.tighten === 'memory-attributes-table') {
       this.#memoryAttributes = memattrInit(kernel)
     }
@@ -95,6 +102,7 @@ export class Switched implements PageTableStrategy {
       )
     }
     this.#tighten(kernel)
+    this.#flushShared(kernel)
     if (this.#is.identity === 'off' && this.#is.addresses !== 'none') {
       for (const region of efi.memoryMap) this.#unmapIdentity(region)
     }
@@ -108,6 +116,7 @@ export class Switched implements PageTableStrategy {
     const { cpu, kernel } = call
     this.#interruptFlag?.write(cpu, cpu.interruptFlag ? 1n : 0n)
     if (this.#is.interrupts === 'off') cpu.interruptFlag = false
+    this.#mxcsr?.write(cpu, BigInt(cpu.mxcsr))
     this.#cr3?.write(cpu, BigInt(cpu.cr3))
     if (this.#tables === undefined) return
     if (this.#is.syncPolicy === 'per-call') this.#copyKernelHalf(kernel)
@@ -122,6 +131,10 @@ export class Switched implements PageTableStrategy {
       const task = kernel.tasks[cpu.id]?.tables.root ?? kernel.tables.swapper.root
       cpu.writeCr3(this.#is.restore === 'task' ? task : saved)
       if (this.#is.flush !== 'nothing') flushGlobal(cpu)
+    }
+    if (this.#mxcsr !== undefined) {
+      cpu.mxcsr = Number(this.#mxcsr.read(cpu))
+      cpu.floatingPoint = before.floatingPoint
     }
     cpu.interruptFlag =
       this.#interruptFlag === undefined
@@ -169,12 +182,19 @@ export class Switched implements PageTableStrategy {
     const regions = merged.filter(
       (region) =>
         isValidDescriptor(region) &&
-        (isRuntime(region) ||
+        (this.#passes(region) ||
           this.#is.filter === 'all' ||
           (this.#is.filter === 'runtime-and-boot' && isBootServices(region)) ||
           (this.#is.retainBootServices !== 'never' && isBootServices(region))),
     )
     return this.#is.svamOrder === 'descending' ? regions.toReversed() : regions
+  }
+
+  /** The RUNTIME attribute or, as the patch of 2010 tests the type for code or data, any of three bits of it. */
+  #passes(region: MemoryDescriptor): boolean {
+    if (this.#is.filter !== 'type-bits') return isRuntime(region)
+    const bits = MemoryType.RuntimeServicesCode | MemoryType.RuntimeServicesData
+    return (region.type & bits) !== 0
   }
 
   #place(kernel: Kernel, regions: readonly MemoryDescriptor[]): MemoryDescriptor[] {
@@ -197,6 +217,8 @@ export class Switched implements PageTableStrategy {
       this.#cr3 = kernel.variable({ perCpu })
       this.#interruptFlag = kernel.variable({ perCpu })
     }
+    // Whatever else is kept where: that of a process is the process's.
+    this.#mxcsr = this.#is.saveFpu === 'on' ? kernel.variable({ perCpu: true }) : undefined
     if (this.#is.root === 'current') {
       if (this.#is.addresses !== 'direct-map') {
         throw new StrategyRefusal('the current tables hold only addresses of the direct map')
@@ -207,6 +229,9 @@ export class Switched implements PageTableStrategy {
       this.#is.root === 'static'
         ? kernel.staticPageTable('firmware_pgd')
         : kernel.newPageTable('firmware_pgd')
+    if (this.#is.sharePgd0 === 'on') {
+      this.#copyRootEntry(kernel, kernel.tables.rootIndex(kernel.tables.layout.pageOffset), 0)
+    }
     for (const region of regions) {
       this.#map(BigInt(region.physicalStart), region)
       // Addresses of the direct map come with the kernel's half.
@@ -220,6 +245,14 @@ export class Switched implements PageTableStrategy {
       })
     }
     this.#copyKernelHalf(kernel)
+    this.#flushShared(kernel)
+  }
+
+  /** What was changed of the direct map, every CPU has to know. */
+  #flushShared(kernel: Kernel): void {
+    if (this.#is.sharePgd0 === 'off') return
+    for (const flush of this.#tables?.outstanding ?? []) flush.ignore('__flush_tlb_all()')
+    kernel.tables.flushAll()
   }
 
   #map(address: bigint, region: MemoryDescriptor): void {
@@ -259,9 +292,9 @@ export class Switched implements PageTableStrategy {
     else this.#copyRootEntry(kernel, 511)
   }
 
-  #copyRootEntry(kernel: Kernel, index: number): void {
+  #copyRootEntry(kernel: Kernel, index: number, to = index): void {
     const entry = kernel.tables.swapper.rootEntry(index)
-    if (entry !== 0n) this.#tables!.setRootEntry(index, entry)
+    if (entry !== 0n) this.#tables!.setRootEntry(to, entry)
   }
 
   /** The kernel's text and what else shares a root entry with the window from −68 to −4 GiB. */
@@ -292,13 +325,26 @@ export class Switched implements PageTableStrategy {
 
   #tighten(kernel: Kernel): void {
     const table = this.#memoryAttributes
-    if (table === undefined || this.#tables === undefined) return
-    memattrApplyPermissions(kernel, table, (entry, rights) => {
-      const bytes = descriptorEnd(entry) - entry.physicalStart
-      const addresses = new Set([BigInt(entry.physicalStart), entry.virtualStart])
-      if (this.#is.addresses === 'direct-map') addresses.delete(entry.virtualStart)
-      for (const address of addresses) this.#tables!.protectRange(virt(address), bytes, rights)
-    })
+    if (this.#tables === undefined) return
+    if (table !== undefined) {
+      memattrApplyPermissions(kernel, table, (entry, rights) => {
+        this.#protect(entry, rights)
+      })
+    } else if (this.#is.tighten === 'properties-table' && marksPeData(kernel)) {
+      for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
+        this.#protect(region, rightsOfSplitRegion(region))
+      }
+    }
+  }
+
+  #protect(
+    part: MemoryDescriptor,
+    rights: { readonly writable: boolean; readonly executable: boolean },
+  ): void {
+    const bytes = descriptorEnd(part) - part.physicalStart
+    const addresses = new Set([BigInt(part.physicalStart), part.virtualStart])
+    if (this.#is.addresses === 'direct-map') addresses.delete(part.virtualStart)
+    for (const address of addresses) this.#tables!.protectRange(virt(address), bytes, rights)
   }
 
   #setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescriptor[]): void {

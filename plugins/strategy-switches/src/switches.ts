@@ -2,7 +2,7 @@ import type { StrategyOption } from '@trapdoor/kernel'
 
 /** One position for every switch. */
 export interface Positions {
-  readonly filter: 'runtime' | 'runtime-and-boot' | 'all'
+  readonly filter: 'runtime' | 'runtime-and-boot' | 'type-bits' | 'all'
   readonly addresses: 'none' | 'identity' | 'direct-map' | 'top-down' | 'constant'
   readonly svamOrder: 'ascending' | 'descending'
   readonly mergeRegions: 'off' | 'on'
@@ -14,17 +14,20 @@ export interface Positions {
   readonly globalBit: 'off' | 'on'
   readonly caching: 'ignore' | 'uncached' | 'best'
   readonly executable: 'everything' | 'code'
-  readonly tighten: 'none' | 'memory-attributes-table'
+  readonly tighten: 'none' | 'properties-table' | 'memory-attributes-table'
   readonly root: 'allocated' | 'static' | 'current'
+  readonly sharePgd0: 'off' | 'on'
   readonly kernelHalf: 'none' | 'two' | 'all'
   readonly syncPolicy: 'once' | 'per-call'
   readonly interrupts: 'off' | 'on'
   readonly preemption: 'off' | 'on'
+  readonly saveFpu: 'off' | 'on'
   readonly saveArea: 'static' | 'per-cpu' | 'stack'
   readonly restore: 'saved' | 'task'
   readonly flush: 'nothing' | 'on-leave' | 'on-both'
   readonly lock: 'off' | 'on'
   readonly faultRecovery: 'none' | 'disable' | 'abort-call'
+  readonly preemptRt: 'off' | 'on'
   readonly svamFailure: 'panic' | 'disable'
   readonly handOver: 'nothing' | 'addresses'
 }
@@ -38,8 +41,8 @@ type Switch<Position> = StrategyOption & {
 export const SWITCHES: { readonly [Name in keyof Positions]: Switch<Positions[Name]> } = {
   filter: {
     title:
-      'which regions firmware gets: those with RUNTIME, boot services too, or all that the map lists',
-    values: ['runtime', 'runtime-and-boot', 'all'],
+      'which regions firmware gets: those with RUNTIME, boot services too, those whose type passes the test of bits of the 2010 patch, or all that the map lists',
+    values: ['runtime', 'runtime-and-boot', 'type-bits', 'all'],
     default: 'runtime',
   },
   addresses: {
@@ -96,8 +99,9 @@ export const SWITCHES: { readonly [Name in keyof Positions]: Switch<Positions[Na
     default: 'code',
   },
   tighten: {
-    title: 'whether the memory attributes table is applied',
-    values: ['none', 'memory-attributes-table'],
+    title:
+      'which of the firmware’s tables takes rights away: none, the properties table of UEFI 2.5, the memory attributes table of 2.6',
+    values: ['none', 'properties-table', 'memory-attributes-table'],
     default: 'memory-attributes-table',
   },
   root: {
@@ -105,6 +109,12 @@ export const SWITCHES: { readonly [Name in keyof Positions]: Switch<Positions[Na
       'the root of the tables: a page from the allocator, one in the kernel’s static data, or none but the current one',
     values: ['allocated', 'static', 'current'],
     default: 'allocated',
+  },
+  sharePgd0: {
+    title:
+      'whether the first root entry is the direct map’s, as in trampoline_pgd, so that what is 1:1 in the low 512 GiB is the kernel’s own map',
+    values: ['off', 'on'],
+    default: 'off',
   },
   kernelHalf: {
     title:
@@ -122,6 +132,11 @@ export const SWITCHES: { readonly [Name in keyof Positions]: Switch<Positions[Na
     title: 'whether the scheduler may take the CPU away inside a call, where interrupts are on',
     values: ['off', 'on'],
     default: 'off',
+  },
+  saveFpu: {
+    title: 'whether a process’s floating-point state is kept over a call',
+    values: ['off', 'on'],
+    default: 'on',
   },
   saveArea: {
     title: 'where CR3 and IF are kept in a call: one place for all CPUs, one for each, the stack',
@@ -144,6 +159,12 @@ export const SWITCHES: { readonly [Name in keyof Positions]: Switch<Positions[Na
       'what a page fault in firmware does: kills the kernel, aborts the call and ends runtime services, aborts the call',
     values: ['none', 'disable', 'abort-call'],
     default: 'disable',
+  },
+  preemptRt: {
+    title:
+      'whether the kernel is one for real time, which goes without runtime services unless efi=runtime says otherwise',
+    values: ['off', 'on'],
+    default: 'off',
   },
   svamFailure: {
     title: 'what a refused SetVirtualAddressMap does',

@@ -17,17 +17,17 @@ const WORDS: readonly Word[] = [
   // "EFI: run EFI in physical mode", and RHEL 6.
   { name: 'virtefi' },
   { name: 'physefi' },
-  // 5aea50c06b5a, arch/x86/platform/efi/efi.c: parse_efi_cmdline().
+  // d2f7cbe7b26a, arch/x86/platform/efi/efi.c: parse_efi_cmdline().
   { name: 'efi', from: '3.14' },
   // 0f96a99dab36; 37aee82c213d "x86/efi: Drop support for fake EFI memory maps".
   { name: 'efi_fake_mem', from: '4.4', before: '6.11' },
   // aa8c6248f8c7, arch/x86/mm/pti.c: pti_check_boottime_disable().
   { name: 'pti', from: '4.15' },
   { name: 'nopti', from: '4.15' },
-  // 82148d1d0b2f, arch/x86/boot/compressed.
+  // arch/x86/boot/compressed/aslr.c.
   { name: 'nokaslr', from: '3.14' },
-  // 372fddf70904, arch/x86/boot/compressed/pgtable_64.c.
-  { name: 'no5lvl', from: '4.17' },
+  // arch/x86/boot/compressed/pgtable_64.c: paging_prepare().
+  { name: 'no5lvl', from: '4.18' },
 ]
 
 /** Words behind `efi=` (drivers/firmware/efi/efi.c, libstub/efi-stub-helper.c). One that a version does not have is passed over without a word. */
@@ -38,7 +38,7 @@ const EFI_WORDS: readonly Word[] = [
   { name: 'debug', from: '4.0' },
   // 4e46c2a95621: parsed by the stub; x86 never asks.
   { name: 'novamap', from: '5.1' },
-  // 2a5f71e8bbb5 and 4444f8541dad.
+  // b617c5266eed and 4444f8541dad.
   { name: 'nosoftreserve', from: '5.5' },
   { name: 'disable_early_pci_dma', from: '5.6' },
 ]

@@ -1,4 +1,4 @@
-import { Guid } from '@trapdoor/uefi'
+import { Guid, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import type { Kernel } from '../../kernel.ts'
 
 /** EFI_PROPERTIES_TABLE (UEFI 2.5, 4.6): version, length, and 64 bits of attributes behind them. */
@@ -18,4 +18,17 @@ export function marksPeData({ bootCpu: cpu, requireEfi: efi, tables }: Kernel): 
     cpu.read64(at + BigInt(ATTRIBUTES)),
   )
   return (attributes & NON_EXECUTABLE_PE_DATA) !== 0n
+}
+
+/** What efi_runtime_update_mappings() (arch/x86/platform/efi/efi_64.c) leaves a runtime region of firmware of which {@link marksPeData} is true. */
+export function rightsOfSplitRegion({ attribute, type }: MemoryDescriptor): {
+  writable: boolean
+  executable: boolean
+} {
+  const isProtected = (attribute & MemoryAttribute.XP) !== 0n
+  const isReadOnly = (attribute & MemoryAttribute.RO) !== 0n
+  return {
+    writable: !isReadOnly && type !== MemoryType.RuntimeServicesCode,
+    executable: !isProtected && type !== MemoryType.RuntimeServicesData,
+  }
 }
