@@ -33,6 +33,22 @@ describe.skipIf(!existsSync(BOOTS))(
       expect(Number(sums[2])).toBeGreaterThan(1000)
     })
 
+    test('count what the model made, and not the map that it was given', async () => {
+      const { stdout } = await trapdoor(['verify', join(BOOTS, 'kexec-file'), '--json'], {
+        cwd: emptyFolder(),
+      })
+      const { kernels } = (JSON.parse(stdout) as VerifiedBoots)[0]!
+      const regions = (stage: string): number =>
+        readFileSync(join(BOOTS, `kexec-file/${stage}.runtime-map.txt`), 'utf8')
+          .split('\n')
+          .filter((line) => /^\d/.test(line)).length
+      // The second kernel has also printed the map that the first one handed over, which is as long.
+      expect(kernels.map(({ descriptors }) => descriptors)).toEqual([
+        regions('boot1'),
+        2 * regions('boot2'),
+      ])
+    })
+
     test('differ where the second kernel was given other memory', async () => {
       const folder = copyOf('nd-kexec-load')
       edit(join(folder, 'boot2.firmware-memmap.txt'), (text) =>
@@ -97,7 +113,7 @@ describe.skipIf(!existsSync(BOOTS))(
       const later = await trapdoor(['verify', folder], { cwd: emptyFolder() })
       expect(later.code).toBe(0)
       expect(later.stdout).toContain(
-        'what firmware did in calls that user space made after the boot',
+        'not compared, as user space made the calls: runtime services on, firmware faulted at 0x0000000010000000',
       )
     })
 
@@ -109,6 +125,22 @@ describe.skipIf(!existsSync(BOOTS))(
       const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
       expect(code).toBe(0)
       expect(stdout).toContain('where kexec had put the image is not known')
+    })
+
+    test.each([
+      // It lies above regions that are not marked, and these above the image.
+      ['in another place', '0x3 0x3fee0000'],
+      // It is the next below the image, 900 MiB away.
+      ['further than an image reaches', '0x4 0x900000'],
+    ])('differ where regions are marked that lie %s', async (_, region) => {
+      const folder = copyOf('kexec-file')
+      rmSync(join(folder, 'boot2.iomem.txt'))
+      edit(join(folder, 'boot2.runtime-map.txt'), (text) =>
+        text.replace(new RegExp(`(${region} .*) 0xf$`, 'm'), '$1 0x800000000000000f'),
+      )
+      const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
+      expect(code).toBe(1)
+      expect(stdout).not.toContain('where kexec had put the image is not known')
     })
 
     test('of a kernel without EFI need no map of the firmware', async () => {
@@ -185,7 +217,7 @@ describe.skipIf(!existsSync(BOOTS))(
       )
       const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
       expect(code).toBe(1)
-      expect(stdout).toContain('machine  the kernel panics')
+      expect(stdout).toContain('machine  the kernel panics before efi_init()')
       expect(stdout).toContain('model    runtime services on')
     })
 
@@ -204,7 +236,10 @@ describe.skipIf(!existsSync(BOOTS))(
 )
 
 interface VerifiedBoots extends Array<{
-  kernels: { differences: { observed: string; model: string; explanation?: unknown }[] }[]
+  kernels: {
+    descriptors: number
+    differences: { observed: string; model: string; explanation?: unknown }[]
+  }[]
 }> {}
 
 describe('a folder that is no observed boot', () => {

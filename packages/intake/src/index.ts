@@ -11,7 +11,12 @@ export type {
 export { type E820TypeName, type ObservedE820Entry } from './observed/e820.ts'
 export { type ObservedIomem, type ObservedRange } from './observed/iomem.ts'
 export { type ObservedLoader } from './observed/kexec-loader.ts'
-export { type KernelEnding, type KernelLog, readKernelLogs } from './observed/kernel-log.ts'
+export {
+  type BootMilestone,
+  type KernelEnding,
+  type KernelLog,
+  readKernelLogs,
+} from './observed/kernel-log.ts'
 export {
   isObservedBoot,
   linesOf,

@@ -102,9 +102,15 @@ describe('an observed boot', () => {
         survivedFaults: [0x1000_0000],
         flagsCorruptedBy: ['set_variable'],
         oops: 'divide error: 0000 [#1]',
+        exception: 0,
         stopped: true,
       },
-      bootEnding: { survivedFaults: [], runtimeServices: true, oops: undefined, stopped: false },
+      bootEnding: {
+        survivedFaults: [],
+        runtimeServices: true,
+        exception: undefined,
+        stopped: false,
+      },
       runtimeMap: [
         {
           type: 6,

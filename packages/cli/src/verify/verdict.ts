@@ -46,9 +46,13 @@ export function renderVerdict(
     [5, 6, 7],
   )
   const lines: string[] = []
-  for (const [index, { differences }] of kernels.entries()) {
+  for (const [index, { differences, notCompared }] of kernels.entries()) {
     const open = differences.filter(({ explanation }) => explanation === undefined)
-    lines.push(heads[index]!, ...open.flatMap(describe))
+    const later =
+      notCompared === undefined
+        ? []
+        : [`     not compared, as user space made the calls: ${notCompared}`]
+    lines.push(heads[index]!, ...open.flatMap(describe), ...later)
   }
   const refusals = boots.flatMap(({ name, error }) => describeRefusal(name, error, paint))
   return `${[...lines, ...refusals, '', ...footnotes(boots, notes, columns), sums(boots)].join('\n')}\n`

@@ -10,7 +10,6 @@ export type Subject =
   | 'runtime map'
   | 'EFI page tables'
   | 'ending'
-  | 'after the boot'
 
 /** Where model and machine do not agree. */
 export interface Difference {

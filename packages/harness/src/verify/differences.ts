@@ -1,12 +1,12 @@
 import { formatAddress } from '@trapdoor/core'
-import type { ObservedKernel } from '@trapdoor/intake'
+import type { BootMilestone, KernelEnding, ObservedKernel } from '@trapdoor/intake'
 import { efiStatusName, type MemoryDescriptor } from '@trapdoor/uefi'
 import type { Difference } from './difference.ts'
 import { isEfiAddress } from './efi-addresses.ts'
 import { compareHandOver } from './hand-over.ts'
 import { compareLeaves } from './leaves.ts'
 import { compareE820, compareMaps, compareRanges } from './memory-maps.ts'
-import type { ReplayedKernel } from './replay.ts'
+import type { ReplayedDeath, ReplayedKernel } from './replay.ts'
 
 /** A kernel on both sides, and what ran before it. */
 export interface ComparedKernels {
@@ -19,16 +19,11 @@ export interface ComparedKernels {
 /** Everything in which a kernel of the model differs from the one that was observed. What nobody looked at there is not compared. */
 export function compareKernels(kernels: ComparedKernels): Difference[] {
   const { observed, model } = kernels
-  // One that died has shown nothing else to compare.
-  if (model.panic !== undefined) return compareEndings(observed, model)
+  if (model.death !== undefined) return compareWithDead(kernels, model.death)
   const inOrder = isInOrder(kernels)
-  const { e820, efiMap, iomem, leaves, runtimeMap } = observed
+  const { iomem, leaves, runtimeMap } = observed
   return [
-    ...ifSeen(e820, (map) => compareE820('e820 map', map, model.e820)),
-    ...ifSeen(efiMap, (map) =>
-      compareMaps('EFI memory map', map, withoutVirtual(model.efiMap ?? []), { inOrder }),
-    ),
-    ...compareHandOver(kernels),
+    ...compareGiven(kernels, model.efiMap ?? []),
     ...ifSeen(iomem, (resources) => [
       ...compareE820('corrected e820 map', resources.e820, model.correctedE820),
       ...compareRanges('crash kernel', resources.crashKernel, model.crashKernel),
@@ -42,6 +37,33 @@ export function compareKernels(kernels: ComparedKernels): Difference[] {
         model.leaves ?? [],
       ),
     ),
+    ...compareEndings(observed, model),
+  ]
+}
+
+/** What kernels were given. */
+function compareGiven(
+  kernels: ComparedKernels,
+  efiMap: readonly MemoryDescriptor[] | undefined,
+): Difference[] {
+  const { observed, model } = kernels
+  const inOrder = isInOrder(kernels)
+  return [
+    ...ifSeen(observed.e820, (map) => compareE820('e820 map', map, model.e820)),
+    ...ifSeen(observed.efiMap, (map) =>
+      efiMap === undefined
+        ? []
+        : compareMaps('EFI memory map', map, withoutVirtual(efiMap), { inOrder }),
+    ),
+    ...compareHandOver(kernels),
+  ]
+}
+
+/** One that died has shown how, and what it had read of what it was given. */
+function compareWithDead(kernels: ComparedKernels, { reached }: ReplayedDeath): Difference[] {
+  const { observed, model } = kernels
+  return [
+    ...(reached === 'setup_arch' ? [] : compareGiven(kernels, model.efiMap)),
     ...compareEndings(observed, model),
   ]
 }
@@ -67,32 +89,48 @@ function isInOrder({ observed, before }: ComparedKernels): boolean {
   return before === undefined || isInOrder(before)
 }
 
-/** How kernels got through their boot; what happened in calls that user space made after it, the model was not asked for. */
-function compareEndings(
-  { bootEnding, ending }: ObservedKernel,
-  model: ReplayedKernel,
-): Difference[] {
-  const [observed, later] = [bootEnding, ending].map((each) =>
-    [
-      endingOf({ ...each, panic: each.panic === undefined ? undefined : PANIC }),
-      ...each.survivedFaults.map((at) => `firmware faulted at ${formatAddress(at)}`),
-      ...each.flagsCorruptedBy.map((service) => `interrupt flag changed by ${service}`),
-    ].join(', '),
-  )
-  const made = endingOf({ ...model, panic: model.panic === undefined ? undefined : PANIC })
-  const why = model.panic === undefined ? '' : `: ${model.panic}`
-  return [
-    ...(observed === made
-      ? []
-      : [{ subject: 'ending' as const, observed: observed!, model: `${made}${why}` }]),
-    ...(later === observed
-      ? []
-      : [{ subject: 'after the boot' as const, observed: later!, model: 'no calls' }]),
-  ]
+/** How kernels got through their boot. */
+function compareEndings({ bootEnding }: ObservedKernel, model: ReplayedKernel): Difference[] {
+  const observed = describeEnding(bootEnding)
+  const made =
+    model.death === undefined
+      ? endingOf({ ...model, panic: undefined })
+      : describeDeath(model.death)
+  const why = model.death === undefined ? '' : `: ${model.death.message}`
+  return observed === made ? [] : [{ subject: 'ending', observed, model: `${made}${why}` }]
 }
 
-/** The words of a panic are not compared. */
-const PANIC = 'the kernel panics'
+/** What firmware did in calls that user space made after the boot; undefined where the log has nothing of the kind. */
+export function afterBoot({ bootEnding, ending }: ObservedKernel): string | undefined {
+  const [boot, later] = [bootEnding, ending].map(describeEnding)
+  return boot === later ? undefined : later
+}
+
+/** An ending in words that do not depend on whose it is. */
+function describeEnding(ending: KernelEnding): string {
+  const isDead = ending.panic !== undefined || ending.exception !== undefined
+  return [
+    isDead ? describeDeath(ending) : endingOf(ending),
+    ...ending.survivedFaults.map((at) => `firmware faulted at ${formatAddress(at)}`),
+    ...ending.flagsCorruptedBy.map((service) => `interrupt flag changed by ${service}`),
+  ].join(', ')
+}
+
+const WHERE: Readonly<Record<BootMilestone, string>> = {
+  setup_arch: 'before efi_init()',
+  efi_init: 'between efi_init() and mm_init()',
+  mm_init: 'between mm_init() and vfs_caches_init()',
+  vfs_caches_init: 'after vfs_caches_init()',
+}
+
+/** Where and of what. The words of a panic are not compared, nor is an address: the model's firmware has its code elsewhere. */
+function describeDeath({
+  reached,
+  exception,
+}: Pick<KernelEnding, 'reached' | 'exception'>): string {
+  const cause = exception === undefined ? 'panics' : `dies of exception ${exception}`
+  return `the kernel ${cause} ${WHERE[reached]}`
+}
 
 /** How a kernel ended, in a few words. */
 export function endingOf(ending: {

@@ -1,4 +1,6 @@
-import { formatAddress, PAGE_SIZE } from '@trapdoor/core'
+import { formatAddress, PAGE_SIZE, PAGE_SIZE_2M } from '@trapdoor/core'
+import type { ObservedKernel } from '@trapdoor/intake'
+import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import type { Difference } from './difference.ts'
 import type { ComparedKernels } from './differences.ts'
 
@@ -123,29 +125,71 @@ const hotAddedMemory: Explain = (difference, { observed: { e820 = [], biosE820 }
   }
 }
 
-/** kexec may put an image over boot-services memory, and without /proc/iomem nobody knows where it was: such a region is marked, and differs in nothing else. */
-const unknownImage: Explain = (difference, { observed }) => {
-  const { subject, observed: seen, model } = difference
-  if (subject !== 'runtime map' || observed.loader === undefined) return undefined
-  if (observed.iomem?.image !== undefined || !seen.startsWith('BootServices')) return undefined
-  if (seen.replace(' RUNTIME|', ' ') !== model) return undefined
+/**
+ * kexec may put an image over boot-services memory, and without /proc/iomem nobody knows where it was: such a region is marked, and differs in nothing else. An image is in one piece, and so is an initrd:
+ * between regions that are marked for one of them there is none that is not, and no more room than it takes.
+ */
+const unknownImage: Explain = (difference, { observed, differences }) => {
+  if (observed.loader === undefined || observed.iomem?.image !== undefined) return undefined
+  if (!isMarkedAlone(difference)) return undefined
+  const marked = new Set(differences.filter(isMarkedAlone).map(({ observedAt }) => observedAt))
+  const spans = spansOf(observed.runtimeMap ?? [], marked)
+  const isEnough =
+    observed.initrd === undefined
+      ? spans.length <= 2
+      : spans.length === 1 && spans[0]!.bytesBetween <= longestImage(observed)
+  if (!isEnough) return undefined
   return {
     reason:
-      'boot-services memory that the kernel’s image or the initrd may lie in, which the machine’s kernel marks; where kexec had put the image is not known, as /proc/iomem is not at hand',
+      'boot-services memory that the kernel’s image or the initrd may lie in, which the machine’s kernel marks; where kexec had put the image is not known, as /proc/iomem is not at hand, but what is marked has no more pieces than there are images',
     source: 'arch/x86/platform/efi/quirks.c, efi_reserve_boot_services(): can_free_region()',
   }
 }
 
-/** The model stops where the first process starts. */
-const userSpaceCalls: Explain = ({ subject }) =>
-  subject === 'after the boot'
-    ? {
-        reason:
-          'what firmware did in calls that user space made after the boot: its log has "Run … as init process" before, and up to there the endings agree',
-        source:
-          'init/main.c, kernel_init(): run_init_process(); runtime-wrappers.c, efi_call_rts()',
-      }
-    : undefined
+/** Whether the machine's kernel has marked a region of boot services that the model's has not, in all else alike. */
+function isMarkedAlone({ subject, observed, model }: Difference): boolean {
+  return (
+    subject === 'runtime map' &&
+    observed.startsWith('BootServices') &&
+    observed.replace(' RUNTIME|', ' ') === model
+  )
+}
+
+/** Bytes from the end of the first region to the beginning of the last of a piece of memory that lies in all of them. */
+interface Span {
+  readonly bytesBetween: number
+}
+
+/** The pieces that the regions which begin at `marked` may be of: one that no kernel marks lies between two of them. */
+function spansOf(
+  map: readonly MemoryDescriptor[],
+  marked: ReadonlySet<number | undefined>,
+): Span[] {
+  const services = map
+    .filter(({ type }) => BOOT_SERVICES.has(type))
+    .toSorted((a, b) => a.physicalStart - b.physicalStart)
+  const spans: MemoryDescriptor[][] = []
+  let isInside = false
+  for (const descriptor of services) {
+    const isMarked = marked.has(descriptor.physicalStart)
+    if (isMarked && isInside) spans.at(-1)!.push(descriptor)
+    else if (isMarked) spans.push([descriptor])
+    isInside = isMarked || (isInside && isRuntime(descriptor))
+  }
+  return spans.map((span) => ({
+    bytesBetween: span.at(-1)!.physicalStart - descriptorEnd(span[0]!),
+  }))
+}
+
+/** Bytes of an image whose parts the kernel has counted: each of text, read-only data, data and what follows begins at a multiple of 2 MiB (vmlinux.lds.S). */
+function longestImage({ imageBytes = 0 }: ObservedKernel): number {
+  return imageBytes + 4 * PAGE_SIZE_2M
+}
+
+const BOOT_SERVICES: ReadonlySet<number> = new Set([
+  MemoryType.BootServicesCode,
+  MemoryType.BootServicesData,
+])
 
 const EXPLANATIONS: readonly Explain[] = [
   memmapPlace,
@@ -153,7 +197,6 @@ const EXPLANATIONS: readonly Explain[] = [
   returnTrampoline,
   hotAddedMemory,
   unknownImage,
-  userSpaceCalls,
 ]
 
 /** Why a difference is none of the model's; undefined where nobody knows. */

@@ -1,6 +1,15 @@
-import { CpuException, type CpuFeatures, mappedRanges, NEHALEM, QEMU_TCG } from '@trapdoor/core'
+import {
+  CpuException,
+  type CpuFeatures,
+  mappedRanges,
+  NEHALEM,
+  QEMU_TCG,
+  TripleFault,
+} from '@trapdoor/core'
 import { createFirmware } from '@trapdoor/firmware'
 import type {
+  BootMilestone,
+  KernelEnding,
   ObservedBoot,
   ObservedFirmware,
   ObservedKernel,
@@ -9,8 +18,10 @@ import type {
 } from '@trapdoor/intake'
 import {
   bootKernel,
+  type BootPhase,
   type ByteRange,
   crashKexec,
+  createKernelHooks,
   type E820Entry,
   type Kernel,
   kexec,
@@ -54,8 +65,25 @@ export interface ReplayedKernel {
   readonly runtimeServices: boolean
   /** The status that SetVirtualAddressMap failed with. */
   readonly svamStatus: bigint | undefined
-  /** The words that it died with. */
-  readonly panic: string | undefined
+  /** How it died, where it did: then of the rest there is what it had been given, and what had come of it by then. */
+  readonly death: ReplayedDeath | undefined
+}
+
+/** The death of a kernel of the model. */
+export interface ReplayedDeath extends Pick<KernelEnding, 'reached' | 'exception'> {
+  /** What it died with. */
+  readonly message: string
+}
+
+/** What a log tells of phases: the last function that one prints something before, or in. */
+const MILESTONES: Readonly<Record<BootPhase, BootMilestone>> = {
+  head_64: 'setup_arch',
+  setup_arch: 'setup_arch',
+  efi_init: 'efi_init',
+  init_memory_mapping: 'efi_init',
+  mm_init: 'mm_init',
+  efi: 'mm_init',
+  running: 'vfs_caches_init',
 }
 
 /** What lies between __bss_stop and _end: 64 KiB of slop and what RESERVE_BRK() adds up to. It was 192 KiB in both kernels that were observed (/proc/kallsyms). */
@@ -80,14 +108,20 @@ export function replayBoot(
   }).powerOn()
   const replayed: ReplayedKernel[] = []
   let kernel: Kernel | undefined
+  let booting: Kernel | undefined
+  const hooks = createKernelHooks()
+  hooks.phase.tap('replay', (each) => {
+    booting = each
+  })
   for (const observed of boot.kernels) {
     const definition = strategyOf(observed.version, architecture)
+    booting = undefined
     try {
       kernel = start(kernel, observed, definition)
       replayed.push(describeKernel(kernel, definition))
     } catch (error) {
       if (!isDeath(error)) throw error
-      replayed.push({ ...NOTHING, strategy: definition.name, panic: error.message })
+      replayed.push(describeDead(booting, definition, error))
       break
     }
   }
@@ -100,6 +134,7 @@ export function replayBoot(
   ): Kernel {
     const options = {
       name: observed.stage,
+      hooks,
       profile: {
         layout: layoutOf({ definition }),
         linux: observed.version,
@@ -137,11 +172,13 @@ function isDeath(error: unknown): error is Error {
   return (
     error instanceof KernelPanic ||
     error instanceof CpuException ||
+    error instanceof TripleFault ||
     (error instanceof KernelError && error.code === 'KERNEL_BAD_HAND_OFF')
   )
 }
 
 const NOTHING = {
+  strategy: '',
   e820: [],
   correctedE820: [],
   efiMap: undefined,
@@ -154,7 +191,8 @@ const NOTHING = {
   memmap: undefined,
   runtimeServices: false,
   svamStatus: undefined,
-} as const
+  death: undefined,
+} as const satisfies ReplayedKernel
 
 /** Which CPU an emulated machine had, as far as page tables can tell. */
 function featuresOf(cpuModel: string): CpuFeatures {
@@ -217,7 +255,22 @@ const PAGE = 0x1000
 
 function describeKernel(kernel: Kernel, definition: StrategyDefinition): ReplayedKernel {
   const { efi, strategy } = kernel
-  const given = {
+  const given = describeGiven(kernel, definition)
+  if (efi === undefined || strategy === undefined) return given
+  const root = kernel.roots.find(({ name }) => name === 'efi_pgd' || name === 'trampoline_pgd')
+  return {
+    ...given,
+    runtimeMap: efi.memoryMap,
+    leaves: root === undefined ? undefined : leavesOf(kernel, root.root),
+    memmap: kernel.efiMemmap,
+    runtimeServices: true,
+  }
+}
+
+/** What a kernel was given, and what it made of that before it set up runtime services. */
+function describeGiven(kernel: Kernel, definition: StrategyDefinition): ReplayedKernel {
+  const { efi } = kernel
+  return {
     ...NOTHING,
     strategy: definition.name,
     e820: sanitizeE820(kernel.bootParams.e820),
@@ -228,17 +281,23 @@ function describeKernel(kernel: Kernel, definition: StrategyDefinition): Replaye
     tables: new Map(efi?.configurationTable.map(({ guid, table }) => [guid, Number(table)])),
     refusesAttributesTable: efi?.refusesAttributesTable ?? false,
     svamStatus: efi?.svamStatus,
-    panic: undefined,
   }
-  if (efi === undefined || strategy === undefined) return given
-  const root = kernel.roots.find(({ name }) => name === 'efi_pgd' || name === 'trampoline_pgd')
-  return {
-    ...given,
-    runtimeMap: efi.memoryMap,
-    leaves: root === undefined ? undefined : leavesOf(kernel, root.root),
-    memmap: kernel.efiMemmap,
-    runtimeServices: true,
-  }
+}
+
+/** What there is to say of a kernel that died, or of one that the loader could not start. */
+function describeDead(
+  kernel: Kernel | undefined,
+  definition: StrategyDefinition,
+  error: Error,
+): ReplayedKernel {
+  const reached = kernel === undefined ? 'setup_arch' : MILESTONES[kernel.phase]
+  const cause = error instanceof TripleFault ? error.failures[0] : error
+  const exception = cause instanceof CpuException ? cause.vector : undefined
+  const death: ReplayedDeath = { reached, exception, message: error.message }
+  // Before efi_init() it has not read all that it was given.
+  return kernel === undefined || reached === 'setup_arch'
+    ? { ...NOTHING, strategy: definition.name, death }
+    : { ...describeGiven(kernel, definition), death }
 }
 
 /** All leaves that are EFI's own. */

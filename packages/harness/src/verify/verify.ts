@@ -10,7 +10,7 @@ import {
 import { compareVersions, KernelError, type StrategyDefinition } from '@trapdoor/kernel'
 import { HarnessError } from '../error.ts'
 import type { Difference } from './difference.ts'
-import { type ComparedKernels, compareKernels, endingOf } from './differences.ts'
+import { afterBoot, type ComparedKernels, compareKernels, endingOf } from './differences.ts'
 import { explainDifference, type Explanation } from './explanations.ts'
 import { firmwareOf } from './observed-firmware.ts'
 import { replayBoot, type ReplayedKernel } from './replay.ts'
@@ -31,13 +31,15 @@ export interface VerifiedKernel {
   readonly stage: string
   readonly version: string
   readonly strategy: string
-  /** Descriptors and leaves that were compared: those of the observed kernel. */
+  /** Descriptors and leaves of the observed kernel that were compared with what the model made. A first kernel's EFI map is no such: it is what the model was given. */
   readonly descriptors: number
   readonly leaves: number
   /** Entries of e820 maps that were compared: as given, and as corrected. */
   readonly e820Entries: number
   /** "runtime services on", or how else it ended. */
   readonly ending: string
+  /** What firmware did in calls that user space made after the boot, which the model was not asked for; undefined where it did nothing that the log tells. */
+  readonly notCompared: string | undefined
   readonly differences: readonly VerifiedDifference[]
 }
 
@@ -115,10 +117,13 @@ function verifyBoot(
       stage: observed.stage,
       version: observed.version,
       strategy: model.strategy,
-      descriptors: (observed.runtimeMap?.length ?? 0) + (observed.efiMap?.length ?? 0),
+      descriptors:
+        (observed.runtimeMap?.length ?? 0) +
+        (before === undefined ? 0 : (observed.efiMap?.length ?? 0)),
       leaves: observed.leaves?.length ?? 0,
       e820Entries: (observed.e820?.length ?? 0) + (observed.iomem?.e820.length ?? 0),
       ending: endingOf(observed.ending),
+      notCompared: afterBoot(observed),
       differences: differences.map((difference) =>
         Object.assign(difference, {
           explanation: explainDifference(difference, { ...compared, differences, attributesTable }),
@@ -144,11 +149,12 @@ function neverStarted(
     leaves: 0,
     e820Entries: 0,
     ending: 'it ran',
+    notCompared: undefined,
     differences: [
       {
         subject: 'ending',
         observed: 'a kernel that ran',
-        model: `none, as the one before died: ${last?.panic ?? 'nobody knows why'}`,
+        model: `none, as the one before died: ${last?.death?.message ?? 'nobody knows why'}`,
         explanation: undefined,
       },
     ],

@@ -14,6 +14,8 @@ export interface KernelLog {
   readonly tables: ReadonlyMap<string, number>
   /** Whether it found a memory attributes table that it could not make sense of. */
   readonly refusesAttributesTable: boolean
+  /** Bytes of its own code and data, without what is left between them; undefined where the log does not say. */
+  readonly imageBytes: number | undefined
   /** Where it put NODE_DATA, the first that it allocates, physical bytes, `end` exclusive. */
   readonly nodeData: readonly ObservedRange[]
   /** The setup_data nodes that it keeps, physical bytes, `end` exclusive. */
@@ -28,10 +30,17 @@ export interface KernelLog {
   readonly bootEnding: KernelEnding
 }
 
+/** How far a boot of Linux has come: the last of these functions that it is known to have entered. */
+export type BootMilestone = 'setup_arch' | 'efi_init' | 'mm_init' | 'vfs_caches_init'
+
 /** How a kernel ended. */
 export interface KernelEnding {
+  /** How far it came, by what it prints on the way. */
+  readonly reached: BootMilestone
   /** The panic's words; undefined where there was none. */
   readonly panic: string | undefined
+  /** Vector of the first exception that kernel code died of; undefined where there was none, as in a panic of the kernel's own and after BUG(). */
+  readonly exception: number | undefined
   /** Whether it registered the EFI variable services. */
   readonly runtimeServices: boolean
   /** The status that SetVirtualAddressMap failed with. */
@@ -45,6 +54,29 @@ export interface KernelEnding {
   /** Whether it stopped because it was told to: it powered off, restarted, or started another kernel. */
   readonly stopped: boolean
 }
+
+/**
+ * What is printed right before efi_init() (setup_arch(), arch/x86/kernel/setup.c: x86_report_nx()), right before mm_init() (start_kernel(), init/main.c), and in vfs_caches_init(), the first
+ * function to say something after efi_enter_virtual_mode().
+ */
+const MILESTONES: readonly (readonly [BootMilestone, RegExp])[] = [
+  ['vfs_caches_init', /^Mount-cache hash table entries/],
+  ['mm_init', /^Kernel command line:/],
+  ['efi_init', /^NX \(Execute Disable\) protection/],
+]
+
+/** The first line that an exception in kernel code prints, and its vector (arch/x86/kernel/traps.c, arch/x86/mm/fault.c). Up to Linux 6.8 "Oops: " is not before all of them. */
+const EXCEPTIONS: readonly (readonly [RegExp, number])[] = [
+  [/^(?:Oops: )?divide error:/, 0],
+  [/^(?:Oops: )?invalid opcode:/, 6],
+  [/^BUG: \w+ stack guard page was hit|^(?:traps: )?PANIC: double fault/, 8],
+  [/^(?:Oops: )?stack segment:/, 12],
+  [/^(?:Oops: )?general protection fault\b/, 13],
+  [/^BUG: (?:unable to handle|kernel NULL pointer dereference)/, 14],
+  [/^traps: Missing ENDBR|^(?:Oops: )?control protection fault/i, 21],
+]
+/** Before there are handlers (early_fixup_exception(), arch/x86/mm/extable.c). */
+const EARLY_EXCEPTION = /^PANIC: (early exception 0x([\da-f]+))/
 
 const BANNER = /^Linux version (\S+)/
 
@@ -85,6 +117,7 @@ function readKernelLog(lines: readonly SourceLine[]): KernelLog {
     refusesAttributesTable:
       first(/(Unexpected EFI Memory Attributes table version|Corrupted EFI Memory Attributes)/) !==
       undefined,
+    imageBytes: readImageBytes(text),
     nodeData: text.flatMap((line) => {
       const [, begin, end] =
         /^NODE_DATA\(\d+\) allocated \[mem (0x[\da-f]+)-(0x[\da-f]+)\]/.exec(line) ?? []
@@ -107,7 +140,9 @@ function endingOf(text: readonly string[]): KernelEnding {
   ]
   const [status] = all(/Unable to switch EFI into virtual mode \(status=([\da-f]+)\)/)
   return {
-    panic: all(/Kernel panic - not syncing: (.*)$/)[0],
+    reached: milestoneOf(text),
+    panic: all(/Kernel panic - not syncing: (.*)$/)[0] ?? all(EARLY_EXCEPTION)[0],
+    exception: exceptionOf(text),
     runtimeServices: all(/(Registered efivars operations)/).length > 0,
     svamStatus: status === undefined ? undefined : BigInt(`0x${status}`),
     survivedFaults: all(/Page fault caused by firmware at PA: (0x[\da-f]+)/).map(Number),
@@ -115,6 +150,31 @@ function endingOf(text: readonly string[]): KernelEnding {
     oops: all(/^((?:Oops: )?[\w ]+: [\da-f]{4} \[#\d+\])/)[0],
     stopped: all(/(reboot: (?:Power down|Restarting)|Starting new kernel)/).length > 0,
   }
+}
+
+function milestoneOf(text: readonly string[]): BootMilestone {
+  const last = MILESTONES.find(([, pattern]) => text.some((line) => pattern.test(line)))
+  return last === undefined ? 'setup_arch' : last[0]
+}
+
+/** Whatever comes first decides; after "kernel BUG at" an invalid opcode is the kernel's own doing (BUG()). */
+function exceptionOf(text: readonly string[]): number | undefined {
+  for (const line of text) {
+    if (line.startsWith('kernel BUG at ')) return undefined
+    const early = EARLY_EXCEPTION.exec(line)
+    if (early !== null) return Number(`0x${early[2]!}`)
+    const found = EXCEPTIONS.find(([pattern]) => pattern.test(line))
+    if (found !== undefined) return found[1]
+  }
+  return undefined
+}
+
+/** What mem_init_print_info() adds up in "Memory: 206580K/1041972K available (14343K kernel code, 2327K rwdata, 8348K rodata, 2612K init, 5436K bss, …". */
+function readImageBytes(text: readonly string[]): number | undefined {
+  const parts =
+    /^Memory: .*\((\d+)K kernel code, (\d+)K rwdata, (\d+)K rodata, (\d+)K init, (\d+)K bss/
+  const found = text.map((line) => parts.exec(line)).find((match) => match !== null)
+  return found?.slice(1).reduce((sum, kibibytes) => sum + Number(kibibytes) * 1024, 0)
 }
 
 /** What efi_config_init() prints in one line, such as "efi: SMBIOS=0x3f520000 ACPI=0x3f77d000 ACPI 2.0=0x3f77d014". */
