@@ -7,7 +7,7 @@ import {
 } from '@trapdoor/core'
 import type { FindingDraft, Rule } from '@trapdoor/harness'
 import type { RuntimeCall } from '@trapdoor/kernel'
-import { pointerArguments } from '@trapdoor/uefi'
+import { naturalBits, pointerArguments } from '@trapdoor/uefi'
 
 /** Bytes of kernel text that switches may be in. */
 const KERNEL_TEXT_BYTES = 0x40_0000
@@ -30,13 +30,15 @@ interface Missing {
 
 /** The stack and the pointers that are passed, as the kernel has them and as the firmware gets them. */
 function* neededBy(call: RuntimeCall): Generator<[what: string, own: bigint, passed: bigint]> {
-  const { cpu, kernel, service, args } = call
+  const { cpu, kernel, service, wrapperArgs: args } = call
+  const bits = naturalBits(kernel.requireEfi.info.architecture)
   const top = cpu.rsp - 8n
   // A strategy that takes another stack has it where it wants.
   if (top >= kernel.tables.kernelHalfStart) yield ['the stack', top, top]
   const passed = call.passedArguments()
   for (const index of pointerArguments(service)) {
-    if (args[index] !== 0n) yield [`argument ${index + 1}`, args[index]!, passed[index]!]
+    if (args[index] === 0n) continue
+    yield [`argument ${index + 1}`, args[index]!, BigInt.asUintN(bits, passed[index]!)]
   }
 }
 

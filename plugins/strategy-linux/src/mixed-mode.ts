@@ -161,7 +161,8 @@ export class MixedMode {
   /** The first part of efi_thunk_get_variable() and its like: pointers become physical. Returns what they return where they do not call. */
   answer(call: RuntimeCall): bigint | undefined {
     const { service } = call
-    const args = this.#version.pointers === 'checked-page-walk' ? withOwnVendor(call) : call.args
+    if (this.#version.pointers === 'checked-page-walk') call.wrapperArgs = withOwnVendor(call)
+    const args = call.wrapperArgs
     const pointers = pointerArguments(service)
     const passed = args.map((value, index) =>
       pointers.includes(index) ? this.#physical(call, value, () => sizeOf(call, index)) : value,

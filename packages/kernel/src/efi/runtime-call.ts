@@ -46,6 +46,8 @@ export class RuntimeCall {
   readonly cpu: Cpu
   readonly service: RuntimeServiceName
   readonly args: readonly bigint[]
+  /** What the kernel's wrapper passes on, still by the kernel's addresses: {@link args}, or copies that it has made of what they point to. */
+  wrapperArgs: readonly bigint[]
   /** CR3, RFLAGS.IF, MXCSR, the registers of x87 and SSE, and the counters as the kernel had them before {@link enter}. */
   readonly before: {
     readonly cr3: number
@@ -79,6 +81,7 @@ export class RuntimeCall {
     this.cpu = cpu
     this.service = service
     this.args = args
+    this.wrapperArgs = args
     this.#path = how.path
     this.#functionAddress = how.functionAddress
     this.before = {
