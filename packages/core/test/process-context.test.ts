@@ -127,3 +127,13 @@ describe('CR4.PCIDE', () => {
     }).toThrow(GeneralProtection)
   })
 })
+
+test('INVPCID counts as a flush of everything where it is one', () => {
+  const { cpu } = twoContexts()
+  const counted = ([1, 3, 2] as const).map((type) => {
+    const before = cpu.counters.globalFlushes
+    cpu.invpcid(type, 0, 0n)
+    return cpu.counters.globalFlushes - before
+  })
+  expect(counted).toEqual([0, 0, 1])
+})

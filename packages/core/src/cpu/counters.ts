@@ -1,7 +1,7 @@
 /** What a CPU has done so far; differences of two snapshots give the price of what lay between. */
 export interface CpuCounters {
   cr3Writes: number
-  /** Flushes of everything, by a change of CR4.PGE. */
+  /** Flushes of everything, global translations too: by a change of CR4.PGE, INVPCID of type 2, or paging that is switched off. */
   globalFlushes: number
   invlpgs: number
   tlbHits: number

@@ -358,7 +358,7 @@ export class Cpu {
     const efer = isLongMode ? this.efer | Efer.LMA : this.efer & ~Efer.LMA
     const wasPaging = (this.cr0 & Cr0.PG) !== 0
     this.#load({ ...this.#control, cr0, efer }, value)
-    if (wasPaging && !isPaging) this.mmu.flushAll()
+    if (wasPaging && !isPaging) this.#flushEverything()
   }
 
   /** The register as it reads, without bit 63: the root, with a PCID or PWT and PCD in the low bits. */
@@ -410,8 +410,7 @@ export class Cpu {
     this.#load({ ...this.#control, cr4: value }, value)
     this.machine.log.emit({ kind: 'cr4-write', cpu: this.id, from, to: value })
     if ((changed & (Cr4.PGE | (from & Cr4.PCIDE))) !== 0) {
-      this.mmu.flushAll()
-      this.counters.globalFlushes++
+      this.#flushEverything()
     } else if ((changed & (Cr4.PAE | (value & Cr4.SMEP))) !== 0) {
       this.mmu.flushContextAndGlobal(pcid)
     }
@@ -502,7 +501,7 @@ export class Cpu {
     this.machine.log.emit({ kind: 'invpcid', cpu: this.id, type, pcid, address })
     if (type === 0) this.mmu.invalidatePageOf(pcid, address)
     else if (type === 1) this.mmu.flushContext(pcid)
-    else if (type === 2) this.mmu.flushAll()
+    else if (type === 2) this.#flushEverything()
     else this.mmu.flushNonGlobal()
   }
 
@@ -1105,6 +1104,11 @@ export class Cpu {
     if (type < 2 && pcid !== 0 && (this.cr4 & Cr4.PCIDE) === 0) return 'CR4.PCIDE is clear'
     if (type === 0 && !isLinear(this.#mode, address)) return 'its address is not canonical'
     return undefined
+  }
+
+  #flushEverything(): void {
+    this.mmu.flushAll()
+    this.counters.globalFlushes++
   }
 
   /** Takes over control registers, with the PDPTEs where the change loads them; `value` is what was written. */

@@ -51,43 +51,55 @@ export function typeConflicts(kernel: Kernel, surveys: readonly TableSurvey[]): 
   return findTypeConflicts(surveys.map(({ name, ranges }) => ({ name, ranges, caching })))
 }
 
-/** What the tables that firmware runs under cost. */
+/** What the tables that firmware runs under cost: all of it is read from the tables, as they are now. */
 export function tableCost(
   kernel: Kernel,
   surveys: readonly TableSurvey[],
   conflicts: readonly TypeConflict[],
 ): Omit<StrategyCost, 'perCall' | 'price'> {
   const ranges = surveys.find((survey) => survey.usedForCalls)?.ranges ?? []
-  const low = ranges.filter((range) => range.start < 2n ** 47n && !range.user)
-  const converted = (kernel.efi?.virtualMode === true ? kernel.efi.memoryMap : []).filter(
-    (descriptor) => descriptor.virtualStart !== 0n,
-  )
+  const exposed = exposedRanges(kernel, ranges)
   return {
     tablePages: kernel.efiTablePages,
-    mappedBytes:
-      sumBytes(low) +
-      converted.reduce((sum, each) => sum + descriptorEnd(each) - each.physicalStart, 0),
+    mappedBytes: sumBytes(exposed),
     writableExecutableBytes: sumBytes(ranges.filter((range) => range.writable && range.executable)),
     pageZeroMapped: ranges[0]?.start === 0n,
-    bootServicesBytes: bootServicesBytes(kernel, [
-      ...low,
-      ...ranges.filter((range) => isConverted(range, converted)),
-    ]),
+    bootServicesBytes: bootServicesBytes(kernel, exposed),
     conflictingTypeBytes: conflicts.reduce((sum, { start, end }) => sum + end - start, 0),
   }
 }
 
-/** Whether a range lies where the firmware was told that one of its regions is. */
-function isConverted(range: MappedRange, regions: readonly MemoryDescriptor[]): boolean {
-  return regions.some(
-    ({ virtualStart, numberOfPages }) =>
-      virtualStart < range.start + BigInt(range.bytes) &&
-      range.start < virtualStart + BigInt(numberOfPages * PAGE_SIZE),
-  )
+/** A piece of what tables map: bytes from one physical address on. */
+type Piece = Pick<MappedRange, 'physical' | 'bytes'>
+
+/** What is mapped for the firmware: all that is the supervisor's in the low half, and in the kernel's half the regions where firmware was told that they are. Each linear byte is in one piece. */
+function exposedRanges(kernel: Kernel, ranges: readonly MappedRange[]): Piece[] {
+  const { kernelHalfStart } = kernel.tables
+  const converted = (kernel.efi?.virtualMode === true ? kernel.efi.memoryMap : [])
+    .filter(({ virtualStart }) => virtualStart >= kernelHalfStart)
+    .toSorted((a, b) => (a.virtualStart < b.virtualStart ? -1 : 1))
+  return ranges.flatMap((range) => {
+    if (range.user) return []
+    return range.start < kernelHalfStart ? [range] : piecesOf(range, converted)
+  })
+}
+
+/** The pieces of a range that lie in regions, which are in the order of their virtual addresses and may overlap. */
+function piecesOf(range: MappedRange, regions: readonly MemoryDescriptor[]): Piece[] {
+  const end = range.start + BigInt(range.bytes)
+  let from: bigint = range.start
+  return regions.flatMap(({ virtualStart, numberOfPages }) => {
+    const regionEnd = virtualStart + BigInt(numberOfPages * PAGE_SIZE)
+    const first = virtualStart > from ? virtualStart : from
+    const last = regionEnd < end ? regionEnd : end
+    if (first >= last) return []
+    from = last
+    return [{ physical: range.physical + Number(first - range.start), bytes: Number(last - first) }]
+  })
 }
 
 /** Bytes of boot-services memory that some of the ranges map, each once. */
-function bootServicesBytes(kernel: Kernel, ranges: readonly MappedRange[]): number {
+function bootServicesBytes(kernel: Kernel, ranges: readonly Piece[]): number {
   const regions = (kernel.efi?.firmwareMap ?? []).filter(
     ({ type }) => type === MemoryType.BootServicesCode || type === MemoryType.BootServicesData,
   )
@@ -108,6 +120,6 @@ function bootServicesBytes(kernel: Kernel, ranges: readonly MappedRange[]): numb
   return bytes
 }
 
-function sumBytes(ranges: readonly MappedRange[]): number {
+function sumBytes(ranges: readonly Piece[]): number {
   return ranges.reduce((sum, range) => sum + range.bytes, 0)
 }

@@ -81,11 +81,11 @@ export interface ServiceResult {
 
 /** What a strategy costs. Counts per call are means over the calls of the case. */
 export interface StrategyCost {
-  /** 4 KiB pages that hold the strategy's own page tables. */
+  /** 4 KiB pages of page tables that the kernel took while it set up the runtime services, large pages that it split included. */
   tablePages: number
-  /** Bytes mapped while firmware runs. */
+  /** Bytes mapped for the firmware while it runs: the supervisor's in the low half, and where it was told that its regions are. A page that is mapped twice counts twice. */
   mappedBytes: number
-  /** Bytes of these that are both writable and executable. */
+  /** Bytes that are both writable and executable in the tables that firmware runs under, the kernel's own included. */
   writableExecutableBytes: number
   /** Whether linear address 0 is mapped while firmware runs. */
   pageZeroMapped: boolean
@@ -95,6 +95,7 @@ export interface StrategyCost {
   conflictingTypeBytes: number
   perCall: {
     cr3Writes: number
+    /** Flushes of all translations, global ones too. */
     globalFlushes: number
     tlbMisses: number
     /** Page-table entries read. */
