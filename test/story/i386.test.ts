@@ -123,6 +123,12 @@ describe('paging switched off around every call', () => {
     },
   )
 
+  test('would leave other CPUs the GDT of the first, if efi_32.c were taken as it is', () => {
+    const trace = play('small/none/i386-paging-off:save=static/services')
+    expect(trace.result.outcome).toBe('corrupt')
+    expect(findingOf(trace, 'H1').message).toMatch(/^after GetVariable CPU 1 has its GDT at 0x/)
+  })
+
   test('finds no interrupt handler: an NMI inside a call leaves nothing to dump', () => {
     const trace = play('small/none/i386-paging-off/kdump')
     expect(trace.result.outcome).toBe('fault')

@@ -7,7 +7,10 @@ export const h01PerCpuSaveArea: Rule = {
   title: 'A CPU came back from a call with another CPU’s state',
   severity: 'error',
   advice: 'keep CR3 and flags per CPU, or on the stack',
-  sources: ['Huang Ying, reply to "EFI: run EFI in physical mode", LKML, August 2010'],
+  sources: [
+    'Huang Ying, reply to "EFI: run EFI in physical mode", LKML, August 2010',
+    'Linux 2.6.35 arch/x86/kernel/efi_32.c: efi_rt_eflags, get_cpu_gdt_table(0)',
+  ],
   rewindable: true,
   watch: ({ hooks, report }) => {
     hooks.callLeft.tap('H1', (call) => {
@@ -27,6 +30,15 @@ export const h01PerCpuSaveArea: Rule = {
           message: `after ${call.service} CPU ${cpu.id} has interrupts ${cpu.interruptFlag ? 'on' : 'off'}, which were ${before.interruptFlag ? 'on' : 'off'} before`,
           explanation: 'The saved RFLAGS.IF that came back is not the one that this CPU had.',
           outcome: cpu.interruptFlag ? 'corrupt' : 'hang',
+          call,
+          actor: 'kernel',
+        })
+      } else if (cpu.gdtr.base !== before.gdtr.base) {
+        report(kernel, {
+          message: `after ${call.service} CPU ${cpu.id} has its GDT at ${formatAddress(cpu.gdtr.base)} instead of ${formatAddress(before.gdtr.base)}`,
+          explanation:
+            'The GDT has the segments of a CPU: its TSS, the thread’s, on i386 the one by which it finds its own variables. The next time that it enters the kernel it loads them from another CPU’s.',
+          outcome: 'corrupt',
           call,
           actor: 'kernel',
         })

@@ -47,6 +47,12 @@ export const i386PagingOff: StrategyDefinition = {
       values: ['task', 'swapper'],
       default: 'task',
     },
+    save: {
+      title:
+        'what is kept meanwhile: for each CPU its own, or as in efi_32.c one flag for all and the GDT of the first CPU',
+      values: ['perCpu', 'static'],
+      default: 'perCpu',
+    },
     lock: {
       title: 'whether calls wait for one another, as with efi_rt_lock of early i386 kernels',
       values: ['spinlock', 'none'],
@@ -63,7 +69,9 @@ export const i386PagingOff: StrategyDefinition = {
     return {
       serialised: options['lock'] !== 'none',
       setup: (kernel) => {
-        path = new PagingOff(kernel, makeAlias(kernel, options), { perCpu: true })
+        path = new PagingOff(kernel, makeAlias(kernel, options), {
+          perCpu: options['save'] !== 'static',
+        })
       },
       offers: (_kernel, service) => !NOT_CALLED.has(service),
       passedArguments: (call) => path!.passedArguments(call),

@@ -2,6 +2,7 @@ import {
   countersBetween,
   type Cpu,
   type CpuCounters,
+  type DescriptorTable,
   FloatingPointState,
   PageFault,
   SystemManagementInterrupt,
@@ -48,10 +49,11 @@ export class RuntimeCall {
   readonly args: readonly bigint[]
   /** What the kernel's wrapper passes on, still by the kernel's addresses: {@link args}, or copies that it has made of what they point to. */
   wrapperArgs: readonly bigint[]
-  /** CR3, RFLAGS.IF, MXCSR, the registers of x87 and SSE, and the counters as the kernel had them before {@link enter}. */
+  /** CR3, RFLAGS.IF, GDTR, MXCSR, the registers of x87 and SSE, and the counters as the kernel had them before {@link enter}. */
   readonly before: {
     readonly cr3: number
     readonly interruptFlag: boolean
+    readonly gdtr: DescriptorTable
     readonly mxcsr: number
     readonly floatingPoint: FloatingPointState
     readonly counters: CpuCounters
@@ -87,6 +89,7 @@ export class RuntimeCall {
     this.before = {
       cr3: cpu.cr3,
       interruptFlag: cpu.interruptFlag,
+      gdtr: cpu.gdtr,
       mxcsr: cpu.mxcsr,
       floatingPoint: new FloatingPointState(cpu.floatingPoint),
       counters: { ...cpu.counters },

@@ -76,7 +76,7 @@ export function setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescrip
 /** krealloc() of new_memmap, whose result nobody looks at (arch/x86/platform/efi/efi.c, Linux 3.4). */
 function newMemmap(kernel: Kernel, pages: number): PhysicalAddress {
   try {
-    return kernel.allocatePages('new_memmap', pages)
+    return kernel.allocatePages('EFI memory map', pages)
   } catch (error) {
     if (!(error instanceof OutOfMemory)) throw error
     throw new KernelPanic('unable to handle kernel NULL pointer dereference (memcpy to new_memmap)')

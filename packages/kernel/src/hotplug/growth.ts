@@ -20,11 +20,15 @@ export function growVmalloc(kernel: Kernel): void {
   kernel.print(`vmalloc space grew to 0x${next.toString(16)}`)
 }
 
-/** load_module(): modules behind the first gigabyte of the module space, or in the second half of a small one. */
+/**
+ * load_module(): modules behind the first gigabyte of the module space, or in the second half of a small one. On i386 they are vmalloc()ed, and without PAE an entry of the root may be new: processes get
+ * it (vmalloc_fault(), arch/x86/mm/fault.c), and nobody else.
+ */
 export function loadModules(kernel: Kernel): void {
   const { modulesStart, modulesEnd } = kernel.tables.layout
   const later = modulesEnd === undefined ? MODULES_LATER : (modulesEnd - modulesStart) / 2n
   const start = kernelAddress(modulesStart + later)
   for (const area of kernel.argumentAreas) area.mapAgain('module', start)
+  syncGlobalPgds(kernel)
   kernel.print(`modules loaded at 0x${start.toString(16)}`)
 }

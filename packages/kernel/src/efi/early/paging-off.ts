@@ -20,9 +20,11 @@ const STUB_OFFSET = 0x3000
 export class PagingOff implements CallPath {
   readonly #kernel: Kernel
   readonly #alias: LowAlias
+  readonly #perCpu: boolean
   /** efi_rt_eflags, or one for each CPU. */
   readonly #interruptFlag: KernelVariable
 
+  /** With `perCpu` for calls of every CPU; without, what is kept is static, and the GDT is that of the first one, as efi_32.c has it for the time when there are no others. */
   constructor(
     kernel: Kernel,
     alias: LowAlias,
@@ -30,6 +32,7 @@ export class PagingOff implements CallPath {
   ) {
     this.#kernel = kernel
     this.#alias = alias
+    this.#perCpu = perCpu
     this.#interruptFlag = kernel.variable({ perCpu })
   }
 
@@ -70,9 +73,9 @@ export class PagingOff implements CallPath {
     return BigInt(this.#kernel.image.base + STUB_OFFSET)
   }
 
-  /** get_cpu_gdt_table(0): that of the first CPU, whichever is meant. */
+  /** get_cpu_gdt_table(0), or with the number of the CPU in place of 0. */
   #loadGdt(cpu: Cpu, place: (address: bigint) => bigint): void {
-    const { base, limit } = this.#kernel.gdtOf(this.#kernel.bootCpu)
+    const { base, limit } = this.#kernel.gdtOf(this.#perCpu ? cpu : this.#kernel.bootCpu)
     cpu.gdtr = { base: place(base), limit }
   }
 }
