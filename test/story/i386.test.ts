@@ -20,6 +20,7 @@ const config = await loadConfig({
       'small=ia32:../../configs/i386/ovmf-ia32-q35-1g.txt',
       'large=ia32:../../configs/i386/ovmf-ia32-q35-4g.txt',
       'wide=../../configs/demo/ovmf-q35-4m.txt',
+      'low=ia32:../../configs/demo/ovmf-pc-2m.txt',
     ],
   },
 })
@@ -175,3 +176,24 @@ describe('firmware and kernel of different width', () => {
     expect(plan.map(({ id }) => id)).toEqual(['wide/Q09/xen/boot'])
   })
 })
+
+test.each(['i386-legacy-virtual', 'i386-linux-3.4'])(
+  '%s: the second kernel jumps to 0 since it read converted pointers, not since page 0 is free',
+  (strategy) => {
+    const { result } = play(`low/none/${strategy}/kexec`)
+    expect(result.outcome).toBe('fault')
+    expect(result.findings[0]).toMatchObject({ rule: 'H8', kernel: 'second kernel' })
+    expect(result.reason).toContain('an address that an earlier kernel gave the firmware')
+  },
+)
+
+test.each(['i386-legacy-virtual', 'i386-linux-3.4', 'i386-paging-off'])(
+  '%s: nothing is wrong with the stack of a call without paging, nor with what was lent to it',
+  (strategy) => {
+    const { result } = play(`low/none/${strategy}/boot`)
+    expect(result.services.map(({ ok }) => ok)).toEqual([true, true, true])
+    const rules = result.findings.map(({ rule }) => rule)
+    expect(rules).not.toContain('H14')
+    expect(rules).not.toContain('H18')
+  },
+)

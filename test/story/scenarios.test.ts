@@ -172,7 +172,10 @@ describe('allocations that fail', () => {
   test('kill Linux 6.1 where a region’s tables fail, which it only warns of before it calls SetVirtualAddressMap', () => {
     const trace = play('none/linux-6.1/allocation-failure')
     expect(trace.result.outcome).toBe('fault')
-    expect(trace.result.reason).toContain('SetVirtualAddressMap')
+    expect(trace.result.reason).toMatch(
+      /^SetVirtualAddressMap needs 0x[0-9a-f]{16}, for which first kernel had no memory/,
+    )
+    expect(trace.result.findings[0]?.rule).toBe('H3')
   })
 })
 

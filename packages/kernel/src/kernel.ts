@@ -90,6 +90,8 @@ export class Kernel {
   efiAllocations = 0
   /** Where the memory map for the firmware is mapped 1:1 in the EFI page tables, physical bytes. */
   efiMemmap: { readonly start: number; readonly bytes: number } | undefined
+  /** What the kernel could not map for the firmware for want of memory, and has said so: linear bytes. */
+  unmappedRegions: readonly { readonly virtual: bigint; readonly bytes: number }[] = []
   /** What reserve_real_mode() found below 1 MiB; undefined where nothing was free. */
   realModeMemory: RealModeMemory | undefined
   /** Whether the trampoline's own page tables have been made. */
@@ -380,7 +382,7 @@ export class Kernel {
   checkpoint(): Rewind {
     const { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap } = this
     const { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap } = this
-    const { efiRuntimeLock, efiRefusal } = this
+    const { efiRuntimeLock, efiRefusal, unmappedRegions } = this
     const known = { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap }
     const set = { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap }
     const phase = this.#phase
@@ -411,6 +413,7 @@ export class Kernel {
       this.handling.clear()
       this.efiRuntimeLock = efiRuntimeLock
       this.efiRefusal = efiRefusal
+      this.unmappedRegions = unmappedRegions
       this.#phase = phase
       this.#bootParams = bootParams
       this.#commandLine = commandLine

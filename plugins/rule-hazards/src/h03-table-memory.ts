@@ -1,4 +1,5 @@
-import type { FindingDraft, Rule } from '@trapdoor/harness'
+import { formatAddress, PageFault } from '@trapdoor/core'
+import type { Death, FindingDraft, Rule } from '@trapdoor/harness'
 import { type Kernel, KernelPanic, OutOfMemory } from '@trapdoor/kernel'
 
 /** Page tables for the firmware need memory, and a kernel may have little. */
@@ -11,10 +12,13 @@ export const h03TableMemory: Rule = {
   sources: [
     'Huang Ying, reply to "EFI: run EFI in physical mode", LKML, August 2010',
     'RHEL 6 kernel, arch/x86/kernel/efi_64.c: fill_pud(), fill_pmd(), fill_pte() handle no failure',
+    'Linux 6.1 arch/x86/platform/efi/efi_64.c: __map_region() warns, and efi_map_region() has no result',
   ],
   rewindable: true,
   watch: ({ diagnose }) => {
-    diagnose(({ error, kernel }) => {
+    diagnose((death) => {
+      const { error, kernel } = death
+      if (error instanceof PageFault) return reachesUnmapped(error, death)
       if (kernel?.phase !== 'efi' || !(error instanceof KernelPanic)) return undefined
       if (!(error instanceof OutOfMemory)) return withoutAnswer(error, kernel)
       const mebibytes = Math.round((kernel.tablePages * 4096) / 2 ** 20)
@@ -36,5 +40,17 @@ function withoutAnswer({ message }: KernelPanic, { name }: Kernel): FindingDraft
       ? 'An allocation failed, and the kernel has no other answer than to stop.'
       : 'An allocation failed, and the code that made it does not look: it goes on with a null pointer.',
     actor: 'kernel',
+  }
+}
+
+/** A region that the kernel has told of when it could not map it, and that firmware needs. */
+function reachesUnmapped({ address }: PageFault, { kernel, call }: Death): FindingDraft | undefined {
+  const unmapped = kernel?.unmappedRegions.find(
+    ({ virtual, bytes }) => virtual <= address && address < virtual + BigInt(bytes),
+  )
+  if (kernel === undefined || call === undefined || unmapped === undefined) return undefined
+  return {
+    message: `${call.service} needs ${formatAddress(address)}, for which ${kernel.name} had no memory for page tables`,
+    explanation: `When the kernel mapped the region at ${formatAddress(unmapped.virtual)}, an allocation failed. It printed "Error mapping PA", went on without the region, and called the firmware all the same.`,
   }
 }

@@ -14,7 +14,7 @@ import { couldBePhysical } from './could-be-physical.ts'
 
 /** What a kernel lends to the firmware for a call. */
 const LENT =
-  /^(?:task stack|EFI runtime stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map) of /
+  /^(?:task stack|EFI runtime stack|kmalloc buffer|vmalloc buffer|module data|image|boot parameters|EFI memory map|new_memmap) of /
 
 /** What is nobody's. */
 const FREE = 'free memory'
@@ -91,10 +91,14 @@ export const h18MemoryOwnership: Rule = {
             ? error.value
             : undefined
       if (address === undefined) return undefined
+      // The kernel's own call, of a function that firmware has not named.
+      if (image === undefined && convertedBefore) return undefined
       const { memory } = kernel.machine
+      // A NULL pointer comes from anywhere, and code that was jumped to has not been read as one.
       const source = call.touches.find(
         ({ frame, access }) =>
-          access !== 'write' &&
+          access === 'read' &&
+          address !== 0n &&
           ownerNow(memory, frame) !== undefined &&
           holds(memory, frame, address),
       )
@@ -108,8 +112,6 @@ export const h18MemoryOwnership: Rule = {
         }
       }
       if (!couldBePhysical(kernel, address)) return undefined
-      // The kernel's own call, of a function that firmware has not named.
-      if (image === undefined && convertedBefore) return undefined
       const descriptor = descriptorAt(Number(address))
       const bootServices: readonly number[] = [
         MemoryType.BootServicesCode,

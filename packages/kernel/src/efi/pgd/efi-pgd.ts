@@ -146,18 +146,14 @@ export class EfiPgd {
       this.#map(virtual, physical, pages, rights)
     } catch (error) {
       if (!(error instanceof OutOfMemory)) throw error
-      this.#kernel.print(
-        `Error mapping PA 0x${physical.toString(16)} -> VA 0x${virtual.toString(16)}!`,
-      )
+      const kernel = this.#kernel
+      kernel.print(`Error mapping PA 0x${physical.toString(16)} -> VA 0x${virtual.toString(16)}!`)
+      kernel.unmappedRegions = [...kernel.unmappedRegions, { virtual, bytes: pages * PAGE_SIZE }]
     }
   }
 
   #map(virtual: bigint, physical: number, pages: number, rights: PageRights): void {
     const cpu = this.#kernel.bootCpu
-    if (!cpu.machine.features.nx) {
-      this.#kernel.print(`efi: Error mapping PA 0x${physical.toString(16)} -> VA ${virtual}!`)
-      return
-    }
     const range = { virtual, physical: phys(physical), bytes: pages * PAGE_SIZE }
     kernelMapPagesInPgd(cpu, this.tables, range, rights)
     if (this.tables.outstanding.length === 0) return
