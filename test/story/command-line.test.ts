@@ -54,6 +54,7 @@ describe('the command line', () => {
   test('takes the patch’s kernel back to virtual mode with virtefi, unless physefi says otherwise', () => {
     expect(bootWith('private-efi-pgd', '').cost!.perCall.cr3Writes).toBe(2)
     expect(bootWith('private-efi-pgd', 'virtefi').cost!.perCall.cr3Writes).toBe(0)
+    expect(bootWith('private-efi-pgd', 'virtefi').kernel.ran).toEqual(['legacy-virtual'])
     expect(bootWith('private-efi-pgd', 'virtefi physefi').cost!.perCall.cr3Writes).toBe(2)
   })
 

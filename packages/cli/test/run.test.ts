@@ -137,6 +137,50 @@ describe('explain', () => {
     expect(all.stdout.split('\n').length).toBeGreaterThan(folded.stdout.split('\n').length)
   })
 
+  test('names the strategy that the command line chose in place of the case’s own, and so does run', async () => {
+    const cwd = folderWithMap()
+    const words = ['-m', 'machine.txt', '--command-line', 'virtefi']
+    const id = 'machine/none/private-efi-pgd/boot'
+    const explained = await trapdoor(['explain', id, ...words], { cwd })
+    expect(explained.stdout).toMatch(
+      /ran in its place, as the command line "virtefi" says: legacy-virtual:\s/,
+    )
+    const cell = ['--firmware', 'none', '--strategy', 'private-efi-pgd', '--scenario', 'boot']
+    const ran = await trapdoor(['run', ...words, ...cell, '--no-output'], { cwd })
+    expect(ran.stdout).toContain(
+      'private-efi-pgd did not run: the command line "virtefi" chose legacy-virtual',
+    )
+    const own = await trapdoor(['explain', id, '-m', 'machine.txt'], { cwd })
+    expect(own.stdout).not.toContain('ran in its place')
+  })
+
+  test('of a service that failed begins with its answer, and calls a finding that did no harm a remark', async () => {
+    const cwd = folderWithMap()
+    writeFileSync(
+      join(cwd, 'trapdoor.config.mjs'),
+      `export default {
+        memoryMaps: [{ id: 'machine', file: 'machine.txt' }],
+        plugins: [{
+          name: 'test', apiVersion: 1,
+          quirks: [{
+            id: 'T1', name: 'no-clock', title: 'GetTime fails', sources: ['a test'],
+            hooks: { beforeService: ({ service }) => service === 'GetTime' ? 0x8000000000000007n : undefined },
+          }],
+        }],
+        firmware: ['T1'], strategies: ['linux-3.14'], scenarios: ['boot'],
+      }`,
+    )
+    const { stdout } = await trapdoor(['explain', 'machine/T1/linux-3.14/boot'], { cwd })
+    const headings = stdout.split('\n').filter((line) => /^[A-Z][a-z]/.test(line))
+    expect(headings.slice(3, 5)).toEqual([
+      'What the services answered',
+      'Remark 1 of 2 (it did no harm this time)',
+    ])
+    expect(stdout).toMatch(/✗ GetTime +EFI_DEVICE_ERROR/)
+    const ran = await trapdoor(['run', '--no-output'], { cwd })
+    expect(ran.stdout).toContain('~ degraded 1  GetTime: EFI_DEVICE_ERROR\n')
+  })
+
   test('refuses a case that cannot be', async () => {
     const { code, stderr } = await trapdoor(
       ['explain', 'machine/none/kexec', '-m', 'machine.txt'],

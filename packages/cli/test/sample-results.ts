@@ -10,6 +10,7 @@ import {
 const finding: Finding = {
   rule: 'H9',
   severity: 'error',
+  outcome: 'fault',
   title: 'Tables of the kernel before',
   message: 'The second kernel took a converted pointer for a physical address.',
   kernel: 'second kernel',
@@ -58,7 +59,7 @@ export function sampleResults(
             memoryMap,
             quirks,
             strategy,
-            kernel: { profile: '2.6.35', commandLine: '' },
+            kernel: { profile: '2.6.35', commandLine: '', ran: [strategy] },
             scenario,
             seed: 1,
             outcome,

@@ -30,7 +30,7 @@ function result(id: string, outcome: CaseResult['outcome']): CaseResult {
     memoryMap,
     quirks: firmware === 'none' ? [] : firmware.split('+'),
     strategy,
-    kernel: { profile: '2.6.35', commandLine: '' },
+    kernel: { profile: '2.6.35', commandLine: '', ran: [strategy] },
     scenario,
     seed: 1,
     outcome,

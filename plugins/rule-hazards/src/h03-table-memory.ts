@@ -44,7 +44,10 @@ function withoutAnswer({ message }: KernelPanic, { name }: Kernel): FindingDraft
 }
 
 /** A region that the kernel has told of when it could not map it, and that firmware needs. */
-function reachesUnmapped({ address }: PageFault, { kernel, call }: Death): FindingDraft | undefined {
+function reachesUnmapped(
+  { address }: PageFault,
+  { kernel, call }: Death,
+): FindingDraft | undefined {
   const unmapped = kernel?.unmappedRegions.find(
     ({ virtual, bytes }) => virtual <= address && address < virtual + BigInt(bytes),
   )

@@ -40,13 +40,18 @@ export function renderExplanation(trace: CaseTrace, options: ExplanationOptions)
       ...end(result, width, paint),
     ],
   ]
+  const services = servicesSection(result, all, paint)
+  const byServices = result.outcome === 'degraded'
+  // What ended the case comes first: where that is an answer of the firmware's, the findings are others' business.
+  if (byServices && services.length > 0) sections.push(services)
   for (const [index, finding] of result.findings.entries()) {
     const count = result.findings.length
-    const title = count === 1 ? 'Finding' : `Finding ${index + 1} of ${count}`
-    sections.push([heading(title, paint), ...renderFinding(finding, width, paint)])
+    const kind = finding.outcome === 'ok' ? 'Remark' : 'Finding'
+    const title = count === 1 ? kind : `${kind} ${index + 1} of ${count}`
+    const note = finding.outcome === 'ok' ? paint('dim', ' (it did no harm this time)') : ''
+    sections.push([heading(title, paint) + note, ...renderFinding(finding, width, paint)])
   }
-  const services = servicesSection(result, all, paint)
-  if (services.length > 0) sections.push(services)
+  if (!byServices && services.length > 0) sections.push(services)
   if (result.cost !== null) {
     sections.push([heading('What it cost', paint), ...labelled(costRows(result), width, paint)])
   }
@@ -76,11 +81,28 @@ function subject(result: CaseResult, options: ExplanationOptions): [string, stri
       (quirk?.sources ?? []).map((source): [string, string] => ['', `seen in ${source}`]),
     ),
     ['strategy', `${result.strategy}: ${strategy?.title ?? ''}`],
+    ...swappedStrategy(result, registry),
     ['scenario', `${result.scenario}: ${scenario?.title ?? ''}`],
     ['', (scenario?.steps ?? []).map(({ name }) => name).join(' → ')],
     ['kernel', `${profile}, command line "${commandLine}"`],
     ['seed', String(result.seed)],
   ]
+}
+
+/** What ran in place of the strategy or beside it, where the command line or the scenario chose another. */
+function swappedStrategy(
+  { strategy, kernel: { commandLine, ran } }: CaseResult,
+  registry: PluginRegistry,
+): [string, string][] {
+  const own = parseStrategyLabel(strategy).name
+  const others = ran.filter((name) => name !== own)
+  const verb = ran.includes(own) ? 'ran, too' : 'ran in its place'
+  const why = commandLine === '' ? '' : `, as the command line "${commandLine}" says`
+  if (ran.length === 0) return [['', `no kernel ran it, nor another${why}`]]
+  return others.map((name) => [
+    '',
+    `${verb}${why}: ${name}: ${registry.strategies.get(name)?.title ?? ''}`,
+  ])
 }
 
 function describeMap(map: MemoryMapSummary): string {

@@ -45,9 +45,11 @@ export function renderFailures(results: Results, options: FailureOptions): strin
   return lines
 }
 
-/** The rules that every one of the cells broke: what only some broke is not why they failed. */
+/** The rules that ended every one of the cells as it ended: neither what only some broke nor a remark is why they failed. */
 function sharedRules(cases: readonly CaseResult[]): string[] {
-  const broken = cases.map(({ findings }) => distinct(findings.map(({ rule }) => rule)))
+  const broken = cases.map(({ findings, outcome }) =>
+    distinct(findings.filter((each) => each.outcome === outcome).map(({ rule }) => rule)),
+  )
   return broken[0]!.filter((rule) => broken.every((rules) => rules.includes(rule)))
 }
 

@@ -1,4 +1,4 @@
-import { OUTCOMES, type Results, type Surprise } from '@trapdoor/harness'
+import { OUTCOMES, parseStrategyLabel, type Results, type Surprise } from '@trapdoor/harness'
 import { plural } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
 import { OUTCOME_MARKS } from './outcome.ts'
@@ -19,7 +19,10 @@ export function renderSummary(results: Results, options: SummaryOptions): string
   const totals = OUTCOMES.toReversed()
     .filter((outcome) => results.totals[outcome] > 0)
     .map((outcome) => paint(OUTCOME_MARKS[outcome].style, `${results.totals[outcome]} ${outcome}`))
-  const lines = [`${paint('bold', plural(results.cases.length, 'case'))}: ${totals.join(', ')}`]
+  const lines = [
+    ...renderSwaps(results),
+    `${paint('bold', plural(results.cases.length, 'case'))}: ${totals.join(', ')}`,
+  ]
   if (expected === undefined) return lines
   if (surprises.length === 0) return [...lines, paint('green', `all as expected in ${expected}`)]
   lines.push(
@@ -36,4 +39,17 @@ export function renderSummary(results: Results, options: SummaryOptions): string
   }
   lines.push(paint('dim', '  --update-expected writes what is'))
   return lines
+}
+
+/** Columns whose kernels ran another strategy than the one that the column is named after, as the command line chooses, too. */
+function renderSwaps(results: Results): string[] {
+  const swaps = new Set<string>()
+  for (const { strategy, kernel } of results.cases) {
+    const { name } = parseStrategyLabel(strategy)
+    if (kernel.ran.length === 0 || kernel.ran.includes(name)) continue
+    swaps.add(
+      `${strategy} did not run: the command line "${kernel.commandLine}" chose ${kernel.ran.join(', ')}`,
+    )
+  }
+  return [...swaps]
 }

@@ -85,15 +85,23 @@ interface SharedReason {
 function reasonsOf(failed: readonly CaseResult[]): SharedReason[] {
   const groups = Map.groupBy(
     failed,
-    ({ outcome, findings, reason }) => `${outcome} ${findings[0]?.rule ?? reason}`,
+    ({ outcome, findings, reason }) => `${outcome} ${causeOf(outcome, findings) ?? reason}`,
   )
   return [...groups.values()]
     .toSorted((a, b) => b.length - a.length)
     .slice(0, MOST_REASONS)
     .map((cells) => ({
       cells,
-      rules: distinct(cells.flatMap(({ findings }) => findings[0]?.rule ?? [])),
+      rules: distinct(cells.flatMap(({ outcome, findings }) => causeOf(outcome, findings) ?? [])),
     }))
+}
+
+/** The rule that ended a cell as it ended; remarks have no part in that. */
+function causeOf(
+  outcome: CaseResult['outcome'],
+  findings: CaseResult['findings'],
+): string | undefined {
+  return findings.find((each) => each.outcome === outcome)?.rule
 }
 
 function describeReason(

@@ -55,10 +55,10 @@ interface CountedFinding {
   times: number
 }
 
-/** The finding as the results have it: with how often it was made, and the command that shows it again. */
-function asResult({ finding, times }: CountedFinding, reproduce: string): Finding {
+/** The finding as the results have it: with what it is worth, how often it was made, and the command that shows it again. */
+function asResult({ finding, outcome, times }: CountedFinding, reproduce: string): Finding {
   const message = times === 1 ? finding.message : `${finding.message} (${times} times)`
-  return { ...finding, message, reproduce }
+  return { ...finding, outcome, message, reproduce }
 }
 
 /** A case while it runs, with what the rules found and how it ended. Cases that begin alike may share one up to where they part. */
@@ -76,6 +76,8 @@ export class CaseExecution {
   #kernel: Kernel | undefined
   #convertedBy: Kernel | undefined
   #refusal: string | undefined
+  /** Names of the strategies that kernels chose, in order. */
+  #ran: readonly string[] = []
   #death: Outcome | undefined
   /** How often rules and kernels had something to say. */
   #told = 0
@@ -97,6 +99,7 @@ export class CaseExecution {
         this.#accept(rule, kernel, draft)
       },
       phase: (kernel) => {
+        if (kernel.phase === 'efi_init') this.#noteStrategy(kernel)
         if (this.#kernel === kernel) return
         this.#keepLeftTables()
         // What was under way in the kernel before will not come back, and its roots may be the next one's for something else.
@@ -139,6 +142,7 @@ export class CaseExecution {
       },
       onKernelAgain: (kernel) => {
         this.#kernel = kernel
+        this.#noteStrategy(kernel)
         this.#calls.clear()
         this.#run.rootsOfCalls.clear()
       },
@@ -166,6 +170,7 @@ export class CaseExecution {
     const rewindRun = this.#run.checkpoint()
     if (rewindRun === undefined) return undefined
     const [kernel, convertedBy, refusal] = [this.#kernel, this.#convertedBy, this.#refusal]
+    const ran = this.#ran
     const findings = [...this.#findings].map(([key, counted]) => [key, { ...counted }] as const)
     const calls = [...this.#calls]
     const rewindRules = this.#environment.rules.checkpoint()
@@ -175,6 +180,7 @@ export class CaseExecution {
       this.#kernel = kernel
       this.#convertedBy = convertedBy
       this.#refusal = refusal
+      this.#ran = ran
       this.#death = undefined
       this.#findings.clear()
       for (const [key, counted] of findings) this.#findings.set(key, { ...counted })
@@ -216,6 +222,7 @@ export class CaseExecution {
       kernel: {
         profile: `Linux ${this.#kernel?.tables.layout.name ?? 'none'}`,
         commandLine,
+        ran: [...this.#ran],
       },
       scenario: spec.scenario,
       seed: spec.seed,
@@ -380,6 +387,12 @@ export class CaseExecution {
       kernel,
     })
     this.#findings.set(key, { finding, outcome, times: (known?.times ?? 0) + 1 })
+  }
+
+  /** What the kernel's command line has chosen, in setup_arch(). */
+  #noteStrategy({ strategy }: Kernel): void {
+    const name = strategy?.definition.name
+    if (name !== undefined && !this.#ran.includes(name)) this.#ran = [...this.#ran, name]
   }
 
   #keepLeftTables(): void {

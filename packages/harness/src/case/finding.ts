@@ -24,8 +24,8 @@ export interface FindingPlace {
   readonly image?: string | undefined
 }
 
-/** A finding but for the command that shows it again, which depends on the case. */
-export type PlacedFinding = Omit<Finding, 'reproduce'>
+/** A finding but for what it is worth in the end, and for the command that shows it again, which depends on the case. */
+export type PlacedFinding = Omit<Finding, 'outcome' | 'reproduce'>
 
 /** Makes a finding of what a rule says: adds who and where, the walk level by level, and what lies at the end of it. */
 export function placeFinding(rule: Rule, draft: FindingDraft, place: FindingPlace): PlacedFinding {

@@ -197,7 +197,7 @@ function isDifferent(before: RanCell, after: CaseResult): boolean {
 
 /** How a cell ended, without addresses: with them every other placement of a region would seem to be another way. */
 function wayToFail({ outcome, reason, findings, services }: CaseResult): string {
-  const [worst] = findings
+  const worst = findings.find((each) => each.outcome === outcome)
   const where =
     worst === undefined
       ? [reason]

@@ -57,7 +57,12 @@ export interface CaseResult {
   quirks: string[]
   /** The strategy's name, with the options that differ from the defaults: `name:option=value,…`. */
   strategy: string
-  kernel: { profile: string; commandLine: string }
+  kernel: {
+    profile: string
+    commandLine: string
+    /** Names of the strategies that the case's kernels chose, each once: not always {@link strategy}, as the command line chooses, too. */
+    ran: string[]
+  }
   scenario: string
   seed: number
   outcome: Outcome
@@ -119,6 +124,8 @@ export interface Finding {
   /** Id of the rule, such as "H9". */
   rule: string
   severity: Severity
+  /** What it is worth: `ok` for a remark, which did no harm this time. Why a case ended as it did say the findings of its own outcome. */
+  outcome: Outcome
   title: string
   message: string
   /** Which kernel ran, such as "second kernel". */

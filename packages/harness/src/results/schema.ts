@@ -11,6 +11,7 @@ const titled = z.strictObject({ name: z.string(), title: z.string() })
 const finding = z.strictObject({
   rule: z.string(),
   severity: z.enum(['error', 'warning', 'info']),
+  outcome: z.enum(OUTCOMES),
   title: z.string(),
   message: z.string(),
   kernel: z.string(),
@@ -41,7 +42,11 @@ const caseResult = z.strictObject({
   memoryMap: z.string(),
   quirks: z.array(z.string()),
   strategy: z.string(),
-  kernel: z.strictObject({ profile: z.string(), commandLine: z.string() }),
+  kernel: z.strictObject({
+    profile: z.string(),
+    commandLine: z.string(),
+    ran: z.array(z.string()),
+  }),
   scenario: z.string(),
   seed: count,
   outcome: z.enum(OUTCOMES),
