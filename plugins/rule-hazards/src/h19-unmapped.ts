@@ -1,6 +1,6 @@
-import { CpuException, formatAddress, PageFault } from '@trapdoor/core'
+import { CpuException, formatAddress, PAGE_SIZE, PageFault } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
-import { KernelPanic, ramRanges } from '@trapdoor/kernel'
+import { type Kernel, KernelPanic, ramRanges } from '@trapdoor/kernel'
 import { couldBePhysical } from './could-be-physical.ts'
 import { descriptorEnd, formatMemoryAttribute, isRuntime, memoryTypeName } from '@trapdoor/uefi'
 
@@ -56,7 +56,7 @@ export const h19Unmapped: Rule = {
       }
       const descriptor = descriptorAt(Number(error.address))
       const where = formatAddress(error.address)
-      const who = image ?? (error.access === 'execute' ? 'the call' : 'the kernel')
+      const who = image ?? (error.access === 'execute' ? fetchOf(kernel, error) : 'the kernel')
       if (descriptor === undefined) {
         return {
           message: `${who} touches ${where} inside ${call.service}, which is not in the memory map at all`,
@@ -73,4 +73,10 @@ export const h19Unmapped: Rule = {
       }
     })
   },
+}
+
+/** Whose code a call was to begin with, where the fetch of its first instruction has failed. */
+function fetchOf(kernel: Kernel | undefined, { address }: PageFault): string {
+  const owner = kernel?.machine.memory.owners.get(Math.floor(Number(address) / PAGE_SIZE))
+  return owner?.kind === 'firmware' ? `the call of ${owner.name}` : 'the call'
 }

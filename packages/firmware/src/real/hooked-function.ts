@@ -32,16 +32,18 @@ export function hookFunction(
     run: ({ cpu, rip, args }) => {
       const { memory } = cpu.machine
       const call = new FirmwareCall(service, image, { cpu, rip, args, offset })
+      // A kernel may have moved runtime memory, as that of macOS does.
+      const place = cpu.peekPhysical(rip) ?? address
       const original = (): bigint => {
         const passed = Array.from({ length: count }, (_, index) => call.arg(index))
-        memory.write(address, bytes)
+        memory.write(place, bytes)
         try {
           return decodeStatus(
             architecture,
             cpu.call(rip, ...argumentWords(architecture, service, passed)),
           )
         } finally {
-          memory.write(address, gate)
+          memory.write(place, gate)
         }
       }
       return encodeStatus(architecture, around(call, original))

@@ -1,4 +1,4 @@
-import { type Cpu, Cr0, Cr4, Efer, Segment } from '@trapdoor/core'
+import { type Cpu, Cr0, Cr4, Efer, FloatingPointState, Segment } from '@trapdoor/core'
 import { type CpuState, GENERAL_REGISTERS } from '@trapdoor/snapshot'
 
 const SEGMENTS = [
@@ -22,6 +22,8 @@ export function startFromSnapshot(cpu: Cpu, state: CpuState): void {
     const segment = state.segments[name]
     if (segment !== undefined) cpu.loadSegment(number, segment)
   }
+  // As a firmware hands over (UEFI 2.10, 2.3.4.1), whether the snapshot says so or not.
+  cpu.floatingPoint = new FloatingPointState('initialised')
   cpu.cr2 = state.cr2
   cpu.gdtr = state.gdt
   cpu.idtr = state.idt
