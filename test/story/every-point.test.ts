@@ -126,13 +126,13 @@ describe('a crash', () => {
     }).filter((name) => name === 'crash kernel')
     expect(note).toBe(`${crashed.length} booted, one for each state of memory; 0 died`)
     // Two calls with four points each between the steps, and the two writes of each prolog.
-    expect(crashed.length).toBeGreaterThan(2 * (4 + 2) + 10)
+    expect(crashed.length).toBeGreaterThan(2 * (4 + 2))
   })
 
   test('is tried everywhere although every crash kernel dies', () => {
     const trace = play('none/legacy-virtual/kdump-everywhere')
     const [, booted, died] = /^(\d+) booted.*; (\d+) died$/.exec(noteOf(trace, 'crash kernels'))!
-    expect(Number(booted)).toBeGreaterThan(20)
+    expect(Number(booted)).toBeGreaterThan(10)
     expect(died).toBe(booted)
     expect(findingOf(trace, 'H8').message).toContain(`(${died} times)`)
     // The first kernel goes on after each of them, and finishes its call.

@@ -216,11 +216,13 @@ export {
   type LinearWindow,
   lowerHalf,
   mappedRanges,
+  mappedRangesOfAll,
   upperHalf,
   type MappingSurvey,
   type NamedRange,
   nameRanges,
   type RangeQuery,
+  tableFrames,
 } from './survey/ranges.ts'
 export { copyEntries } from './tables/copy.ts'
 export { type BuilderOptions, PageTableBuilder, type TableResult } from './tables/builder.ts'

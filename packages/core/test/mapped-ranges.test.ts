@@ -9,6 +9,7 @@ import {
   lowerHalf,
   type MappedRange,
   mappedRanges,
+  mappedRangesOfAll,
   nameRanges,
   NEHALEM,
   PAGE_SIZE,
@@ -18,6 +19,7 @@ import {
   type PagingMode,
   phys,
   type RangeQuery,
+  tableFrames,
   upperHalf,
   virt,
 } from '../src/index.ts'
@@ -172,6 +174,22 @@ test('tables that two roots share count once each', () => {
   expect(survey.tables.toSorted((a, b) => a - b)).toEqual(used)
 })
 
+test('a table that two roots have at the same place is in what each of them maps, with the rights that each gives', () => {
+  const { builder, context, memory } = emptyTables()
+  builder.mapRange(virt(0x1000n), phys(0x8000), 2 * PAGE_SIZE)
+  const other = 0x70_0000
+  const entry = builder.rootEntry(0)
+  memory.write64(other, entry)
+  memory.write64(other + 8, entry & ~2n)
+  const second = { ...context, root: other }
+  const [one, two] = mappedRangesOfAll([context, second])
+  expect([one, two]).toEqual([mappedRanges(context), mappedRanges(second)])
+  expect(two!.ranges.map(({ start, bytes, writable }) => [start, bytes, writable])).toEqual([
+    [0x1000n, 2 * PAGE_SIZE, true],
+    [0x80_0000_1000n, 2 * PAGE_SIZE, false],
+  ])
+})
+
 describe.each(WINDOWS.map((window) => [window.mode.name, window] as const))(
   'in %s paging',
   (_, window) => {
@@ -180,7 +198,10 @@ describe.each(WINDOWS.map((window) => [window.mode.name, window] as const))(
         fc.property(script, (steps) => {
           const tables = emptyTreeOf(window.mode)
           for (const each of steps) perform(tables.builder, window, each)
-          const { ranges } = mappedRanges(tables.context)
+          const survey = mappedRanges(tables.context)
+          const { ranges } = survey
+          expect(mappedRangesOfAll([tables.context, tables.context])).toEqual([survey, survey])
+          expect(tableFrames(tables.context)).toEqual(survey.tables)
           const expected = inspectWindow(tables.context, window).map((inspection) => {
             if (inspection.status !== 'mapped') return undefined
             const { steps: __, status: ___, ...page } = inspection

@@ -1,4 +1,4 @@
-import { formatAddress, lowerHalf, mappedRanges, upperHalf } from '@trapdoor/core'
+import { formatAddress, lowerHalf, tableFrames, upperHalf } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 
 /** What is written into tables that another root leads to as well changes that one, too. */
@@ -17,7 +17,7 @@ export const h17SharedTables: Rule = {
     hooks.tablesInspected.tap('H17', ({ kernel, surveys }) => {
       const { swapper } = kernel.tables
       const tablesOf = (root: number, half: typeof lowerHalf): readonly number[] =>
-        mappedRanges(kernel.bootCpu.translationContext(root), half(swapper.mode)).tables
+        tableFrames(kernel.bootCpu.translationContext(root), half(swapper.mode))
       const high = new Set(tablesOf(swapper.root, upperHalf))
       for (const { name, root } of surveys.filter(({ usedForCalls }) => usedForCalls)) {
         const shared = tablesOf(root, lowerHalf).find(

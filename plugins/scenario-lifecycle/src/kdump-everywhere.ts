@@ -31,7 +31,7 @@ function crash<T>(context: ScenarioContext, { call }: PreparedCall<T>, crashes: 
 
 /**
  * Makes a call with a crash before every write to memory, of the firmware and of what switches to it and back, and between these: between two writes the crash kernel finds the same memory
- * wherever it was. Machine code writes a hundred thousand times: before each of the first writes, and ever fewer of the others.
+ * wherever it was, and so it does where the firmware wrote what was there already. Machine code writes a hundred thousand times: before each of the first writes, and ever fewer of the others.
  */
 function crashEverywhere<T>(
   context: ScenarioContext,
@@ -48,11 +48,16 @@ function crashEverywhere<T>(
   call.interruptSwitches((access) => {
     if (access === 'write') point()
   })
+  let found: ScenarioContext['machine']['memory'] | undefined
   call.interruptEach((_, access) => {
     if (access !== 'write') return
     writes++
-    if (isSample(writes, DENSE_WRITES)) point()
-    else crashes.states++
+    const { memory } = context.machine
+    if (!isSample(writes, DENSE_WRITES)) crashes.states++
+    else if (found === undefined || !memory.isSameAs(found)) {
+      point()
+      found = memory.fork()
+    }
   })
   point()
   call.enter()

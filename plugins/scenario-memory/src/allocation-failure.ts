@@ -1,6 +1,6 @@
 import { isSample, type Scenario, type ScenarioContext } from '@trapdoor/harness'
 import type { PreparedCall } from '@trapdoor/kernel'
-import { everydayStep } from '@trapdoor/scenario-lifecycle'
+import { bootStep, everydayStep } from '@trapdoor/scenario-lifecycle'
 import { EfiStatus } from '@trapdoor/uefi'
 
 /** Allocations that all fail once; of those behind ever fewer. No strategy but those that map all memory in pages of 4 KiB makes as many. */
@@ -40,12 +40,7 @@ export const allocationFailure: Scenario = {
   title:
     'boots once for every allocation that setting up the runtime services makes, and that one fails',
   steps: [
-    {
-      name: 'boot with memory enough',
-      run: (context) => {
-        context.boot()
-      },
-    },
+    bootStep,
     everydayStep,
     { name: 'a boot for every allocation', run: failEach },
   ],

@@ -63,19 +63,27 @@ export class OwnerMap {
 
   /** Makes room for `added` boundaries in place of `removed` ones, from `first` on. */
   #resize(first: number, removed: number, added: number): void {
-    const length = this.#starts.length
-    if (added > removed) {
-      for (let more = removed; more < added; more++) {
-        this.#starts.push(0)
-        this.#owners.push(undefined)
+    const starts = this.#starts
+    const owners = this.#owners
+    const more = added - removed
+    const { length } = starts
+    // Element by element: copyWithin and splice of arrays cost several times as much.
+    if (more > 0) {
+      for (let index = 0; index < more; index++) {
+        starts.push(0)
+        owners.push(undefined)
       }
-      this.#starts.copyWithin(first + added, first + removed, length)
-      this.#owners.copyWithin(first + added, first + removed, length)
-    } else if (added < removed) {
-      this.#starts.copyWithin(first + added, first + removed)
-      this.#owners.copyWithin(first + added, first + removed)
-      this.#starts.length = length + added - removed
-      this.#owners.length = length + added - removed
+      for (let index = length - 1; index >= first + removed; index--) {
+        starts[index + more] = starts[index]!
+        owners[index + more] = owners[index]
+      }
+    } else if (more < 0) {
+      for (let index = first + removed; index < length; index++) {
+        starts[index + more] = starts[index]!
+        owners[index + more] = owners[index]
+      }
+      starts.length = length + more
+      owners.length = length + more
     }
   }
 

@@ -73,7 +73,7 @@ export class PhysicalMemory {
   #nearFrames: (Region['frames'] | undefined)[] = []
   #far: Map<number, Region> = new Map()
   /** Numbers of the regions that hold frames. */
-  #present: Set<number> = new Set()
+  #present: number[] = []
   #fills: FillRange[] = []
   #patterns: Map<number, Int32Array> = new Map()
   readonly #pool: FramePool
@@ -113,6 +113,36 @@ export class PhysicalMemory {
     return child
   }
 
+  /**
+   * Whether every byte is certain to be what it is in another memory of the same family: a fork, or what this is a fork of. It is not where devices are, which have more state than their bytes, and not where
+   * {@link fill} was used in between.
+   */
+  isSameAs(other: PhysicalMemory): boolean {
+    if (this === other) return true
+    if (this.#devices.length > 0 || other.#devices.length > 0) return false
+    if (this.#flatFrames > 0 || other.#flatFrames > 0 || this.#frozen !== other.#frozen)
+      return false
+    const fills = other.#fills
+    if (this.#fills.length !== fills.length) return false
+    if (this.#fills.some((fill, index) => fill !== fills[index])) return false
+    for (const number of new Set([...this.#present, ...other.#present])) {
+      if (!this.#isSameRegion(other, number)) return false
+    }
+    return true
+  }
+
+  #isSameRegion(other: PhysicalMemory, number: number): boolean {
+    const [one, two] = [this.#regionOf(number), other.#regionOf(number)]
+    if (one === two) return true
+    for (let index = 0; index < FRAMES_PER_REGION; index++) {
+      const [words, others] = [one?.frames[index], two?.frames[index]]
+      if (words === others) continue
+      const frame = number * FRAMES_PER_REGION + index
+      if (!sameWords(words ?? this.#absent(frame), others ?? other.#absent(frame))) return false
+    }
+    return true
+  }
+
   /** Remembers what every byte is at this moment, whom frames belong to, and who changed which tables. Costs what a {@link fork} does. */
   checkpoint(): Rewind {
     const saved = this.fork()
@@ -134,7 +164,7 @@ export class PhysicalMemory {
     this.#near = []
     this.#nearFrames = []
     this.#far = new Map()
-    this.#present = new Set()
+    this.#present = []
     this.#holder = Symbol('memory')
   }
 
@@ -172,7 +202,7 @@ export class PhysicalMemory {
     this.#near = from.#near.slice()
     this.#nearFrames = from.#nearFrames.slice()
     this.#far = new Map(from.#far)
-    this.#present = new Set(from.#present)
+    this.#present = from.#present.slice()
     this.#fills = from.#fills.slice()
     this.#patterns = from.#patterns
     this.owners = from.owners.fork()
@@ -414,6 +444,17 @@ export class PhysicalMemory {
     }
   }
 
+  /** Makes `length` bytes from `to` on what those from `from` on are; the two do not overlap. Whole pages are shared as {@link copyFrames} does. */
+  copy(from: number, to: number, length: number): void {
+    checkAddress(from, length)
+    checkAddress(to, length)
+    const isAligned = from % PAGE_SIZE === 0 && to % PAGE_SIZE === 0
+    const pages = isAligned ? Math.floor(length / PAGE_SIZE) : 0
+    this.copyFrames(this, from / PAGE_SIZE, pages, to / PAGE_SIZE)
+    const shared = pages * PAGE_SIZE
+    this.write(to + shared, this.read(from + shared, length - shared))
+  }
+
   #copyFrame(from: PhysicalMemory, first: number, to: number): void {
     const words = from.locate(first)
     const { base } = from
@@ -474,7 +515,7 @@ export class PhysicalMemory {
     this.#fills.push(range)
     const firstRegion = Math.floor(range.start / FRAMES_PER_REGION)
     const lastRegion = Math.floor((range.end - 1) / FRAMES_PER_REGION)
-    if (lastRegion - firstRegion < this.#present.size) {
+    if (lastRegion - firstRegion < this.#present.length) {
       for (let number = firstRegion; number <= lastRegion; number++) {
         if (this.#regionOf(number) !== undefined) this.#dropFrames(number, range)
       }
@@ -704,7 +745,7 @@ export class PhysicalMemory {
       holder: this.#holder,
       watched: present?.watched?.slice(),
     }
-    this.#present.add(number)
+    if (present === undefined) this.#present.push(number)
     if (near) {
       // Filling the gap keeps the array packed, which is what makes reading it fast.
       while (this.#near.length < number) {
@@ -735,6 +776,13 @@ export class PhysicalMemory {
       if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
     }
   }
+}
+
+function sameWords(one: Int32Array, other: Int32Array): boolean {
+  for (let index = 0; index < WORDS_PER_FRAME; index++) {
+    if (one[index] !== other[index]) return false
+  }
+  return true
 }
 
 /** Frames from this one to the end of its region. */

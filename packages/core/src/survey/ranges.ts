@@ -51,13 +51,26 @@ export function upperHalf(mode: PagingMode): LinearWindow {
  * Every mapping under a root, merged, without entries that have a reserved bit set; with a window those that have a byte in it, which may begin before it and end behind it.
  */
 export function mappedRanges(context: TranslationContext, window?: LinearWindow): MappingSurvey {
-  const survey = new Survey(context)
-  if (window === undefined) survey.root(0, Infinity)
-  else if (window.start < window.end) {
-    const { mode } = context
-    survey.root(linearPage(mode, window.start), linearPage(mode, window.end - 1n) + 1)
-  }
+  const survey = new Survey(context, { readsLeaves: true })
+  survey.window(window)
   return { ranges: survey.finish(), tables: [...survey.tables] }
+}
+
+/** As {@link mappedRanges} without a window for each of several roots at one moment; `contexts` differ in nothing but the root. Tables that roots share are looked at once. */
+export function mappedRangesOfAll(contexts: readonly TranslationContext[]): MappingSurvey[] {
+  const known: Map<string, Subtree> = new Map()
+  return contexts.map((context) => {
+    const survey = new Survey(context, { readsLeaves: true, known })
+    survey.window(undefined)
+    return { ranges: survey.finish(), tables: [...survey.tables] }
+  })
+}
+
+/** The frames of the paging structures alone that {@link mappedRanges} finds: tables that hold nothing but pages are not looked into. */
+export function tableFrames(context: TranslationContext, window?: LinearWindow): readonly number[] {
+  const survey = new Survey(context, { readsLeaves: false })
+  survey.window(window)
+  return [...survey.tables]
 }
 
 /** What {@link filterRanges} looks for; what is left out may be anything. */
@@ -177,6 +190,12 @@ interface OpenRange {
   flags: number
 }
 
+/** What lies below one entry of a root. */
+interface Subtree {
+  readonly ranges: readonly OpenRange[]
+  readonly tables: Iterable<number>
+}
+
 const FLAG = { writable: 1, user: 2, executable: 4, global: 8, patShift: 4, keyShift: 7 } as const
 
 class Survey {
@@ -185,21 +204,35 @@ class Survey {
   readonly #masks: readonly EntryMasks[]
   /** Page number at which the upper half begins: the hole before it has none, and no range runs across it. */
   readonly #upperHalf: number
-  readonly #ranges: MappedRange[] = []
+  readonly #ranges: OpenRange[] = []
+  /** How deep tables are read: to the last level, or to the one before. */
+  readonly #depths: number
+  /** What other surveys of this moment have found. */
+  readonly #known: Map<string, Subtree> | undefined
   #open: OpenRange | undefined
 
-  constructor(context: TranslationContext) {
+  constructor(
+    context: TranslationContext,
+    {
+      readsLeaves,
+      known,
+    }: { readonly readsLeaves: boolean; readonly known?: Map<string, Subtree> },
+  ) {
     this.#context = context
     this.#masks = entryMasks(context.mode, context.features, context.noExecute)
     this.#upperHalf = halfPages(context.mode)
+    this.#depths = readsLeaves ? this.#masks.length : this.#masks.length - 1
+    this.#known = known
   }
 
-  /** Pages `from` up to `to` (exclusive), numbered as {@link linearPage} does. */
-  root(from: number, to: number): void {
+  /** Everything, or what has a byte in a window. */
+  window(window: LinearWindow | undefined): void {
     const { root, mode } = this.#context
+    if (mode.levels.length === 0 || (window !== undefined && window.start >= window.end)) return
+    const from = window === undefined ? 0 : linearPage(mode, window.start)
+    const to = window === undefined ? Infinity : linearPage(mode, window.end - 1n) + 1
     // PAE paging aligns the root to 32 bytes.
     const firstWord = (root % 4096) / 4
-    if (mode.levels.length === 0) return
     this.#table(Math.floor(root / 4096), firstWord, 0, 0, true, true, true, from, to)
   }
 
@@ -215,6 +248,7 @@ class Survey {
     to: number,
   ): void {
     this.tables.add(frame)
+    if (depth === this.#depths) return
     const { memory } = this.#context
     const level = this.#masks[depth]!
     const words = memory.locate(frame)
@@ -236,7 +270,11 @@ class Survey {
       const page = firstPage + index * level.frames
       if (!isLeaf) {
         const child = (high & 0xf_ffff) * 0x10_0000 + (low >>> 12)
-        this.#table(child, 0, depth + 1, page, mayWrite, mayUser, mayExecute, from, to)
+        if (depth === 0 && this.#known !== undefined) {
+          this.#shared(this.#known, child, page, mayWrite, mayUser, mayExecute)
+        } else {
+          this.#table(child, 0, depth + 1, page, mayWrite, mayUser, mayExecute, from, to)
+        }
         continue
       }
       const flags =
@@ -249,16 +287,51 @@ class Survey {
       const target =
         ((high & 0xf_ffff) | ((low >>> 13) & level.pse36)) * 0x10_0000 +
         ((low >>> 12) & ~(level.frames - 1))
-      this.#leaf(page, target, level.frames, flags)
+      this.#extend(page, target, level.frames, level.frames, flags)
+    }
+  }
+
+  /** What is below an entry of the root, as the first survey that came here has found it. */
+  #shared(
+    known: Map<string, Subtree>,
+    table: number,
+    firstPage: number,
+    writable: boolean,
+    user: boolean,
+    executable: boolean,
+  ): void {
+    const key = [table, firstPage, writable, user, executable].join()
+    let below = known.get(key)
+    if (below === undefined) {
+      const survey = new Survey(this.#context, { readsLeaves: true })
+      survey.#table(table, 0, 1, firstPage, writable, user, executable, 0, Infinity)
+      below = { ranges: survey.#ranges, tables: survey.tables }
+      known.set(key, below)
+    }
+    for (const frame of below.tables) this.tables.add(frame)
+    for (const { startPage, frame, frames, pageFrames, flags } of below.ranges) {
+      this.#extend(startPage, frame, frames, pageFrames, flags)
     }
   }
 
   finish(): MappedRange[] {
-    this.#close()
-    return this.#ranges
+    const { mode } = this.#context
+    return this.#ranges.map(({ startPage, frame, frames, pageFrames, flags }) => ({
+      start: linearAddress(mode, startPage),
+      physical: frame * 4096,
+      bytes: frames * 4096,
+      pageSize: pageFrames * 4096,
+      writable: (flags & FLAG.writable) !== 0,
+      user: (flags & FLAG.user) !== 0,
+      executable: (flags & FLAG.executable) !== 0,
+      global: (flags & FLAG.global) !== 0,
+      patIndex: (flags >>> FLAG.patShift) & 7,
+      protectionKey: flags >>> FLAG.keyShift,
+    }))
   }
 
-  #leaf(page: number, frame: number, pageFrames: number, flags: number): void {
+  /** Adds so many frames: to the last range where they go on with it. */
+  #extend(page: number, frame: number, frames: number, pageFrames: number, flags: number): void {
     const open = this.#open
     if (
       open !== undefined &&
@@ -268,28 +341,10 @@ class Survey {
       open.startPage + open.frames === page &&
       page !== this.#upperHalf
     ) {
-      open.frames += pageFrames
+      open.frames += frames
       return
     }
-    this.#close()
-    this.#open = { startPage: page, frame, frames: pageFrames, pageFrames, flags }
-  }
-
-  #close(): void {
-    const open = this.#open
-    if (open === undefined) return
-    this.#open = undefined
-    this.#ranges.push({
-      start: linearAddress(this.#context.mode, open.startPage),
-      physical: open.frame * 4096,
-      bytes: open.frames * 4096,
-      pageSize: open.pageFrames * 4096,
-      writable: (open.flags & FLAG.writable) !== 0,
-      user: (open.flags & FLAG.user) !== 0,
-      executable: (open.flags & FLAG.executable) !== 0,
-      global: (open.flags & FLAG.global) !== 0,
-      patIndex: (open.flags >>> FLAG.patShift) & 7,
-      protectionKey: open.flags >>> FLAG.keyShift,
-    })
+    this.#open = { startPage: page, frame, frames, pageFrames, flags }
+    this.#ranges.push(this.#open)
   }
 }

@@ -3,7 +3,7 @@ import {
   inspectAddress,
   type Inspection,
   type MappedRange,
-  mappedRanges,
+  mappedRangesOfAll,
   PAGE_SIZE,
   type TypeConflict,
 } from '@trapdoor/core'
@@ -30,9 +30,11 @@ export interface TableSurvey {
 
 /** Every root of a kernel with what it maps; firmware ran under those in `rootsOfCalls`. */
 export function surveyTables(kernel: Kernel, rootsOfCalls: ReadonlySet<number>): TableSurvey[] {
-  return kernel.roots.map(({ name, root }) => {
-    const context = kernel.bootCpu.translationContext(root)
-    const { ranges, tables } = mappedRanges(context)
+  const contexts = kernel.roots.map(({ root }) => kernel.bootCpu.translationContext(root))
+  const surveys = mappedRangesOfAll(contexts)
+  return kernel.roots.map(({ name, root }, index) => {
+    const context = contexts[index]!
+    const { ranges, tables } = surveys[index]!
     return {
       kernel: kernel.name,
       name,

@@ -110,7 +110,7 @@ export function crashKexec(
   owners.set(region.start / PAGE_SIZE, region.end / PAGE_SIZE, undefined)
   if (memory.backup !== undefined) {
     const { from, to } = memory.backup
-    machine.memory.write(to, machine.memory.read(from.start, from.end - from.start))
+    machine.memory.copy(from.start, to, from.end - from.start)
     owners.set(from.start / PAGE_SIZE, from.end / PAGE_SIZE, undefined)
   }
   return bootNext(kernel, next, machine, {
