@@ -114,6 +114,51 @@ describe.each([
   })
 })
 
+test('a memory is the same as its fork until a byte of either differs, and again when it does not', () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...FRAMES.slice(3)),
+      fc.nat(PAGE_SIZE - 1),
+      fc.integer({ min: 1, max: 255 }),
+      (frame, offset, value) => {
+        const memory = new PhysicalMemory()
+        memory.write8(0x1000, 1)
+        const fork = memory.fork()
+        const address = frame * PAGE_SIZE + offset
+        expect(memory.isSameAs(fork)).toBe(true)
+        memory.write8(address, value)
+        expect([memory.isSameAs(fork), fork.isSameAs(memory)]).toEqual([false, false])
+        fork.write8(address, value)
+        expect([memory.isSameAs(fork), fork.isSameAs(memory)]).toEqual([true, true])
+        fork.fill(frame * PAGE_SIZE, (frame + 1) * PAGE_SIZE, 0x0101_0101)
+        expect(memory.isSameAs(fork)).toBe(false)
+      },
+    ),
+    { numRuns: 30 },
+  )
+})
+
+test('bytes are copied from page to page and from the middle of one to the middle of another', () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom(0, 0x234, PAGE_SIZE),
+      fc.constantFrom(0, 0x567, PAGE_SIZE),
+      fc.integer({ min: 0, max: 3 * PAGE_SIZE }),
+      (from, to, length) => {
+        const memory = new PhysicalMemory()
+        const bytes = Uint8Array.from({ length: 4 * PAGE_SIZE }, (_, index) => index % 251)
+        memory.write(0, bytes)
+        memory.copy(from, 0x40_0000 + to, length)
+        memory.write(0, new Uint8Array(4 * PAGE_SIZE))
+        const copied = memory.read(0x40_0000 + to, length + 1)
+        const expected = Uint8Array.of(...bytes.subarray(from, from + length), 0)
+        expect(Buffer.compare(copied, expected)).toBe(0)
+      },
+    ),
+    { numRuns: 40 },
+  )
+})
+
 test('copying a terabyte that nobody has written to takes no memory', () => {
   const [one, other] = [new PhysicalMemory(), new PhysicalMemory()]
   for (const memory of [one, other]) memory.fill(0, 2 ** 40, 0x5a5a_5a5a)

@@ -39,9 +39,5 @@ export const allocationFailure: Scenario = {
   name: 'allocation-failure',
   title:
     'boots once for every allocation that setting up the runtime services makes, and that one fails',
-  steps: [
-    bootStep,
-    everydayStep,
-    { name: 'a boot for every allocation', run: failEach },
-  ],
+  steps: [bootStep, everydayStep, { name: 'a boot for every allocation', run: failEach }],
 }
