@@ -82,7 +82,7 @@ describe('the map that SetVirtualAddressMap gets', () => {
       spy,
     )
     expect([during, after]).toEqual([
-      'new_memmap of the first kernel',
+      'EFI memory map of the first kernel',
       'page tables of the first kernel',
     ])
   })
