@@ -33,7 +33,7 @@ export default defineConfig({
         // In a suite of its own, `pnpm real-firmware`: firmware boots in QEMU on first use.
         test: {
           name: 'real-firmware',
-          include: ['test/{capture,twins}/**/*.test.ts'],
+          include: ['test/{capture,twins,traces}/**/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },

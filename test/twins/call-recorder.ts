@@ -7,6 +7,7 @@ import {
   type RunEnd,
   type RunLimits,
 } from '@trapdoor/core'
+import type { Interpreter } from '@trapdoor/cpu'
 
 import type { Ended, Entry } from './call-state.ts'
 import type { NotedPorts, PortAccess } from './noted-ports.ts'
@@ -20,15 +21,17 @@ export interface Exit {
   readonly ports: readonly PortAccess[]
 }
 
-/** Lets an interpreter run, and notes how the next call of machine code begins and ends once it is armed, on the machine with the ports that it is given. */
+/** Lets an interpreter run, and notes how the next call of machine code begins and ends once it is armed, on the machine with the ports that it is given. `onInstruction` is told of each instruction of such a call, before it. */
 export class CallRecorder implements InstructionExecutor {
   entry: Entry | undefined
   exit: Exit | undefined
-  readonly #interpreter: InstructionExecutor
+  readonly #interpreter: Interpreter
+  readonly #onInstruction: ((cpu: Cpu) => void) | undefined
   #armed: NotedPorts | undefined
 
-  constructor(interpreter: InstructionExecutor) {
+  constructor(interpreter: Interpreter, onInstruction?: (cpu: Cpu) => void) {
     this.#interpreter = interpreter
+    this.#onInstruction = onInstruction
   }
 
   /** Forgets what was noted, and notes the next call. */
@@ -51,6 +54,8 @@ export class CallRecorder implements InstructionExecutor {
       const accesses = ports.accesses.slice(noted)
       this.exit = { ended, memory: memory.fork(), general: generalOf(cpu), ports: accesses }
     }
+    const execution = this.#interpreter.execution(cpu)
+    execution.tracer = this.#onInstruction
     try {
       const end = this.#interpreter.run(cpu, limits)
       finish({ kind: 'returned', rax: cpu.general64[0]! })
@@ -59,6 +64,8 @@ export class CallRecorder implements InstructionExecutor {
       const ended = endingOf(error, cpu)
       if (ended !== undefined) finish(ended)
       throw error
+    } finally {
+      execution.tracer = undefined
     }
   }
 }

@@ -2,6 +2,7 @@ import { PAGE_SIZE, pagingMode, type PhysicalMemory, Rflags } from '@trapdoor/co
 import type { FirmwareSnapshot } from '@trapdoor/snapshot'
 import { descriptorEnd, MemoryType } from '@trapdoor/uefi'
 
+import type { QemuTrace } from '../traces/qemu-trace.ts'
 import type { Exit } from './call-recorder.ts'
 import type { Ended, Entry } from './call-state.ts'
 import type { PortAccess } from './noted-ports.ts'
@@ -29,11 +30,13 @@ const MOST_DIFFERENCES = 8
 export async function compareWithTwin(
   { entry, exit, room }: MadeCall,
   { snapshot, codeFlashBytes }: Build,
+  trace?: QemuTrace,
 ): Promise<readonly string[]> {
   const ramBytes = ramOf(snapshot)
   const twins = await runTwin(
     { ...entry, rflags: entry.rflags & ~Rflags.IF, ramBytes, room },
     { board: snapshot.board, codeFlashBytes, flash: flashOf(snapshot, entry.memory) },
+    trace,
   )
   const skipped = [room.code.physical, room.data.physical, room.data.physical + PAGE_SIZE]
   return [

@@ -1,4 +1,4 @@
-import { CpuException, MachineReset } from '@trapdoor/core'
+import { type Cpu, CpuException, MachineReset } from '@trapdoor/core'
 import { Interpreter } from '@trapdoor/cpu'
 import { createFirmware, type Firmware, type PoweredMachine } from '@trapdoor/firmware'
 import {
@@ -39,6 +39,8 @@ export interface SessionOptions {
   readonly strategy: StrategyChoice
   /** Where arguments are; default the stack. */
   readonly place?: ArgumentPlace
+  /** Told of each instruction of a call, before it. */
+  readonly onInstruction?: (cpu: Cpu) => void
 }
 
 /** A kernel with a strategy on a real firmware, and the calls that it makes. */
@@ -77,8 +79,8 @@ export class Session {
 
   /** Switches a machine on and boots the kernel. */
   static start(options: SessionOptions): Session {
-    const { snapshot } = options
-    const recorder = new CallRecorder(new Interpreter())
+    const { snapshot, onInstruction } = options
+    const recorder = new CallRecorder(new Interpreter(), onInstruction)
     const firmware = createFirmware({ name: snapshot.name, snapshot, executor: recorder })
     return new Session(options, { firmware, recorder }, firmware.powerOn())
   }

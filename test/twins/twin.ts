@@ -17,6 +17,7 @@ import {
 
 import { Header } from '../emulators/guest/layout.ts'
 import { assembleRom } from '../emulators/guest/rom.ts'
+import type { QemuTrace } from '../traces/qemu-trace.ts'
 import { runEmulator } from '../emulators/machines/process.ts'
 import type { Ended, Entry } from './call-state.ts'
 import type { PortAccess } from './noted-ports.ts'
@@ -71,8 +72,12 @@ const EXTRA_BYTES = 0x20_0000
 const EXIT_AT_RESET = 0
 const LONGEST_IDENTITY = 2 ** 32
 
-/** Runs a call on QEMU without acceleration, from the same memory, page tables and registers. Throws EmulatorError where QEMU is missing or hangs. */
-export async function runTwin(state: CallState, machine: TwinMachine): Promise<TwinResult> {
+/** Runs a call on QEMU without acceleration, from the same memory, page tables and registers; a trace gets every state on the way. Throws EmulatorError where QEMU is missing or hangs. */
+export async function runTwin(
+  state: CallState,
+  machine: TwinMachine,
+  trace?: QemuTrace,
+): Promise<TwinResult> {
   const directory = await mkdtemp(join(tmpdir(), 'trapdoor-twin-'))
   const at = (name: string): string => join(directory, name)
   try {
@@ -86,17 +91,21 @@ export async function runTwin(state: CallState, machine: TwinMachine): Promise<T
     await writeFile(at('vars'), machine.flash)
     await runEmulator(
       'qemu-system-x86_64',
-      qemuArguments(machine, { ramBytes: total, clock: state.clock }),
+      [
+        ...qemuArguments(machine, { ramBytes: total, clock: state.clock }),
+        ...(trace === undefined ? ['-D', LOG] : trace.arguments),
+      ],
       {
         directory,
         packages: ['qemu-system-x86'],
         exitCodes: [EXIT_CODE, EXIT_AT_RESET],
+        ...(trace === undefined ? {} : { onErrorOutput: (text) => trace.read(text) }),
       },
     )
     const ram = new Uint8Array(await readFile(at('ram')))
     return {
       ...readResult(ram, state),
-      ports: portsIn(await readFile(at(LOG), 'latin1')),
+      ports: portsIn(trace?.otherText ?? (await readFile(at(LOG), 'latin1'))),
       ram: ram.subarray(0, state.ramBytes),
       flash: new Uint8Array(await readFile(at('vars'))),
     }
@@ -275,7 +284,6 @@ function qemuArguments(
     ['-drive', 'if=pflash,unit=1,format=raw,file=vars'],
     ['-device', `isa-debug-exit,iobase=0x${EXIT_PORT.toString(16)},iosize=1`],
     ['-trace', 'memory_region_ops_read', '-trace', 'memory_region_ops_write'],
-    ['-D', LOG],
   ].flat()
 }
 

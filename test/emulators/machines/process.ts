@@ -11,6 +11,8 @@ export interface ProcessOptions {
   readonly packages: readonly string[]
   /** The exit codes that say that the guest has ended. */
   readonly exitCodes: readonly number[]
+  /** Gets the error output piece by piece, which is not kept then. */
+  readonly onErrorOutput?: (text: string) => void
 }
 
 /** Runs an emulator until it ends, or until it is ended: it never outlives this process. Throws {@link EmulatorError}. */
@@ -19,7 +21,8 @@ export async function runEmulator(
   args: readonly string[],
   options: ProcessOptions,
 ): Promise<void> {
-  const result = await execa(command, args, {
+  const { onErrorOutput } = options
+  const running = execa(command, args, {
     cwd: options.directory,
     all: true,
     stdin: 'ignore',
@@ -27,7 +30,13 @@ export async function runEmulator(
     forceKillAfterDelay: 2000,
     cleanup: true,
     reject: false,
+    buffer: onErrorOutput === undefined,
   })
+  if (onErrorOutput !== undefined) {
+    running.stderr.setEncoding('latin1').on('data', onErrorOutput)
+    running.stdout.resume()
+  }
+  const result = await running
   // One that is ended for taking too long may still end with a code of its own.
   const { exitCode, timedOut } = result
   if (!timedOut && exitCode !== undefined && options.exitCodes.includes(exitCode)) return
@@ -41,6 +50,6 @@ export async function runEmulator(
   const found = timedOut
     ? `did not end within ${TIME_LIMIT_MS / 1000} s`
     : `ended with exit code ${exitCode ?? 'none'} instead of ${options.exitCodes.join(' or ')}`
-  const said = result.all.trim().split('\n').slice(-12).join('\n')
+  const said = (result.all ?? '').trim().split('\n').slice(-12).join('\n')
   throw new EmulatorError('EMULATOR_FAILED', `${command} ${found}`, `it said:\n${said}`)
 }
