@@ -1,5 +1,6 @@
 import { execa } from 'execa'
 
+import { QEMU } from '../guests/qemu.ts'
 import { STATE_WORDS } from './processor-state.ts'
 
 const WORD = '([0-9a-f]{16})'
@@ -36,7 +37,7 @@ export class QemuTrace {
 
   /** For the QEMU that is installed. `onState` gets each state, in an array that is used again. */
   static async create(onState: (state: BigUint64Array) => void): Promise<QemuTrace> {
-    const { stdout } = await execa('qemu-system-x86_64', ['--version'])
+    const { stdout } = await execa(QEMU, ['--version'])
     const [, major, minor] = /version (\d+)\.(\d+)/.exec(stdout) ?? []
     // One instruction for each block; until 8.1 under another name.
     const isOld = Number(major) < 8 || (Number(major) === 8 && Number(minor) < 1)
