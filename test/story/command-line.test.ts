@@ -65,6 +65,22 @@ describe('the command line', () => {
     expect(bootWith('linux-6.1', 'efi=old_map').cost!.perCall.cr3Writes).toBe(2)
   })
 
+  test.each([
+    ['', undefined, '4.20'],
+    ['#42', undefined, '4.20, KASLR seed 42'],
+    ['#7', 'qemu-tcg', '4.20 with 5-level paging, KASLR seed 7'],
+  ] as const)(
+    'reaches SetVirtualAddressMap with efi=old_map wherever KASLR has the direct map begin%s',
+    (seed, cpu, layout) => {
+      const { result } = play(`none/linux-5.4/boot${seed}`, undefined, {
+        commandLine: 'efi=old_map',
+        ...(cpu === undefined ? {} : { cpu }),
+      })
+      expect([result.outcome, result.kernel.profile]).toEqual(['ok', `Linux ${layout}`])
+      expect(result.cost!.perCall.cr3Writes).toBe(0)
+    },
+  )
+
   test('switches runtime services off with noefi and efi=noruntime', () => {
     expect(bootWith('linux-6.1', 'noefi').outcome).toBe('refused')
     expect(bootWith('linux-6.1', 'efi=debug,noruntime').outcome).toBe('refused')

@@ -39,6 +39,7 @@ export {
 export { InitialPageTable, type LowAlias, PagingOff, SwapperAlias } from './efi/early/paging-off.ts'
 export {
   aliasLowHalf,
+  aliasLowHalfByTables,
   PgdSwap,
   restoreLowHalf,
   rootEntriesOfRam,

@@ -1,7 +1,10 @@
 import {
+  aliasLowHalf,
+  aliasLowHalfByTables,
   EfiPgd,
   freeBootServices,
   isBootServices,
+  isLinux,
   isServiceOfRevision,
   type Kernel,
   mergeRegions,
@@ -13,6 +16,9 @@ import {
 } from '@trapdoor/kernel'
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapIntoDirectMap } from './legacy-virtual.ts'
+
+/** With efi=old_map kernels later than 3.13 do all this, too; from 4.12 on KASLR may have the direct map begin anywhere. */
+const ALIASES_BY_TABLES_SINCE = '4.12'
 
 /** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. One that has no address is not among them. */
 function minimalMap(kernel: Kernel, merged: readonly MemoryDescriptor[]): MemoryDescriptor[] {
@@ -29,7 +35,11 @@ export function retainBootServices(): PageTableStrategy {
   let merged: readonly MemoryDescriptor[] = []
   return {
     copiesMap: true,
-    earlyPath: (kernel) => new PgdSwap(kernel, rootEntriesOfRam(kernel)),
+    earlyPath: (kernel) =>
+      new PgdSwap(kernel, {
+        count: rootEntriesOfRam(kernel),
+        alias: isLinux(kernel, ALIASES_BY_TABLES_SINCE) ? aliasLowHalfByTables : aliasLowHalf,
+      }),
     earlyExecutableTypes: [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode],
     reserve: (kernel) => {
       const efi = kernel.requireEfi
@@ -58,7 +68,7 @@ export const bootServicesRetained: StrategyDefinition = {
     'Linux 3.4 arch/x86/platform/efi/efi.c: efi_reserve_boot_services(), efi_enter_virtual_mode(), efi_free_boot_services()',
     'Linux commit b8f2c21db390 "x86, efi: Pass a proper identity mapping in efi_call_phys_prelog", in 3.0.x and 3.4.x too',
     'Linux commit 916f676f8dc0 "x86, efi: Retain boot service code until after switching to virtual mode"',
-    'Linux 4.4: efi=old_map',
+    'Linux 4.4, 4.19: efi=old_map; arch/x86/platform/efi/efi_64.c: efi_call_phys_prolog()',
   ],
   create: retainBootServices,
 }
