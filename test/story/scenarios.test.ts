@@ -211,8 +211,16 @@ describe('interleavings', () => {
   })
 
   test('of one with a lock are the orders in which it can be taken, CPUs that are alike taken for one', () => {
-    expect(play('none/linux-3.14/interleavings').result.reason).toContain('all 6 schedules')
-    expect(play('none/linux-3.14/interleavings-4').result.reason).toContain('all 4 schedules')
+    expect(play('none/linux-4.3/interleavings').result.reason).toContain('all 6 schedules')
+    expect(play('none/linux-4.3/interleavings-4').result.reason).toContain('all 4 schedules')
+  })
+
+  test('of one with a lock for the clock and another for variables mix up two processes', () => {
+    const { result } = play('none/linux-3.14/interleavings-4')
+    expect(result.outcome).toBe('corrupt')
+    expect(result.reason).toBe(
+      'after GetVariable CPU 0 runs on mm of task 1 instead of mm of task 0; shortest schedule: CPU 0 enter, CPU 0 execute, CPU 1 enter, CPU 0 leave',
+    )
   })
 })
 

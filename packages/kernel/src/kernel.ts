@@ -100,8 +100,8 @@ export class Kernel {
   identityMap: PageTableBuilder | undefined
   /** What each CPU is handling, by its number, from the delivery of the interrupt to IRET. */
   readonly handling: Map<number, Interruption> = new Map()
-  /** The CPU that holds efi_runtime_lock. */
-  efiRuntimeLock: Cpu | undefined
+  /** Locks that calls of runtime services wait for, and the CPU that holds each. */
+  heldLocks: ReadonlyMap<string, Cpu> = new Map()
   /** Why there are no EFI runtime services, where the kernel decided so. */
   efiRefusal: string | undefined
 
@@ -382,7 +382,7 @@ export class Kernel {
   checkpoint(): Rewind {
     const { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap } = this
     const { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap } = this
-    const { efiRuntimeLock, efiRefusal, unmappedRegions } = this
+    const { heldLocks, efiRefusal, unmappedRegions } = this
     const known = { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap }
     const set = { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap }
     const phase = this.#phase
@@ -411,7 +411,7 @@ export class Kernel {
     return () => {
       Object.assign(this, known, set)
       this.handling.clear()
-      this.efiRuntimeLock = efiRuntimeLock
+      this.heldLocks = heldLocks
       this.efiRefusal = efiRefusal
       this.unmappedRegions = unmappedRegions
       this.#phase = phase

@@ -14,6 +14,7 @@ export const LINUX_3_14: LinuxVersion = {
   tighten: 'none',
   apple: 'as-it-says',
   svamFailure: 'panic',
+  lock: 'of-the-callers',
   svamInterrupts: 'on',
   interrupts: 'off',
   fpu: 'left-alone',
@@ -38,7 +39,8 @@ export const topDownForward: StrategyDefinition = {
   sources: [
     'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_map_region(), efi_sync_low_kernel_mappings()',
     'Linux 3.14 arch/x86/platform/efi/efi.c: efi_map_regions(), kexec_enter_virtual_mode()',
-    'Linux 3.14 arch/x86/platform/efi/efi_stub_64.S: SWITCH_PGT, RESTORE_PGT',
+    'Linux 3.14 arch/x86/platform/efi/efi_stub_64.S: SWITCH_PGT, RESTORE_PGT, one efi_scratch for all CPUs',
+    'Linux 3.14 drivers/firmware/efi/vars.c: __efivars->lock; arch/x86/platform/efi/efi.c: virt_efi_get_time() takes rtc_lock',
   ],
   create: () => new EfiVirtualMode(LINUX_3_14),
 }

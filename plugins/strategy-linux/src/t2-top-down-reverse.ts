@@ -7,6 +7,7 @@ import type { LinuxVersion } from './version.ts'
 export const LINUX_4_3: LinuxVersion = {
   ...LINUX_3_14,
   iteration: 'reverse',
+  lock: 'efi_runtime_lock',
   svamInterrupts: 'off',
   fpu: 'saved',
 }

@@ -22,6 +22,8 @@ export interface LinuxVersion {
   readonly apple: 'as-it-says' | 'efi-1.10'
   /** What follows when SetVirtualAddressMap fails. */
   readonly svamFailure: 'panic' | 'disable'
+  /** What calls wait for: callers of variable services and of the clock have a lock each (up to 3.17), or all wait for one another ("efi: implement mandatory locking for UEFI Runtime Services"). */
+  readonly lock: 'of-the-callers' | 'efi_runtime_lock'
   /** RFLAGS.IF in SetVirtualAddressMap: as it was, on, where the prolog leaves at once without efi=old_map (3.14 to 4.0), else off. */
   readonly svamInterrupts: 'on' | 'off'
   /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.6), on under a semaphore. */

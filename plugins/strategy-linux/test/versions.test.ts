@@ -99,6 +99,46 @@ describe('trampoline_pgd', () => {
   })
 })
 
+/** Whether CPU 1 may call while CPU 0 is in a call, and whether CPU 0 then comes back to the tables of its own process. */
+async function overlap(
+  strategy: string,
+  services: readonly ['getTime' | 'getNextVariableName', 'getTime' | 'getNextVariableName'],
+): Promise<{ enters: boolean; comesBack: boolean }> {
+  let seen = { enters: false, comesBack: false }
+  await play(
+    strategy,
+    (context, kernels) => {
+      const kernel = boot(context, kernels)
+      const [first, second] = services.map(
+        (name, cpu) => context.services('stack', cpu)[name]().call!,
+      )
+      first!.enter()
+      const enters = second!.mayEnter
+      if (enters) second!.enter()
+      first!.execute()
+      first!.leave()
+      if (enters) second!.execute()
+      if (enters) second!.leave()
+      seen = { enters, comesBack: kernel.bootCpu.cr3 === kernel.tasks[0]!.tables.root }
+    },
+    { cpus: 2 },
+  )
+  return seen
+}
+
+describe('locks', () => {
+  test('of 3.14 are the callers’, and one efi_scratch for all CPUs keeps the CR3 of the last that entered', async () => {
+    const apart = { enters: false, comesBack: true }
+    expect(await overlap('linux-3.14', ['getTime', 'getTime'])).toEqual(apart)
+    const variables = ['getNextVariableName', 'getNextVariableName'] as const
+    expect(await overlap('linux-3.14', variables)).toEqual(apart)
+    const both = ['getTime', 'getNextVariableName'] as const
+    expect(await overlap('linux-3.14', both)).toEqual({ enters: true, comesBack: false })
+    expect(await overlap('linux-4.3', both)).toEqual(apart)
+    expect(await overlap('linux-6.1', both)).toEqual(apart)
+  })
+})
+
 describe('efi_pgd', () => {
   test('has a low half of its own: the direct map does not see what is 1:1 there', async () => {
     const kernel = await bootWith('linux-4.14')

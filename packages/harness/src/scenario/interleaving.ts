@@ -6,8 +6,6 @@ import type { CpuProgram } from './scenario.ts'
 /** The steps of a call that other CPUs' steps may come between. */
 const STEPS = ['enter', 'execute', 'leave'] as const
 type Step = (typeof STEPS)[number]
-/** The place that stands for the lock of a strategy that has one. */
-const LOCK = 'efi_runtime_lock'
 /** The place that stands for all page tables: whatever runs under them depends on who changes them. */
 const TABLES = 'page tables'
 
@@ -69,7 +67,7 @@ export class Interleaving implements Execution {
       for (const { frame, access } of name === 'execute' ? call.touches : []) {
         footprint.add(frame, access)
       }
-      if (call.isSerialised && name !== 'execute') footprint.lock()
+      if (call.lock !== undefined && name !== 'execute') footprint.lock(call.lock)
     }
     this.#advance(cpu, name, prepared)
     if (this.wrongAfter === undefined && (this.#dead || this.#machine.isWrong())) {
@@ -155,8 +153,8 @@ class Recorder implements Footprint {
     ;(access === 'write' ? this.writes : this.reads).add(`frame ${frame}`)
   }
 
-  lock(): void {
-    this.writes.add(LOCK)
+  lock(name: string): void {
+    this.writes.add(name)
   }
 }
 

@@ -21,6 +21,8 @@ export interface CallPath {
   recover?(call: RuntimeCall, fault: PageFault): bigint | undefined
   /** Whether calls wait for one another. */
   readonly serialised?: boolean
+  /** The lock that calls of a service wait for, where not all wait for one: those that name the same one wait for one another. */
+  lockOf?(service: RuntimeServiceName): string | undefined
   /** What the firmware gets in place of `args`, which are the kernel's own addresses. Default: the same. */
   passedArguments?(call: RuntimeCall): readonly bigint[]
   /** What the kernel's own wrapper returns where it does not get as far as the firmware; undefined where it calls. Asked before {@link enter}. */
@@ -35,6 +37,9 @@ export interface Touch {
   /** Image whose code did it; undefined for the fetch of the first instruction. */
   readonly image: string | undefined
 }
+
+/** Of all services, since Linux 3.18. */
+const EFI_RUNTIME_LOCK = 'efi_runtime_lock'
 
 type CallState = 'prepared' | 'entered' | 'returned' | 'left'
 
@@ -126,27 +131,30 @@ export class RuntimeCall {
     this.#interruptSwitch = interrupt
   }
 
-  /** Whether calls of this kind wait for one another. */
-  get isSerialised(): boolean {
-    return this.#path.serialised === true
+  /** The lock that calls of this kind wait for; undefined where they do not wait. */
+  get lock(): string | undefined {
+    return (
+      this.#path.lockOf?.(this.service) ??
+      (this.#path.serialised === true ? EFI_RUNTIME_LOCK : undefined)
+    )
   }
 
   /** Whether {@link enter} need not wait for another CPU's call to be left. */
   get mayEnter(): boolean {
-    return this.#path.serialised !== true || this.kernel.efiRuntimeLock === undefined
+    return this.lock === undefined || !this.kernel.heldLocks.has(this.lock)
   }
 
   /** The strategy's prolog. Throws KERNEL_WOULD_WAIT where {@link mayEnter} is false. */
   enter(): void {
     if (!this.mayEnter) {
       throw new KernelError('KERNEL_WOULD_WAIT', {
-        expected: `efi_runtime_lock to be free for CPU ${this.cpu.id}`,
-        found: `CPU ${this.kernel.efiRuntimeLock?.id} inside a runtime call`,
+        expected: `${this.lock} to be free for CPU ${this.cpu.id}`,
+        found: `CPU ${this.kernel.heldLocks.get(this.lock!)?.id} inside a runtime call`,
         hint: 'ask mayEnter, and let the other CPU leave its call first',
       })
     }
     this.#step('prepared', 'entered')
-    if (this.#path.serialised === true) this.kernel.efiRuntimeLock = this.cpu
+    if (this.lock !== undefined) this.#hold(this.lock)
     const { cpu } = this
     this.#callerRsp = cpu.rsp
     // The wrapper's frame is below its caller's, where what was passed may lie.
@@ -211,7 +219,7 @@ export class RuntimeCall {
     this.#step('returned', 'left')
     if (!this.#isAnswered) this.#switch(() => this.#path.leave?.(this))
     this.cpu.rsp = this.#callerRsp
-    if (this.#path.serialised === true) this.kernel.efiRuntimeLock = undefined
+    if (this.lock !== undefined) this.#release(this.lock)
     if (!this.#isAnswered) this.kernel.hooks.callLeft.call(this)
   }
 
@@ -278,6 +286,14 @@ export class RuntimeCall {
     this.cpu.touchRecorder = undefined
     this.#interrupt(this.#accesses, access)
     this.cpu.touchRecorder = recorder
+  }
+
+  #hold(lock: string): void {
+    this.kernel.heldLocks = new Map([...this.kernel.heldLocks, [lock, this.cpu]])
+  }
+
+  #release(lock: string): void {
+    this.kernel.heldLocks = new Map([...this.kernel.heldLocks].filter(([name]) => name !== lock))
   }
 
   #step(from: CallState, to: CallState): void {

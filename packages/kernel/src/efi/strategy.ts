@@ -28,8 +28,10 @@ export interface EfiHandOver {
  * called at its physical addresses on whatever page tables the current task has.
  */
 export interface PageTableStrategy {
-  /** Calls wait for one another (efi_runtime_lock, Linux 3.16 and later). */
+  /** Calls wait for one another (efi_runtime_lock, Linux 3.18 and later). */
   readonly serialised?: boolean
+  /** The lock that calls of a service wait for, where not all wait for one. */
+  lockOf?(service: RuntimeServiceName): string | undefined
   /** The scheduler may take the CPU away inside a call, where interrupts are on. Default false: preemption is disabled, as kernel_fpu_begin() does and holding a spinlock does. */
   readonly preemptible?: boolean
   /** Whether GetNextVariableName is stopped where it gives a name twice (Linux 3.9 and later). */
