@@ -45,6 +45,7 @@ export {
   rootEntriesOfRam,
   setRuntimeCodeExecutable,
 } from './efi/early/pgd-swap.ts'
+export { efiMemType } from './efi/mem-type.ts'
 export { callPhysical } from './efi/physical-call.ts'
 export { EfiPgd } from './efi/pgd/efi-pgd.ts'
 export { kernelMapPagesInPgd, type PageRights } from './efi/pgd/map-pages.ts'

@@ -77,6 +77,7 @@ function createEsxi(options: Readonly<Record<string, string>>): PageTableStrateg
   let tables: RuntimeTables | undefined
   return {
     serialised: true,
+    callsEarly: false,
     /** esx-boot: efi_runtime.c calls it in the boot loader, with everything mapped at old and new addresses where the policy allows. */
     reserve: (kernel) => {
       const { memoryMap } = kernel.requireEfi

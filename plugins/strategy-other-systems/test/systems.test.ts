@@ -203,6 +203,49 @@ describe('where regions are', () => {
   })
 })
 
+describe('LoongArch’s window', () => {
+  const REACHES = 0xffff_8080_0000_0000n
+
+  test('has all of memory in it, writable and executable, whether the map lists it or not', async () => {
+    const kernel = (await play('constant-offset')).kernels[0]!
+    for (const physical of [0n, 0x1000_0000n, 0xfed1_c000n]) {
+      expect(inCalls(kernel, REACHES + physical)).toMatchObject({
+        status: 'mapped',
+        physical: Number(physical),
+        writable: true,
+        executable: true,
+      })
+      expect(inCalls(kernel, physical).status).not.toBe('mapped')
+    }
+  })
+
+  test('is where the next kernel looks for the converted tables, and SetVirtualAddressMap is the stub’s, which kexec does not run', async () => {
+    const { result, events } = await play('constant-offset', {
+      after: (context) => {
+        context.kexec()
+        context.call(context.services().getTime())
+      },
+    })
+    expect(result.outcome).toBe('ok')
+    const eras = events.flatMap((event) =>
+      event.kind === 'call' && event.name === 'SetVirtualAddressMap' ? [event.era] : [],
+    )
+    expect(eras).toEqual(['first kernel'])
+    expect(result.services.at(-1)).toMatchObject({ kernel: 'second kernel', ok: true })
+  })
+
+  test('takes no early calls: whoever has converted the firmware before the kernel has none to make', async () => {
+    for (const strategy of ['constant-offset', 'esxi']) {
+      const { result } = await play(strategy, {
+        after: (context) => {
+          expect(context.earlyServices().getTime().call).toBeUndefined()
+        },
+      })
+      expect(result.outcome).toBe('ok')
+    }
+  })
+})
+
 describe('what a system does about odd maps', () => {
   test('Xen leaves out a region without cacheability, but for efi=attr=uc', async () => {
     const [plain, uc] = await Promise.all(

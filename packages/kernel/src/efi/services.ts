@@ -279,7 +279,8 @@ export class EfiServices {
     const isOffered =
       efi !== undefined &&
       strategy !== undefined &&
-      strategy.instance.offers?.(kernel, service) !== false
+      strategy.instance.offers?.(kernel, service) !== false &&
+      !(this.#isEarly && strategy.instance.callsEarly === false)
     const isPhysical = this.#isEarly && strategy?.instance.setupEarly === undefined
     const call = !isOffered
       ? undefined

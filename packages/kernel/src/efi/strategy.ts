@@ -45,6 +45,8 @@ export interface PageTableStrategy {
    * {@link enter} and {@link leave} too; without it they borrow entries of `swapper_pg_dir`, as 2.6.35 does.
    */
   setupEarly?(kernel: Kernel): void
+  /** False for kernels that make no calls before {@link setup}. Default: they do, as 2.6.35 asked for the time. */
+  readonly callsEarly?: false
   /** How calls are made before {@link setup}, and SetVirtualAddressMap after it; by default as 2.6.35 makes them. */
   earlyPath?(kernel: Kernel): CallPath
   /**
