@@ -13,7 +13,6 @@ import { Caller, smallFirmware } from '@trapdoor/plugin-kit'
 import {
   decodeMemoryMap,
   EfiStatus,
-  encodeMemoryMap,
   MemoryType,
   RuntimeServicesTable,
   SystemTable,
@@ -182,28 +181,29 @@ test('7: ConvertPointer knows regions with RUNTIME alone, and the kernel’s mar
   expect(statuses).toEqual([EfiStatus.SUCCESS, EfiStatus.NOT_FOUND])
 })
 
-test('8: relocation leaves words alone that have changed since the image was loaded', () => {
-  /** What PcRtc's pointer to its own data holds in the end, where its event has written `value` there. */
-  const pointerAfter = (value: bigint | undefined): bigint => {
-    let slot = 0n
-    let held = 0n
-    story(
-      'linux-6.1',
-      (_, kernel) => {
-        held = kernel.machine.memory.read64(Number(slot))
-      },
-      {
-        quirk: {
-          virtualAddressChange: (call) => {
-            if (call.image !== 'PcRtc') return
-            slot = call.slot('globals')
-            if (value !== undefined) call.write64(slot, value)
-          },
+/** What PcRtc's pointer to its own data holds in the end, where its event has written `value` there. */
+const pointerAfter = (value: bigint | undefined): bigint => {
+  let slot = 0n
+  let held = 0n
+  story(
+    'linux-6.1',
+    (_, kernel) => {
+      held = kernel.machine.memory.read64(Number(slot))
+    },
+    {
+      quirk: {
+        virtualAddressChange: (call) => {
+          if (call.image !== 'PcRtc') return
+          slot = call.slot('globals')
+          if (value !== undefined) call.write64(slot, value)
         },
       },
-    )
-    return held
-  }
+    },
+  )
+  return held
+}
+
+test('8: relocation leaves words alone that have changed since the image was loaded', () => {
   expect(pointerAfter(undefined)).toBeGreaterThan(2n ** 63n)
   expect(pointerAfter(0x1234_5678n)).toBe(0x1234_5678n)
 })
@@ -449,23 +449,25 @@ test('21: no execution anywhere on the way down means no execution', () => {
   expect(forbids).toEqual([true, false, false, false])
 })
 
-test('22: PCD without PWT gives way to an MTRR that says write combining, PCD with PWT does not; write-back over a device is saved by an MTRR alone', () => {
-  const flash = { start: 0xffc0_0000, end: 0x1_0000_0000 }
-  /** Bytes of the flash that two live mappings disagree about, beside the kernel's own strong UC one, where MTRRs say `kind` of it. */
-  const disagreeing = (strategy: string, kind: MtrrRanges[number]['kind']): number => {
-    const { result } = story(strategy, (context, kernel) => {
-      const { machine, tables } = kernel
-      getTime(context)
-      context.inspectTables()
-      machine.mtrrs = [...machine.mtrrs, { ...flash, kind }]
-      tables.swapper.mapRange(tables.reserveVmalloc(2 ** 22), phys(flash.start), 2 ** 22, {
-        cacheDisable: true,
-        writeThrough: true,
-      })
-      context.inspectTables()
+/** The flash of the demo machine, in bytes. */
+const FLASH = { start: 0xffc0_0000, end: 0x1_0000_0000 }
+/** Bytes of the flash that two live mappings disagree about, beside the kernel's own strong UC one, where MTRRs say `kind` of it. */
+const disagreeing = (strategy: string, kind: MtrrRanges[number]['kind']): number => {
+  const { result } = story(strategy, (context, kernel) => {
+    const { machine, tables } = kernel
+    getTime(context)
+    context.inspectTables()
+    machine.mtrrs = [...machine.mtrrs, { ...FLASH, kind }]
+    tables.swapper.mapRange(tables.reserveVmalloc(2 ** 22), phys(FLASH.start), 2 ** 22, {
+      cacheDisable: true,
+      writeThrough: true,
     })
-    return result.cost!.conflictingTypeBytes
-  }
+    context.inspectTables()
+  })
+  return result.cost!.conflictingTypeBytes
+}
+
+test('22: PCD without PWT gives way to an MTRR that says write combining, PCD with PWT does not; write-back over a device is saved by an MTRR alone', () => {
   const { UC, WC, WB } = MemoryKind
   const others = disagreeing('linux-6.1', UC)
   expect(disagreeing('linux-6.1', WC) - others).toBe(2 ** 22)
