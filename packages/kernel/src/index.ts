@@ -99,6 +99,7 @@ export {
 export { type FrameRange, PageAllocator, type Placement } from './memory/page-allocator.ts'
 export { KernelTables } from './memory/kernel-tables.ts'
 export { restoreImage } from './power/hibernate.ts'
+export { machineRealRestart } from './power/restart.ts'
 export { suspendToRam } from './power/suspend.ts'
 export { preempt } from './task/preempt.ts'
 export { type ArgumentPlace, type Task } from './task/task.ts'

@@ -1,17 +1,26 @@
+import { MachineReset } from '@trapdoor/core'
 import {
   type CaseTrace,
   createEnvironment,
   findCase,
   loadConfig,
+  type Plugin,
   type Scenario,
   type TableSurvey,
   traceCase,
 } from '@trapdoor/harness'
+import { machineRealRestart, suspendToRam } from '@trapdoor/kernel'
 import { describe, expect, test } from 'vitest'
 import plugin from '../src/index.ts'
 
 /** What a scenario of the test's own does on the machine of uncached-data.txt. */
-async function play(run: Scenario['steps'][number]['run']): Promise<CaseTrace> {
+async function play(
+  run: Scenario['steps'][number]['run'],
+  {
+    strategy = 'global-identity-map',
+    plugins = [],
+  }: { readonly strategy?: string; readonly plugins?: readonly Plugin[] } = {},
+): Promise<CaseTrace> {
   const scenario: Scenario = {
     name: 'test',
     title: 'a test',
@@ -20,13 +29,11 @@ async function play(run: Scenario['steps'][number]['run']): Promise<CaseTrace> {
   }
   const config = await loadConfig({
     directory: import.meta.dirname,
-    builtIn: [plugin, { name: 'test', apiVersion: 1, scenarios: [scenario] }],
+    builtIn: [plugin, ...plugins, { name: 'test', apiVersion: 1, scenarios: [scenario] }],
     overrides: { memoryMaps: ['uncached-data.txt'] },
   })
-  return traceCase(
-    createEnvironment(config),
-    findCase(config, 'uncached-data/none/global-identity-map/test'),
-  )
+  const id = `uncached-data/none/${strategy}/test`
+  return traceCase(createEnvironment(config), findCase(config, id))
 }
 
 const booted = await play((context) => {
@@ -88,6 +95,62 @@ describe('the identity map', () => {
     expect(identity.inspect(0x921_f000n)).toMatchObject({ pageSize: 4096 })
   })
 })
+
+describe.each(['static', 'early'])(
+  'with allocator=%s everybody who needs an identity map',
+  (allocator) => {
+    test('uses the one table: CPUs that come up, calls, wakeup, kexec, the way to the BIOS', async () => {
+      const roots: Record<string, number> = {}
+      let shared = 0
+      const watch: Plugin = {
+        name: 'watch',
+        apiVersion: 1,
+        rules: [
+          {
+            id: 'T1',
+            title: 'what CR3 is when a kernel begins',
+            severity: 'info',
+            advice: 'none',
+            sources: ['this test'],
+            watch: ({ hooks }) => {
+              hooks.phase.tap('T1', (next) => {
+                if (next.phase === 'head_64') roots[next.name] = next.bootCpu.cr3
+              })
+            },
+          },
+        ],
+      }
+      const { result } = await play(
+        (context) => {
+          const first = context.boot()
+          shared = first.identityMap!.root
+          const { call } = context.services().getTime()
+          call!.enter()
+          roots['a call'] = context.machine.bootCpu.cr3
+          call!.execute()
+          call!.leave()
+          suspendToRam(first)
+          // Nobody has made a table of his own, though the second CPU came up twice and the first woke up.
+          roots['trampolines'] = first.hasTrampolinePgd ? 0 : shared
+          context.kexec()
+          const { bootCpu } = context.machine
+          const { root } = context.kernel.identityMap!
+          expect(() => machineRealRestart(context.kernel, bootCpu)).toThrow(MachineReset)
+          roots['the way to the BIOS'] = bootCpu.cr3 === root ? shared : 0
+        },
+        { strategy: `global-identity-map:allocator=${allocator}`, plugins: [watch] },
+      )
+      expect(result.outcome).toBe('ok')
+      delete roots['first kernel']
+      expect(roots).toEqual({
+        'a call': shared,
+        trampolines: shared,
+        'second kernel': shared,
+        'the way to the BIOS': shared,
+      })
+    })
+  },
+)
 
 describe('memory that cannot be cached', () => {
   test('is UC- in the identity map and in the direct map at once', () => {

@@ -3,7 +3,6 @@ import {
   Cr4,
   FCW_AT_INIT,
   inspectAddress,
-  MachineReset,
   MXCSR_AT_RESET,
   PAGE_SIZE,
   type PageFault,
@@ -21,6 +20,7 @@ import {
   type Kernel,
   KernelPanic,
   type KernelVariable,
+  machineRealRestart,
   marksPeData,
   memattrApplyPermissions,
   memattrInit,
@@ -235,7 +235,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     )
     if (service === 'ResetSystem') {
       kernel.print('efi_reset_system() buggy! Reboot through BIOS')
-      throw new MachineReset('warm', 'the kernel, through the BIOS')
+      machineRealRestart(kernel, cpu)
     }
     kernel.disableRuntimeServices(
       `firmware faulted in ${service}: froze efi_rts_wq and disabled EFI Runtime Services`,

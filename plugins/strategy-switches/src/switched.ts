@@ -2,7 +2,6 @@ import {
   copyEntries,
   type Cpu,
   Cr4,
-  MachineReset,
   PAGE_SIZE,
   PAGE_SIZE_1G,
   PAGE_SIZE_2M,
@@ -23,6 +22,7 @@ import {
   KernelPanic,
   type KernelVariable,
   makeRuntimeCodeExecutable,
+  machineRealRestart,
   marksPeData,
   memattrApplyPermissions,
   memattrInit,
@@ -142,11 +142,11 @@ export class Switched implements PageTableStrategy {
         : this.#interruptFlag.read(cpu) !== 0n
   }
 
-  recover({ kernel, service }: RuntimeCall, fault: PageFault): bigint | undefined {
+  recover({ cpu, kernel, service }: RuntimeCall, fault: PageFault): bigint | undefined {
     if (this.#is.faultRecovery === 'none' || kernel.phase !== 'running') return undefined
     if (fault.address <= 0xfffn) return undefined
     if (service === 'ResetSystem') {
-      throw new MachineReset('warm', 'the kernel, through the BIOS')
+      machineRealRestart(kernel, cpu)
     }
     if (this.#is.faultRecovery === 'abort-call') return EfiStatus.DEVICE_ERROR
     kernel.disableRuntimeServices(`firmware faulted in ${service}`)

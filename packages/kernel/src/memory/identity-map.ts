@@ -37,7 +37,7 @@ export function runOnIdentityMap(
     throw new KernelPanic('Real mode trampoline was not allocated: no free page below 1 MiB')
   }
   const { code } = trampoline
-  const root = kernel.identityMap?.root ?? ownMap(kernel, trampoline)
+  const root = identityRoot(kernel, trampoline)
   if (root >= 2 ** 32) {
     throw new KernelPanic(
       `CR3 has 32 bits before long mode: the identity map is at 0x${root.toString(16)}`,
@@ -85,6 +85,11 @@ export function switchToIdentityMap(
   cpu.writeCr3(root)
   cpu.translate(transition, 'execute')
   cpu.translate(BigInt(code), 'execute')
+}
+
+/** The root of an identity map that has the code of `trampoline`: the shared one where a strategy made one, else the trampoline's own. */
+export function identityRoot(kernel: Kernel, trampoline: RealModeMemory): PhysicalAddress {
+  return kernel.identityMap?.root ?? ownMap(kernel, trampoline)
 }
 
 /** trampoline_pgd, made when it is needed for the first time. */
