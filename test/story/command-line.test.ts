@@ -40,6 +40,26 @@ function line(index: number, type: string, start: number, end: number): string {
   return `[    0.000000] efi: mem${String(index).padStart(2, '0')}: ${flags} range=[${first}-${last}] (${mebibytes}MB)`
 }
 
+/** Whether the map that SetVirtualAddressMap got with efi=old_map descends. */
+function descendsWithOldMap(strategy: string): boolean {
+  let descends = false
+  const look: Scenario = {
+    name: 'look',
+    title: 'a test',
+    steps: [
+      {
+        name: 'boot',
+        run: (context) => {
+          const [first, second] = context.boot().requireEfi.memoryMap
+          descends = first!.physicalStart > second!.physicalStart
+        },
+      },
+    ],
+  }
+  play(`none/${strategy}/look`, look, { commandLine: 'efi=old_map' })
+  return descends
+}
+
 /** Whether a kernel finds no place for a crash kernel. */
 function crashKernelRefused(strategy: string, commandLine: string): boolean {
   const { events } = play(`none/${strategy}/boot`, undefined, { commandLine })
@@ -80,6 +100,14 @@ describe('the command line', () => {
       expect(result.cost!.perCall.cr3Writes).toBe(0)
     },
   )
+
+  test('passes the map from its end with efi=old_map from 4.3 on, as without', () => {
+    expect(['linux-3.14', 'linux-4.3', 'linux-5.4'].map(descendsWithOldMap)).toEqual([
+      false,
+      true,
+      true,
+    ])
+  })
 
   test('switches runtime services off with noefi and efi=noruntime', () => {
     expect(bootWith('linux-6.1', 'noefi').outcome).toBe('refused')

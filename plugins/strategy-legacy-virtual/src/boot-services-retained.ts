@@ -17,17 +17,18 @@ import {
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapIntoDirectMap } from './legacy-virtual.ts'
 
-/** With efi=old_map kernels later than 3.13 do all this, too; from 4.12 on KASLR may have the direct map begin anywhere. */
-const ALIASES_BY_TABLES_SINCE = '4.12'
+/** What later kernels do differently, with efi=old_map: what has no address is passed all the same, the map is gone through from its end, boot services that are not to be freed are marked, and KASLR may have the direct map begin anywhere. */
+const SINCE = { passesAll: '3.14', reversed: '4.3', marked: '4.6', aliasByTables: '4.12' } as const
 
 /** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. One that has no address is not among them. */
 function minimalMap(kernel: Kernel, merged: readonly MemoryDescriptor[]): MemoryDescriptor[] {
   const isMapped = (region: MemoryDescriptor): boolean =>
     isRuntime(region) || (kernel.architecture.name === 'x64' && isBootServices(region))
-  return merged
+  const inOrder = isLinux(kernel, SINCE.reversed) ? merged.toReversed() : merged
+  return inOrder
     .filter((region) => isMapped(region) && region.numberOfPages > 0)
     .map((region) => mapIntoDirectMap(kernel, region))
-    .filter(({ virtualStart }) => virtualStart !== 0n)
+    .filter(({ virtualStart }) => virtualStart !== 0n || isLinux(kernel, SINCE.passesAll))
 }
 
 /** L2 without the calls: boot-services memory stays until SetVirtualAddressMap is over. */
@@ -38,12 +39,13 @@ export function retainBootServices(): PageTableStrategy {
     earlyPath: (kernel) =>
       new PgdSwap(kernel, {
         count: rootEntriesOfRam(kernel),
-        alias: isLinux(kernel, ALIASES_BY_TABLES_SINCE) ? aliasLowHalfByTables : aliasLowHalf,
+        alias: isLinux(kernel, SINCE.aliasByTables) ? aliasLowHalfByTables : aliasLowHalf,
       }),
     earlyExecutableTypes: [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode],
     reserve: (kernel) => {
       const efi = kernel.requireEfi
-      efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, 'forget')
+      const shared = isLinux(kernel, SINCE.marked) ? 'mark' : 'forget'
+      efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, shared)
     },
     virtualMap: (kernel) => {
       merged = mergeRegions(kernel.requireEfi.memoryMap)

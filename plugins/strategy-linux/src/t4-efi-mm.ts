@@ -6,7 +6,6 @@ import type { LinuxVersion } from './version.ts'
 /** Linux 5.4. */
 export const LINUX_5_4: LinuxVersion = {
   ...LINUX_4_14,
-  page0: 'no-execute',
   freedBootServices: 'unmapped',
   svamFailure: 'disable',
   faultRecovery: 'abort-call',

@@ -6,6 +6,7 @@ import type { LinuxVersion } from './version.ts'
 /** Linux 6.1. */
 export const LINUX_6_1: LinuxVersion = {
   ...LINUX_5_4,
+  page0: 'no-execute',
   executable: 'code',
   fpu: 'saved-and-initialised',
   branchTrackingOff: 'calls',
