@@ -2,6 +2,7 @@ import { inspectAddress, PAGE_SIZE, Segment } from '@trapdoor/core'
 import type { ScenarioContext } from '@trapdoor/harness'
 import {
   type Kernel,
+  kexec,
   kernelAddress,
   KERNEL32_CS,
   KERNEL_DS,
@@ -203,6 +204,16 @@ describe.each(NAMES)('%s', (name) => {
       ],
     })
     expect(result.outcome).toBe('hang')
+  })
+})
+
+test('loads no kernel by kexec_file_load(), as long as it has runtime services', async () => {
+  await played('linux-6.1-mixed', (_context, kernel) => {
+    const next = { name: 'second kernel', profile: kernel.profile, commandLine: '' }
+    expect(() => kexec(kernel, { ...next, loader: 'kexec_file_load' })).toThrow(
+      expect.objectContaining({ code: 'KERNEL_BAD_HAND_OFF' }),
+    )
+    expect(kexec(kernel, { ...next, loader: 'kexec_load' }).phase).toBe('running')
   })
 })
 

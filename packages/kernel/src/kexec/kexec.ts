@@ -58,9 +58,10 @@ const RUNTIME_MAP_OFFSET = 0x3000
 
 /**
  * kexec: puts the next kernel where this one is, gives it the same EFI system table, the same memory map and what the strategy hands over, and jumps
- * (machine_kexec_64.c, kexec-tools). All but the firmware's memory is the next kernel's to use. Throws what kills that one.
+ * (machine_kexec_64.c, kexec-tools). All but the firmware's memory is the next kernel's to use. Throws what kills that one, and KERNEL_BAD_HAND_OFF where it cannot be loaded as it should be.
  */
 export function kexec(kernel: Kernel, next: NextKernel): Kernel {
+  checkLoader(kernel, next)
   const { image, machine } = kernel
   const first = image.base + KERNEL_IMAGE_BYTES
   // Not where this kernel's own hand-off is: the EFI memory map may be in it.
@@ -80,13 +81,14 @@ export function kexec(kernel: Kernel, next: NextKernel): Kernel {
 
 /**
  * kdump: jumps to the crash kernel in the region that `crashkernel=` reserved, with the rest of memory left as it is
- * (crash_kexec()). `machine` is the kernel's own, or a fork of it on which it crashes while it goes on elsewhere. Throws KERNEL_BAD_HAND_OFF where nothing was reserved.
+ * (crash_kexec()). `machine` is the kernel's own, or a fork of it on which it crashes while it goes on elsewhere. Throws KERNEL_BAD_HAND_OFF where nothing was reserved, or as {@link kexec}.
  */
 export function crashKexec(
   kernel: Kernel,
   next: NextKernel,
   machine: Machine = kernel.machine,
 ): Kernel {
+  checkLoader(kernel, next)
   const region = kernel.crashRegion
   const memory =
     region === undefined ? undefined : crashMemory(kernel, region, next.loader ?? DEFAULT_LOADER)
@@ -117,6 +119,21 @@ export function crashKexec(
     imageBase: phys(imageBase),
     handOff: imageBase + KERNEL_IMAGE_BYTES,
     e820: memory.e820,
+  })
+}
+
+/** bzImage64_probe() (arch/x86/kernel/kexec-bzimage64.c): a 64-bit kernel that calls firmware of 32 bits loads none by itself, as such firmware could not have put it above 4 GiB; it says ENOEXEC. */
+function checkLoader(
+  { architecture, bootParams, efiRefusal }: Kernel,
+  { loader }: NextKernel,
+): void {
+  const firmware = bootParams.efi?.architecture ?? architecture
+  const isMixed = architecture.naturalBytes === 8 && firmware.naturalBytes === 4
+  if (loader !== 'kexec_file_load' || !isMixed || efiRefusal !== undefined) return
+  throw new KernelError('KERNEL_BAD_HAND_OFF', {
+    expected: 'a kernel that is loaded by kexec_load(), in mixed mode',
+    found: 'kexec_file_load(): Exec format error (ENOEXEC)',
+    hint: 'kexec -c takes kexec_load()',
   })
 }
 
