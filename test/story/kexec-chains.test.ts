@@ -1,4 +1,5 @@
 // Kernels of other versions and strategies before and behind the case's own.
+import type { StrategyCost } from '@trapdoor/harness'
 import { describe, expect, test } from 'vitest'
 import { findingOf, play } from './cases.ts'
 
@@ -73,5 +74,51 @@ describe('kernels that leave firmware in physical mode', () => {
   test('are followed by one with nothing to hand over, whose successor dies', () => {
     const trace = play('none/legacy-virtual/kexec-chain-physical')
     expect(findingOf(trace, 'H8')).toMatchObject({ kernel: 'fourth kernel', phase: 'efi_init' })
+  })
+})
+
+/** A kernel with region addresses, and by kexec another, with a call from each. */
+function fromRegionAddresses(strategy: string): ReturnType<typeof play> {
+  return play('none/region-addresses/to-another', {
+    name: 'to-another',
+    title: 'a kernel with region addresses, and another',
+    steps: [
+      {
+        name: 'both',
+        run: (context) => {
+          context.boot()
+          context.call(context.services().getTime())
+          context.kexec({ strategy })
+          context.call(context.services().getTime())
+        },
+      },
+    ],
+  })
+}
+
+describe('ia64’s way', () => {
+  test('goes on between kernels that have firmware at the same addresses', () => {
+    expect(fromRegionAddresses('region-addresses').result.outcome).toBe('ok')
+  })
+
+  test('ends where the next one has it elsewhere, or takes the tables’ words for physical addresses: Xen, another Linux', () => {
+    for (const strategy of ['xen', 'linux-6.1', 'legacy-virtual']) {
+      const trace = fromRegionAddresses(strategy)
+      expect(trace.result.outcome).toBe('fault')
+      expect(findingOf(trace, 'H8')).toMatchObject({ kernel: 'second kernel' })
+    }
+  })
+
+  test('costs nothing a call, where physical mode pays two writes to CR3 and the walks after them a million times', () => {
+    const priceOf = (strategy: string): NonNullable<StrategyCost['price']> =>
+      play(`none/${strategy}/trap-handler`).result.cost!.price!
+    expect(priceOf('region-addresses')).toMatchObject({ cr3Writes: 0, tlbMisses: 0 })
+    const physical = priceOf('private-efi-pgd')
+    const shared = priceOf('global-identity-map')
+    expect(physical.cr3Writes).toBe(2_000_000)
+    // The patch’s translations are global and outlive the call; those of a table that gives way do not.
+    expect(physical.tlbMisses).toBe(0)
+    expect(shared.tlbMisses).toBeGreaterThanOrEqual(1_000_000)
+    expect(shared.walkReferences).toBeGreaterThan(shared.tlbMisses)
   })
 })

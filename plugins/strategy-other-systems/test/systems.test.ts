@@ -12,7 +12,14 @@ import {
   traceCase,
 } from '@trapdoor/harness'
 import type { Kernel } from '@trapdoor/kernel'
-import { EfiStatus, Guid, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import {
+  EfiStatus,
+  Guid,
+  isRuntime,
+  MemoryAttribute,
+  type MemoryDescriptor,
+  MemoryType,
+} from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import plugin from '../src/index.ts'
 
@@ -200,6 +207,174 @@ describe('where regions are', () => {
           : inspectAddress(kernel.bootCpu.translationContext(root), BigInt(region!.physicalStart))
       expect(found.status).not.toBe('mapped')
     }
+  })
+})
+
+/** RFLAGS.IF as firmware finds it in GetTime. */
+async function interruptsInCalls(strategy: string): Promise<boolean[]> {
+  const seen: boolean[] = []
+  await play(strategy, {
+    quirk: {
+      id: 'F2',
+      name: 'looks-at-if',
+      title: 'notes RFLAGS.IF',
+      sources: ['this test'],
+      hooks: {
+        beforeService: ({ service, cpu }) => {
+          if (service === 'GetTime') seen.push(cpu.interruptFlag)
+          return undefined
+        },
+      },
+    },
+  })
+  return seen
+}
+
+/** The map that SetVirtualAddressMap gets, and what is mapped at both addresses of its first region meanwhile. */
+async function passedTo(
+  strategy: string,
+): Promise<{ map: MemoryDescriptor[]; bothMapped: boolean }> {
+  let map: MemoryDescriptor[] = []
+  let bothMapped = false
+  await play(strategy, {
+    quirk: {
+      id: 'F3',
+      name: 'looks-at-map',
+      title: 'notes what it is told',
+      sources: ['this test'],
+      hooks: {
+        setVirtualAddressMap: ({ cpu }, passed) => {
+          map = [...passed.read()]
+          const region = map.find(isRuntime)!
+          const context = cpu.translationContext()
+          bothMapped = [BigInt(region.physicalStart), region.virtualStart].every(
+            (address) => inspectAddress(context, address).status === 'mapped',
+          )
+          return undefined
+        },
+      },
+    },
+  })
+  return { map, bothMapped }
+}
+
+describe('what tells systems apart', () => {
+  test('OpenBSD takes the map’s own word for rights, and NetBSD does not; their interrupts are off and on', async () => {
+    const [openbsd, netbsd] = await Promise.all(
+      ['openbsd', 'netbsd'].map(async (strategy) => {
+        const { kernels } = await play(strategy, {
+          quirk: {
+            id: 'F4',
+            name: 'read-only-code',
+            title: 'the map says that code is read-only',
+            sources: ['this test'],
+            hooks: {
+              memoryMap: (map) =>
+                map.map((region) =>
+                  region.type === MemoryType.RuntimeServicesCode
+                    ? { ...region, attribute: region.attribute | MemoryAttribute.RO }
+                    : region,
+                ),
+            },
+          },
+        })
+        const kernel = kernels[0]!
+        const at = (type: number): bigint =>
+          BigInt(runtimeRegions(kernel).find((region) => region.type === type)!.physicalStart)
+        return {
+          code: inCalls(kernel, at(MemoryType.RuntimeServicesCode)),
+          data: inCalls(kernel, at(MemoryType.RuntimeServicesData)),
+        }
+      }),
+    )
+    expect(openbsd!.code).toMatchObject({ writable: false, executable: true })
+    expect(netbsd!.code).toMatchObject({ writable: true, executable: true })
+    for (const system of [openbsd, netbsd]) {
+      expect(system!.data).toMatchObject({ writable: true, executable: false })
+    }
+    expect(await interruptsInCalls('openbsd')).toEqual([false])
+    expect(await interruptsInCalls('netbsd')).toEqual([true])
+  })
+
+  test('NetBSD declines a region that its own half would be in', async () => {
+    const { result } = await play('netbsd', {
+      quirk: {
+        id: 'F5',
+        name: 'far-away',
+        title: 'a device in the kernel’s half',
+        sources: ['this test'],
+        hooks: {
+          memoryMap: (map) => [
+            ...map,
+            { ...map.find(isRuntime)!, type: 11, physicalStart: 2 ** 47, numberOfPages: 1 },
+          ],
+        },
+      },
+    })
+    expect(result.reason).toContain('overlaps the kernel’s half')
+  })
+
+  test('FreeBSD has page 0 in its map, everything executable; efi_disable_vmap leaves SetVirtualAddressMap out', async () => {
+    const kernel = (await play('freebsd')).kernels[0]!
+    const data = runtimeRegions(kernel).find(({ type }) => type === 6)!
+    expect(inCalls(kernel, 0n)).toMatchObject({ status: 'mapped', writable: true })
+    expect(inCalls(kernel, BigInt(data.physicalStart))).toMatchObject({ executable: true })
+    const { map } = await passedTo('freebsd')
+    expect(map.every(isRuntime)).toBe(true)
+    expect(
+      map.every(({ physicalStart, virtualStart }) => virtualStart === BigInt(physicalStart)),
+    ).toBe(true)
+    expect((await passedTo('freebsd:vmap=off')).map).toEqual([])
+  })
+
+  test('Xen passes the whole map 1:1, with an address that is none for what is no runtime memory', async () => {
+    const { map } = await passedTo('xen:svam=on')
+    const others = map.filter((region) => !isRuntime(region))
+    expect(others.length).toBeGreaterThan(50)
+    expect(new Set(others.map(({ virtualStart }) => virtualStart))).toEqual(
+      new Set([2n ** 64n - 1n]),
+    )
+    for (const { physicalStart, virtualStart } of map.filter(isRuntime)) {
+      expect(virtualStart).toBe(BigInt(physicalStart))
+    }
+    expect((await passedTo('xen')).map).toEqual([])
+  })
+
+  test('Xen with -mapbs has boot services mapped as runtime memory is: writable and executable though the map forbids', async () => {
+    const uncached = (log: string): string =>
+      log.replace(/(\[Boot Data[^\]]*\|)WB\|WT\|WC\|UC\]/, '$1  |  |  |UC]')
+    const [plain, mapbs] = await Promise.all(
+      ['xen', 'xen:mapbs=on'].map(async (strategy) => {
+        const { kernels } = await play(strategy, { text: uncached })
+        const region = kernels[0]!.requireEfi.firmwareMap.find(
+          ({ type, attribute }) => type === 4 && (attribute & MemoryAttribute.WB) === 0n,
+        )!
+        return inCalls(kernels[0]!, BigInt(region.physicalStart))
+      }),
+    )
+    expect(plain!.status).not.toBe('mapped')
+    expect(mapbs).toMatchObject({ status: 'mapped', writable: true, executable: true, patIndex: 2 })
+  })
+
+  test('ESXi’s old-and-new trick keeps physical addresses in calls, which go without else', async () => {
+    for (const [strategy, status] of [
+      ['esxi', 'not-present'],
+      ['esxi:oldAndNew=on', 'mapped'],
+    ] as const) {
+      const kernel = (await play(strategy)).kernels[0]!
+      const [region] = runtimeRegions(kernel)
+      expect(inCalls(kernel, BigInt(region!.physicalStart)).status).toBe(status)
+      expect(inCalls(kernel, region!.virtualStart).status).toBe('mapped')
+    }
+  })
+
+  test('Windows, ESXi and LoongArch map the new addresses before the call, arm64’s stub only later', async () => {
+    for (const strategy of ['windows', 'esxi', 'constant-offset']) {
+      expect((await passedTo(strategy)).bothMapped).toBe(true)
+    }
+    expect((await passedTo('arm64:map=virtual')).bothMapped).toBe(false)
+    const { map } = await passedTo('windows')
+    expect(map.every(({ virtualStart }) => virtualStart >> 63n === 1n)).toBe(true)
   })
 })
 
