@@ -96,6 +96,10 @@ function fromRegionAddresses(strategy: string): ReturnType<typeof play> {
   })
 }
 
+/** What a million calls from a trap handler cost. */
+const priceOf = (strategy: string): NonNullable<StrategyCost['price']> =>
+  play(`none/${strategy}/trap-handler`).result.cost!.price!
+
 describe('ia64’s way', () => {
   test('goes on between kernels that have firmware at the same addresses', () => {
     expect(fromRegionAddresses('region-addresses').result.outcome).toBe('ok')
@@ -110,8 +114,6 @@ describe('ia64’s way', () => {
   })
 
   test('costs nothing a call, where physical mode pays two writes to CR3 and the walks after them a million times', () => {
-    const priceOf = (strategy: string): NonNullable<StrategyCost['price']> =>
-      play(`none/${strategy}/trap-handler`).result.cost!.price!
     expect(priceOf('region-addresses')).toMatchObject({ cr3Writes: 0, tlbMisses: 0 })
     const physical = priceOf('private-efi-pgd')
     const shared = priceOf('global-identity-map')

@@ -99,6 +99,11 @@ function withoutCacheability(log: string): string {
   return log.replace(/(\[MMIO +\|RUN\|[^\]]*)\|UC\]/, '$1|  ]')
 }
 
+/** The first region of boot-services data without any cacheability but UC. */
+function uncachedBootData(log: string): string {
+  return log.replace(/(\[Boot Data[^\]]*\|)WB\|WT\|WC\|UC\]/, '$1  |  |  |UC]')
+}
+
 function callAfterFault(context: ScenarioContext): void {
   context.call(context.services().getVariable('Boot0000', Guid.GLOBAL_VARIABLE))
   context.call(context.services().getTime())
@@ -341,11 +346,9 @@ describe('what tells systems apart', () => {
   })
 
   test('Xen with -mapbs has boot services mapped as runtime memory is: writable and executable though the map forbids', async () => {
-    const uncached = (log: string): string =>
-      log.replace(/(\[Boot Data[^\]]*\|)WB\|WT\|WC\|UC\]/, '$1  |  |  |UC]')
     const [plain, mapbs] = await Promise.all(
       ['xen', 'xen:mapbs=on'].map(async (strategy) => {
-        const { kernels } = await play(strategy, { text: uncached })
+        const { kernels } = await play(strategy, { text: uncachedBootData })
         const region = kernels[0]!.requireEfi.firmwareMap.find(
           ({ type, attribute }) => type === 4 && (attribute & MemoryAttribute.WB) === 0n,
         )!
