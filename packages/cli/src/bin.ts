@@ -13,8 +13,15 @@ if (cache !== undefined) process.env['NODE_COMPILE_CACHE'] = cache
 // What follows may not even load on a Node.js that is too old.
 const { runCli } = await import('./run-cli.ts')
 
-const interrupt = new AbortController()
-process.once('SIGINT', () => interrupt.abort())
+let interrupt: AbortController | undefined
+/** Whoever does not look has nothing to put away: the signal then ends the process at once, even in an endless loop. */
+function interruption(): AbortSignal {
+  if (interrupt === undefined) {
+    const asked = (interrupt = new AbortController())
+    process.once('SIGINT', () => asked.abort())
+  }
+  return interrupt.signal
+}
 
 // `trapdoor run | head` closes the pipe early, which is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -29,5 +36,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   env: process.env,
   isTTY: process.stdout.isTTY && process.stderr.isTTY,
   columns: process.stdout.columns,
-  signal: interrupt.signal,
+  get signal() {
+    return interruption()
+  },
 })

@@ -55,7 +55,7 @@ export function formatError(error: unknown, cwd: string, paint: Paint): string {
 function whereThrown(cause: Error): string[] {
   const frames = (cause.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line))
   return frames
-    .filter((line) => !/node:|[/\\]node_modules[/\\]/.test(line))
+    .filter((line) => !/node:|\(<anonymous>\)|[/\\]node_modules[/\\]/.test(line))
     .slice(0, MOST_FRAMES)
     .map((line) => `  ${line.trim()}`)
 }

@@ -96,7 +96,7 @@ export function jobsOption(): Option {
 /** A number that a text is, where it has the pattern; else an error says what was expected. */
 export function wholeNumber(text: string, pattern: RegExp, expected: string): number {
   if (pattern.test(text)) return Number(text)
-  throw new HarnessError('HARNESS_UNKNOWN_NAME', { expected, found: `"${text}"` })
+  throw new HarnessError('HARNESS_BAD_ARGUMENT', { expected, found: `"${text}"` })
 }
 
 /** The configuration that the options lead to, with the built-in plugins. */

@@ -1,7 +1,10 @@
 import type { CliIo } from './io.ts'
 import { plural } from './text/layout.ts'
 
-/** Says how far a long work is: one line that is rewritten on a terminal, a line for each part elsewhere. */
+/** Where nobody watches a line being rewritten, a line for so many. */
+const MANY = 1000
+
+/** Says how far a long work is: one line that is rewritten on a terminal, a line for each part and each thousand elsewhere. */
 export class Progress {
   readonly #io: CliIo
   readonly #total: number | undefined
@@ -13,6 +16,9 @@ export class Progress {
   constructor(io: CliIo, total?: number) {
     this.#io = io
     this.#total = total
+    if (total !== undefined && total >= MANY) {
+      io.stderr.write(`${plural(total, 'case')} to run: -f, -s and --scenario choose fewer\n`)
+    }
   }
 
   /** One more is done, in `part`: parts follow one another. */
@@ -23,10 +29,10 @@ export class Progress {
     }
     this.#done++
     this.#partDone++
-    if (this.#io.isTTY && this.#done % 8 === 1) {
-      const far = this.#total === undefined ? this.#done : `${this.#done}/${this.#total}`
-      this.#io.stderr.write(`\r\u001B[2K${far} ${part}`)
-    }
+    const far = this.#total === undefined ? this.#done : `${this.#done}/${this.#total}`
+    if (this.#io.isTTY) {
+      if (this.#done % 8 === 1) this.#io.stderr.write(`\r\u001B[2K${far} ${part}`)
+    } else if (this.#done % MANY === 0) this.#io.stderr.write(`${far} ${part}\n`)
   }
 
   /** No more will come. */

@@ -31,7 +31,7 @@ Exit codes:
 /** The `trapdoor` command: runs `args` (without the program's name) and returns the exit code. Never throws, never exits. */
 export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
   let code: number = ExitCode.Ok
-  const program = createProgram(io, (finished) => {
+  const program = createProgram(args, io, (finished) => {
     code = finished
   })
   try {
@@ -48,7 +48,11 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<number
   }
 }
 
-function createProgram(io: CliIo, finish: (code: number) => void): Command {
+function createProgram(
+  args: readonly string[],
+  io: CliIo,
+  finish: (code: number) => void,
+): Command {
   const paint = createPaint(io)
   const program = new Command('trapdoor')
     .description('which page-table strategy survives on which firmware, and why')
@@ -62,7 +66,7 @@ function createProgram(io: CliIo, finish: (code: number) => void): Command {
       getErrHelpWidth: () => io.columns ?? 100,
       outputError: (text, write) => {
         write(
-          `${paint(['red', 'bold'], 'error')} TRAPDOOR_USAGE: ${text.replace(/^error: /, '').trimEnd()}\n${usageHint(text, program)}`,
+          `${paint(['red', 'bold'], 'error')} TRAPDOOR_USAGE: ${text.replace(/^error: /, '').trimEnd()}\n${usageHint(text, program, args)}`,
         )
       },
     })
@@ -82,14 +86,15 @@ function createProgram(io: CliIo, finish: (code: number) => void): Command {
   return program
 }
 
-/** The nearest option or command, for a mistyped one. */
-function usageHint(text: string, program: Command): string {
+/** The nearest option of the command that was meant, or the nearest command, for a mistyped one. */
+function usageHint(text: string, program: Command, args: readonly string[]): string {
   const [, kind, word] = /unknown (option|command) '([^']+)'/.exec(text) ?? []
   if (word === undefined) return ''
-  const commands = [...program.commands, ...program.commands.flatMap((each) => each.commands)]
+  let meant = program
+  for (const arg of args) meant = meant.commands.find((each) => each.name() === arg) ?? meant
   const names =
     kind === 'command'
-      ? commands.map((each) => each.name())
-      : commands.flatMap((each) => each.options.map(({ long }) => long ?? '')).filter(Boolean)
+      ? program.commands.map((each) => each.name())
+      : meant.options.map(({ long }) => long ?? '').filter(Boolean)
   return `  hint: ${nameHint(word, [...new Set(names)])}\n`
 }

@@ -112,7 +112,7 @@ describe('compare', () => {
     expect(code).toBe(0)
     expect(stdout).toContain('linux-3.14 against linux-4.3 against linux-6.1: 2 cells each')
     expect(stdout).toContain(
-      'boot  linux-3.14 ≠ corrupt against linux-4.3 ✓ ok against linux-6.1 ✓ ok in 1 cell',
+      '  linux-3.14 ≠ corrupt against linux-4.3 ✓ ok against linux-6.1 ✓ ok in 1 cell',
     )
     expect(stdout).toMatch(/boot services exposed +\d+ KiB +\d+ KiB +4 KiB +differs/)
     expect(stdout).toMatch(/0x0000000000000000-\S+ +4 KiB +RW NX G +RW NX G +RW NX\n/)

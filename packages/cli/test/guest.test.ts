@@ -116,7 +116,7 @@ describe('trapdoor guest', () => {
     expect(outcomes.map(({ stderr }) => stderr.split('\n')[0])).toMatchInlineSnapshot(`
       [
         "error GUEST_UNREADABLE: expected a file that can be read, found ENOENT",
-        "error HARNESS_UNKNOWN_NAME: expected a multiple of 1 MiB from 2 MiB to 1 TiB, such as 268435456, 256M or 1G, found "3"",
+        "error HARNESS_BAD_ARGUMENT: expected a multiple of 1 MiB from 2 MiB to 1 TiB, such as 268435456, 256M or 1G, found "3"",
         "error GUEST_NOT_RUNNABLE: expected instructions that the interpreter has, found "vaddps zmm0,zmm0,zmm0" (62 f1 7c 48 58 c0) at 0x100020 in unknown code",
       ]
     `)

@@ -1,4 +1,11 @@
-import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { parseResults } from '@trapdoor/harness'
 import { describe, expect, test } from 'vitest'
@@ -44,6 +51,31 @@ describe('run', () => {
     expect(readdirSync(cwd)).toEqual(['machine.txt'])
   })
 
+  test('says beforehand that results cannot be kept', async () => {
+    const cwd = folderWithMap()
+    mkdirSync(join(cwd, 'results.json'))
+    const { code, stdout, stderr } = await trapdoor(['run', '-m', 'machine.txt', ...FEW], { cwd })
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(/^error HARNESS_UNWRITABLE_FILE: .*\n {2}at results\.json\n/)
+    expect(readdirSync(cwd).toSorted()).toEqual(['machine.txt', 'results.json'])
+  })
+
+  test("ends at once where a plugin's hook does not", async () => {
+    const cwd = folderWithMap()
+    writeFileSync(
+      join(cwd, 'acme.mjs'),
+      "export default { name: 'acme', apiVersion: 1, quirks: [{ id: 'A1', name: 'loops', title: 'Loops', sources: [], hooks: { beforeService: () => { for (;;); } } }] }",
+    )
+    writeFileSync(join(cwd, 'trapdoor.config.json'), '{ "plugins": ["./acme.mjs"] }')
+    const interrupt = new AbortController()
+    const ran = trapdoor(
+      ['run', '-m', 'machine.txt', '-f', 'A1', '-s', 'xen', '--scenario', 'boot'],
+      { cwd, signal: interrupt.signal },
+    )
+    setTimeout(() => interrupt.abort(), 2000)
+    expect(await ran).toMatchObject({ code: 130, stderr: 'interrupted after 0 of 1 cases\n' })
+  })
+
   test('leaves nothing half-written when interrupted', async () => {
     const cwd = folderWithMap()
     const signal = AbortSignal.abort()
@@ -58,6 +90,17 @@ describe('run', () => {
       isTTY: true,
     })
     expect(stderr).toBe('\r\u001B[2K1/2 machine\r\u001B[2K')
+  })
+
+  test('says how much there is to do, and how much is done', async () => {
+    const args = ['-f', '*', '-s', '*', '--scenario', 'boot,services', '--no-output']
+    const { stderr } = await trapdoor(['run', '-m', 'machine.txt', ...args], {
+      cwd: folderWithMap(),
+    })
+    const [, total] = /^(\d+) cases to run: -f, -s and --scenario choose fewer\n/.exec(stderr)!
+    expect(Number(total)).toBeGreaterThan(1000)
+    expect(stderr).toContain(`\n1000/${total} machine\n`)
+    expect(stderr).toContain(`machine: ${total} cases run\n`)
   })
 
   test('is content with an outcome that is expected, and points out one that is not', async () => {
@@ -200,9 +243,28 @@ describe('compare', () => {
   test('says where outcomes, costs and ranges differ', async () => {
     const { code, stdout } = await trapdoor(['compare', ...STRATEGIES], { cwd: folderWithMap() })
     expect(code).toBe(0)
-    expect(stdout).toContain('kexec  legacy-virtual ✗ fault against private-efi-pgd ✓ ok')
+    expect(stdout).toContain(
+      'legacy-virtual ✗ fault against private-efi-pgd ✓ ok in 1 cell\n      kexec · none · machine\n',
+    )
     expect(stdout).toMatch(/page tables +\d/)
     expect(stdout).toMatch(/only (?:legacy-virtual|private-efi-pgd): R[OW] N?X/)
+  })
+
+  test('knows no tables of a strategy that called nothing', async () => {
+    const args = ['compare', 'legacy-virtual', 'xen', 'xen:rs=off', '-m', 'machine.txt']
+    const { stdout } = await trapdoor([...args, '-f', 'none', '--scenario', 'boot'], {
+      cwd: folderWithMap(),
+    })
+    expect(stdout).toContain('  xen:rs=off called no service here: its tables are not known\n')
+    expect(stdout).toMatch(/only (?:legacy-virtual|xen): R[OW] N?X/)
+  })
+
+  test('takes a second word after --scenario for what it is', async () => {
+    const args = ['compare', 'legacy-virtual', 'xen', '-m', 'machine.txt', '--scenario', 'boot']
+    const { code, stderr } = await trapdoor([...args, 'kexec'], { cwd: folderWithMap() })
+    expect(code).toBe(2)
+    expect(stderr).toContain('HARNESS_BAD_ARGUMENT: expected a strategy, found "kexec"')
+    expect(stderr).toContain('--scenario A,kexec')
   })
 
   test('fails for a difference only when asked to', async () => {

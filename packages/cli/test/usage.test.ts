@@ -142,7 +142,7 @@ describe('list', () => {
     )
     writeFileSync(join(cwd, 'trapdoor.config.json'), '{ "plugins": ["./habits/acme.mjs"] }')
     const { stdout } = await trapdoor(['list', 'quirks'], { cwd })
-    expect(stdout).toMatch(/^A1 +acme-habit +Acme +acme$/m)
+    expect(stdout).toMatch(/^A1 +acme-habit +Acme \(acme\)$/m)
   })
 })
 

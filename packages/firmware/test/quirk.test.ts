@@ -51,6 +51,16 @@ describe('a broken quirk', () => {
     })
   })
 
+  test('that returns a promise is named, with the hook', () => {
+    const waits = (): undefined => Promise.reject(new Error('later')) as unknown as undefined
+    const caller = bootToRuntime(smallFirmware([quirk({ beforeService: waits })]))
+    expect(complaint(() => getTime(caller))).toMatchObject({
+      code: 'FIRMWARE_BAD_QUIRK',
+      expected: 'a hook that returns at once',
+      found: 'a promise, in hook "beforeService" of quirk Q99 (made-up)',
+    })
+  })
+
   test('that throws is named, with the hook and the cause', () => {
     const caller = bootToRuntime(
       smallFirmware([

@@ -8,10 +8,12 @@ export type HarnessErrorCode =
   | 'HARNESS_CONFIG_SYNTAX'
   | 'HARNESS_BAD_CONFIG'
   | 'HARNESS_UNKNOWN_NAME'
+  | 'HARNESS_BAD_ARGUMENT'
   | 'HARNESS_BAD_CASE_ID'
   | 'HARNESS_BAD_SCENARIO'
   | 'HARNESS_NO_MEMORY_MAP'
   | 'HARNESS_UNREADABLE_FILE'
+  | 'HARNESS_UNWRITABLE_FILE'
   | 'HARNESS_BAD_RESULTS'
 
 /** What an error has to say beside its code. */

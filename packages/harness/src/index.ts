@@ -55,7 +55,7 @@ export {
   type StrategyCost,
 } from './results/results.ts'
 export { parseResults, resultsJsonSchema, resultsSchema } from './results/schema.ts'
-export { serializeResults, writeFileAtomically } from './results/write.ts'
+export { refuseUnwritable, serializeResults, writeFileAtomically } from './results/write.ts'
 export { isSample } from './scenario/sample.ts'
 export { type CaseEnvironment, createEnvironment } from './case/environment.ts'
 export { type CaseTrace, runCase, traceCase } from './case/run-case.ts'

@@ -253,6 +253,14 @@ describe('a configuration file', () => {
     expect(error.line).toBe(4)
   })
 
+  test('may write the options of a strategy as the command line does', async () => {
+    write(
+      'trapdoor.config.json',
+      '{ "strategies": ["tuned:state=B", ["tuned", { "state": "B" }]] }',
+    )
+    expect((await load()).strategies).toEqual([{ name: 'tuned', options: { state: 'B' } }])
+  })
+
   test('with an unknown value of an option names the legal ones', async () => {
     write('trapdoor.config.json', '{ "strategies": [["tuned", { "state": "XYZ" }]] }')
     const error = await thrownBy(() => load())
@@ -263,6 +271,8 @@ describe('a configuration file', () => {
   test.each([
     ['trapdoor.config.json', '{\n  "seed": 1,\n  oops\n}', 3],
     ['trapdoor.config.yaml', 'seed: 1\nfirmware: [none\n', 3],
+    ['trapdoor.config.ts', 'export default {\n  seed: 1 2,\n}\n', 2],
+    ['trapdoor.config.mjs', '\nexport default {\n  seed: 1 2,\n}\n', 3],
   ])('that cannot be read is refused with the line (%s)', async (name, text, line) => {
     write(name, text)
     const error = await thrownBy(() => load())

@@ -1,4 +1,6 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -9,6 +11,7 @@ import {
   loadConfig,
   parseExpected,
   parseResults,
+  refuseUnwritable,
   resultsJsonSchema,
   serializeExpected,
   serializeResults,
@@ -139,17 +142,52 @@ test('a file is written whole or not at all', async () => {
     expect(readdirSync(join(directory, 'deep'))).toEqual(['results.json'])
     expect(readFileSync(join(directory, 'deep/results.json'), 'utf8')).toBe('second')
     const error = await thrownBy(() => writeFileAtomically(join(directory, 'deep'), 'text'))
-    expect(error.code).toBe('HARNESS_UNREADABLE_FILE')
+    expect(error.code).toBe('HARNESS_UNWRITABLE_FILE')
     expect(readdirSync(directory)).toEqual(['deep'])
   } finally {
     rmSync(directory, { recursive: true })
   }
 })
 
+test('a symbolic link keeps pointing where it does', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'trapdoor-write-'))
+  try {
+    symlinkSync('real.json', join(directory, 'link.json'))
+    for (const text of ['first', 'second']) {
+      await refuseUnwritable(join(directory, 'link.json'))
+      await writeFileAtomically(join(directory, 'link.json'), text)
+      expect(readFileSync(join(directory, 'real.json'), 'utf8')).toBe(text)
+    }
+    expect(lstatSync(join(directory, 'link.json')).isSymbolicLink()).toBe(true)
+    symlinkSync('round.json', join(directory, 'round.json'))
+    const error = await thrownBy(() => writeFileAtomically(join(directory, 'round.json'), 'text'))
+    expect(error).toMatchObject({ code: 'HARNESS_UNWRITABLE_FILE' })
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})
+
+test.skipIf(process.platform === 'win32')(
+  'what is no regular file is written to, not replaced (on systems with pipes)',
+  async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'trapdoor-write-'))
+    try {
+      const pipe = join(directory, 'pipe')
+      execFileSync('mkfifo', [pipe])
+      const reader = readFile(pipe, 'utf8')
+      await writeFileAtomically(pipe, 'through the pipe')
+      expect(await reader).toBe('through the pipe')
+      expect(lstatSync(pipe).isFIFO()).toBe(true)
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
+  },
+)
+
 test.skipIf(process.platform !== 'linux')(
   'a folder that the file system denies is an error, not an endless wait (on Linux, where there is /proc)',
   async () => {
     const error = await thrownBy(() => writeFileAtomically('/proc/trapdoor/results.json', 'text'))
-    expect(error).toMatchObject({ code: 'HARNESS_UNREADABLE_FILE' })
+    expect(error).toMatchObject({ code: 'HARNESS_UNWRITABLE_FILE' })
   },
 )

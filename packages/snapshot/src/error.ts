@@ -22,7 +22,7 @@ export class SnapshotError extends Error {
       readonly file: string
       readonly expected: string
       readonly found: string
-      readonly hint?: string
+      readonly hint?: string | undefined
       readonly cause?: unknown
     },
   ) {

@@ -107,7 +107,13 @@ describe.skipIf(!RECORDED)('recorded snapshots (skipped where the shared data is
     }
 
     test.each([
-      ['snapshot.json', () => undefined, 'SNAPSHOT_NOT_FOUND', /ENOENT/],
+      ['snapshot.json', () => undefined, 'SNAPSHOT_NOT_FOUND', /no such file/],
+      [
+        'snapshot.json',
+        replaced('{', '{ "format_version": 9,'),
+        'SNAPSHOT_BAD_CONTENT',
+        /in format_version/,
+      ],
       [
         'rt.pages.gz',
         (bytes: Buffer) => bytes.subarray(0, 1000),

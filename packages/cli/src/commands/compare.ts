@@ -6,6 +6,7 @@ import {
   createEnvironment,
   HarnessError,
   planCases,
+  type PluginRegistry,
   strategyLabel,
   traceCase,
 } from '@trapdoor/harness'
@@ -33,6 +34,14 @@ interface CompareOptions extends ConfigOptions, FilterOptions {
   readonly json?: true
 }
 
+/** What is mapped while firmware runs, of those strategies that called it. */
+interface MappedComparison {
+  readonly names: readonly string[]
+  /** Strategies that called no service, so that nobody knows which tables it would have had. */
+  readonly unknown: readonly string[]
+  readonly differences: readonly RangeDifference[]
+}
+
 /** Adds `trapdoor compare`. `finish` is told the exit code. */
 export function addCompareCommand(
   program: Command,
@@ -58,7 +67,7 @@ async function compare(
   io: CliIo,
 ): Promise<number> {
   if (strategies.length < 2) {
-    throw new HarnessError('HARNESS_UNKNOWN_NAME', {
+    throw new HarnessError('HARNESS_BAD_ARGUMENT', {
       expected: 'two strategies or more',
       found: `"${strategies.join(' ')}" alone`,
       hint: '`trapdoor list strategies` shows them',
@@ -67,6 +76,7 @@ async function compare(
   const config = await configOf(options, io)
   const filters = filtersOf(options)
   const columns = strategies.map((strategy) => {
+    refuseOptionsValue(strategy, config.registry)
     const specs = planCases(config, { ...filters, strategies: [strategy] })
     const labels = new Set(specs.map((spec) => strategyLabel(spec.strategy)))
     if (labels.size === 1) return specs
@@ -86,20 +96,38 @@ async function compare(
   )
   const names = columns.map((specs) => strategyLabel(specs[0]!.strategy))
   const specs = columns.map((column) => column[0]!)
-  const differences = compareRanges(specs.map((spec) => rangesOf(environment, spec)))
+  const ranges = specs.map((spec) => rangesOf(environment, spec))
+  const known = ranges.flatMap((own, index) => (own === undefined ? [] : [{ own, index }]))
+  const mapped: MappedComparison = {
+    names: known.map(({ index }) => names[index]!),
+    unknown: names.filter((_, index) => ranges[index] === undefined),
+    differences: compareRanges(known.map(({ own }) => own)),
+  }
   const differs = cells.some((row) => row.some(({ outcome }) => outcome !== row[0]!.outcome))
   io.stdout.write(
     options.json === true
-      ? toJson(names, cells, differences)
-      : render(names, cells, differences, { options, io, where: specs[0]! }),
+      ? toJson(names, cells, mapped)
+      : render(names, cells, mapped, { options, io, where: specs[0]! }),
   )
   return differs && options.failOnDifference === true ? ExitCode.Finding : ExitCode.Ok
+}
+
+/** A second word after `--scenario` or `--firmware` is an argument of this command: whoever wrote it meant something else. */
+function refuseOptionsValue(word: string, { scenarios, quirks, strategies }: PluginRegistry): void {
+  if (strategies.has(word)) return
+  const option = scenarios.has(word) ? '--scenario' : quirks.has(word) ? '--firmware' : undefined
+  if (option === undefined) return
+  throw new HarnessError('HARNESS_BAD_ARGUMENT', {
+    expected: 'a strategy',
+    found: `"${word}"`,
+    hint: `several for one option stand in one word here: ${option} A,${word}`,
+  })
 }
 
 function render(
   names: readonly string[],
   cells: readonly (readonly CaseResult[])[],
-  differences: readonly RangeDifference[],
+  mapped: MappedComparison,
   { options, io, where }: { options: CompareOptions; io: CliIo; where: CaseSpec },
 ): string {
   const paint = createPaint(io)
@@ -111,7 +139,10 @@ function render(
     [paint('bold', 'Cost, mean over the cells'), ...renderCosts(names, cells, paint)],
     [
       `${paint('bold', 'Mapped ranges while firmware runs')} ${paint('dim', place)}`,
-      ...renderRangeDifferences(names, differences, options.all === true),
+      ...mapped.unknown.map((name) => `  ${name} called no service here: its tables are not known`),
+      ...(mapped.names.length < 2
+        ? []
+        : renderRangeDifferences(mapped.names, mapped.differences, options.all === true)),
     ],
   ]
   return `${sections.map((lines) => lines.join('\n')).join('\n\n')}\n`
@@ -121,7 +152,7 @@ function render(
 function toJson(
   strategies: readonly string[],
   cells: readonly (readonly CaseResult[])[],
-  differences: readonly RangeDifference[],
+  mapped: MappedComparison,
 ): string {
   const document = {
     strategies,
@@ -132,10 +163,10 @@ function toJson(
       reason,
       cost,
     })),
-    ranges: differences.map(({ start, bytes, mappings }) => ({
+    ranges: mapped.differences.map(({ start, bytes, mappings }) => ({
       start: formatAddress(start),
       bytes,
-      mappings: mappings.map((mapping) =>
+      mappings: byStrategy(strategies, mapped, mappings).map((mapping) =>
         mapping === undefined
           ? null
           : { physical: formatAddress(mapping.physical), rights: mapping.rights },
@@ -145,8 +176,19 @@ function toJson(
   return `${JSON.stringify(document, undefined, 2)}\n`
 }
 
-/** What the tables map that firmware ran under, in the first kernel. */
-function rangesOf(environment: CaseEnvironment, spec: CaseSpec): readonly MappedRange[] {
-  const survey = traceCase(environment, spec).surveys.find(({ usedForCalls }) => usedForCalls)
-  return survey?.ranges ?? []
+/** One for each strategy, undefined for those whose tables are not known as for those that map nothing there. */
+function byStrategy<Mapping>(
+  strategies: readonly string[],
+  { names }: MappedComparison,
+  mappings: readonly (Mapping | undefined)[],
+): (Mapping | undefined)[] {
+  return strategies.map((strategy) => mappings[names.indexOf(strategy)])
+}
+
+/** What the tables map that firmware ran under, in the first kernel; undefined where no service was called. */
+function rangesOf(
+  environment: CaseEnvironment,
+  spec: CaseSpec,
+): readonly MappedRange[] | undefined {
+  return traceCase(environment, spec).surveys.find(({ usedForCalls }) => usedForCalls)?.ranges
 }

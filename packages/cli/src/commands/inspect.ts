@@ -94,7 +94,7 @@ function parseAddress(text: string): bigint {
   const digits = /^(?:0x)?([0-9a-f_']+)$/i.exec(text)?.[1]?.replaceAll(/[_']/g, '')
   const address = digits === undefined ? undefined : BigInt(`0x${digits}`)
   if (address !== undefined && isCanonical(address)) return address
-  throw new HarnessError('HARNESS_UNKNOWN_NAME', {
+  throw new HarnessError('HARNESS_BAD_ARGUMENT', {
     expected: 'a canonical linear address in hex',
     found: `"${text}"`,
   })

@@ -1,9 +1,10 @@
 import type { Plugin, PluginPart, PluginRegistry } from '@trapdoor/harness'
 import { Argument, type Command } from 'commander'
+import { BUILT_IN_PLUGINS } from '../builtin.ts'
 import { ExitCode } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
 import { type ConfigOptions, configOf, withConfigOptions } from '../options.ts'
-import { alignColumns } from '../text/layout.ts'
+import { wrap, wrapLastColumn } from '../text/layout.ts'
 import { createPaint, type Paint } from '../text/paint.ts'
 
 const KINDS = ['quirks', 'strategies', 'scenarios', 'rules', 'plugins'] as const
@@ -18,8 +19,10 @@ export function addListCommand(program: Command, io: CliIo, finish: (code: numbe
   withConfigOptions(command).action(async (kind: Kind | undefined, options: ConfigOptions) => {
     const { registry } = await configOf(options, io)
     const paint = createPaint(io)
+    const width = Math.max(60, io.columns ?? 100)
     const sections = KINDS.filter((each) => kind === undefined || each === kind).map((each) => {
-      const lines = alignColumns(rowsOf(each, registry, paint))
+      const room = { width: kind === undefined ? width - 2 : width, paint }
+      const lines = linesOf(each, registry, room)
       return kind === undefined ? [paint('bold', each), ...lines].join('\n  ') : lines.join('\n')
     })
     io.stdout.write(`${sections.join('\n\n')}\n`)
@@ -27,44 +30,75 @@ export function addListCommand(program: Command, io: CliIo, finish: (code: numbe
   })
 }
 
-function rowsOf(kind: Kind, registry: PluginRegistry, paint: Paint): string[][] {
-  const from = (part: PluginPart, name: string): string =>
-    paint('dim', registry.pluginOf(part, name) ?? '')
+/** How wide lines may be, and their colours. */
+interface Room {
+  readonly width: number
+  readonly paint: Paint
+}
+
+function linesOf(kind: Kind, registry: PluginRegistry, { width, paint }: Room): string[] {
+  /** Who brings it, where that is not Trapdoor itself. */
+  const from = (part: PluginPart, name: string): string => {
+    const plugin = registry.pluginOf(part, name)
+    const isBuiltIn = BUILT_IN_PLUGINS.some((each) => each.name === plugin)
+    return isBuiltIn ? '' : ` ${paint('dim', `(${plugin})`)}`
+  }
   switch (kind) {
     case 'quirks':
-      return [...registry.quirks.values()].map(({ id, name, title }) => [
-        id,
-        name,
-        title,
-        from('quirk', id),
-      ])
+      return wrapLastColumn(
+        [...registry.quirks.values()].map(({ id, name, title }) => [
+          id,
+          name,
+          `${title}${from('quirk', id)}`,
+        ]),
+        width,
+      )
     case 'strategies':
-      return [...registry.strategies.values()].flatMap((strategy) => {
-        const { name, title, mode, options = {} } = strategy
-        const rows = Object.entries(options).map(([option, declared]) => [
-          `  :${option}=${declared.values.join('|')}`,
-          '',
-          `${declared.title} (default: ${declared.default})`,
-        ])
-        return [[name, mode, title, from('strategy', name)]].concat(rows)
-      })
+      return strategyLines(registry, from, width)
     case 'scenarios':
-      return [...registry.scenarios.values()].map(({ name, title }) => [
-        name,
-        title,
-        from('scenario', name),
-      ])
+      return wrapLastColumn(
+        [...registry.scenarios.values()].map(({ name, title }) => [
+          name,
+          `${title}${from('scenario', name)}`,
+        ]),
+        width,
+      )
     case 'rules':
-      return [...registry.rules.values()].map(({ id, severity, title }) => [
-        id,
-        severity,
-        title,
-        from('rule', id),
-      ])
+      return wrapLastColumn(
+        [...registry.rules.values()].map(({ id, severity, title }) => [
+          id,
+          severity,
+          `${title}${from('rule', id)}`,
+        ]),
+        width,
+      )
     case 'plugins':
       break
   }
-  return registry.plugins.map((plugin) => [plugin.name, plugin.version ?? '', partsOf(plugin)])
+  return wrapLastColumn(
+    registry.plugins.map((plugin) => [plugin.name, plugin.version ?? '', partsOf(plugin)]),
+    width,
+  )
+}
+
+/** Strategies with their options below them. */
+function strategyLines(
+  registry: PluginRegistry,
+  from: (part: PluginPart, name: string) => string,
+  width: number,
+): string[] {
+  const strategies = [...registry.strategies.values()]
+  return wrapLastColumn(
+    strategies.map(({ name, mode, title }) => [name, mode, `${title}${from('strategy', name)}`]),
+    width,
+    strategies.map(({ options = {} }) =>
+      Object.entries(options).flatMap(([option, declared]) => {
+        const text = `:${option}=${declared.values.join('|')}  ${declared.title} (default: ${declared.default})`
+        const [first = '', ...rest] = wrap(text, width, '      ')
+        return [first.slice(2), ...rest]
+      }),
+    ),
+  )
 }
 
 function partsOf({ quirks = [], strategies = [], scenarios = [], rules = [] }: Plugin): string {

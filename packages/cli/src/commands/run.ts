@@ -8,6 +8,7 @@ import {
   HarnessError,
   parseExpected,
   planCases,
+  refuseUnwritable,
   type ResolvedConfig,
   serializeExpected,
   serializeResults,
@@ -69,6 +70,11 @@ async function run(
   const config = await configOf(options, io)
   const specs = planCases(config, filtersOf(options))
   const expected = await expectedOutcomes(config, options)
+  const files = [
+    ...(output === '-' || output === false ? [] : [config.output]),
+    ...(options.updateExpected === true && config.expect !== undefined ? [config.expect] : []),
+  ]
+  for (const file of files) await refuseUnwritable(file)
   const environment = createEnvironment(config)
   const cases = await runCases(environment, specs, { io, config: options, jobs: options.jobs })
   if (cases === undefined) return ExitCode.Interrupted
@@ -78,11 +84,7 @@ async function run(
     options.updateExpected === true ? [] : surprises(results.cases, expected ?? new Map())
   const wantsText = output === '-'
   if (wantsText) io.stdout.write(serializeResults(results))
-  else if (output !== false) await writeFileAtomically(config.output, serializeResults(results))
-  if (options.updateExpected === true && config.expect !== undefined) {
-    await writeFileAtomically(config.expect, serializeExpected(results.cases))
-  }
-  if (!wantsText) {
+  else {
     io.stdout.write(
       renderReport(options.reporter, results, {
         io,
@@ -91,9 +93,15 @@ async function run(
         explain: (id) => asTyped(explainCommand(config, id), io),
       }),
     )
-    if (output !== false && options.reporter === 'tree') {
+  }
+  if (!wantsText && output !== false) {
+    await writeFileAtomically(config.output, serializeResults(results))
+    if (options.reporter === 'tree') {
       io.stdout.write(`results in ${relative(io.cwd, config.output)}\n`)
     }
+  }
+  if (options.updateExpected === true && config.expect !== undefined) {
+    await writeFileAtomically(config.expect, serializeExpected(results.cases))
   }
   return unexpected.length === 0 ? ExitCode.Ok : ExitCode.Finding
 }

@@ -1,15 +1,15 @@
 import { formatAddress } from '@trapdoor/core'
 import { type CaseResult, firmwareLabel } from '@trapdoor/harness'
-import { distinct } from '../matrix/axes.ts'
+import { distinct, some, withoutAddresses } from '../matrix/axes.ts'
 import { OUTCOME_MARKS } from '../matrix/outcome.ts'
-import { alignColumns, formatBytes, padEnd, plural, wrap } from '../text/layout.ts'
+import { alignColumns, formatBytes, plural, wrap } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
 import type { RangeDifference } from './ranges.ts'
 
 const MOST_RANGES = 24
 
 /**
- * Which cells end differently, those with the same outcomes in the same scenario together. Each row of `cells` is one cell under every strategy.
+ * Which cells end differently, those with the same outcomes for the same reasons together. Each row of `cells` is one cell under every strategy.
  */
 export function renderOutcomeDifferences(
   cells: readonly (readonly CaseResult[])[],
@@ -19,31 +19,53 @@ export function renderOutcomeDifferences(
   const groups = new Map<string, (readonly CaseResult[])[]>()
   for (const row of cells) {
     if (row.every(({ outcome }) => outcome === row[0]!.outcome)) continue
-    const key = [row[0]!.scenario, ...row.map(({ outcome }) => outcome)].join('\n')
+    const key = row
+      .map(({ outcome, reason }) =>
+        outcome === 'ok' ? outcome : `${outcome} ${withoutAddresses(reason)}`,
+      )
+      .join('\n')
     groups.set(key, [...(groups.get(key) ?? []), row])
   }
-  if (groups.size === 0) return [`  the same in all ${plural(cells.length, 'cell')}`]
-  const scenarios = [...groups.values()].map(([row]) => row![0]!.scenario)
-  const longest = Math.max(...scenarios.map(({ length }) => length))
-  const indent = ' '.repeat(longest + 4)
+  if (groups.size === 0) {
+    return [`  the same in ${cells.length === 1 ? 'the one cell' : `all ${cells.length} cells`}`]
+  }
+  const all = axesOf(cells)
+  const indent = '      '
   const lines: string[] = []
   for (const rows of groups.values()) {
     const sides = rows[0]!
-    const firmware = distinct(rows.map(([first]) => firmwareLabel(first!.quirks)))
-    const maps = distinct(rows.map(([first]) => first!.memoryMap))
+    const own = axesOf(rows)
+    const where = [
+      some(own.scenarios, all.scenarios, 'scenarios'),
+      some(own.firmware, all.firmware, 'firmware variants'),
+      some(own.memoryMaps, all.memoryMaps, 'memory maps'),
+    ].join(' · ')
     lines.push(
-      `  ${padEnd(sides[0]!.scenario, longest + 2)}${sides.map((side) => mark(side, paint)).join(' against ')} in ${plural(rows.length, 'cell')}`,
-      ...wrap(`${firmware.join(', ')} · ${maps.join(', ')}`, width, indent).map((line) =>
-        paint('dim', line),
-      ),
+      `  ${sides.map((side) => mark(side, paint)).join(' against ')} in ${plural(rows.length, 'cell')}`,
+      ...wrap(where, width, indent).map((line) => paint('dim', line)),
     )
     for (const side of sides) {
+      // How one works is of no interest beside why another does not.
       if (side.outcome !== 'ok') {
         lines.push(...wrap(`${side.strategy}: ${side.reason}`, width, indent))
       }
     }
   }
   return lines
+}
+
+/** The names on the axes of some rows, but for the strategies. */
+function axesOf(rows: readonly (readonly CaseResult[])[]): {
+  readonly scenarios: string[]
+  readonly firmware: string[]
+  readonly memoryMaps: string[]
+} {
+  const first = rows.map(([result]) => result!)
+  return {
+    scenarios: distinct(first.map(({ scenario }) => scenario)),
+    firmware: distinct(first.map(({ quirks }) => firmwareLabel(quirks))),
+    memoryMaps: distinct(first.map(({ memoryMap }) => memoryMap)),
+  }
 }
 
 function mark({ outcome, strategy }: CaseResult, paint: Paint): string {

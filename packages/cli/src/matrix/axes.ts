@@ -56,3 +56,20 @@ function cellKey(memoryMap: string, firmware: string, strategy: string, scenario
 export function distinct(names: readonly string[]): string[] {
   return [...new Set(names)]
 }
+
+/** A reason as it is the same on other memory maps: addresses differ from one to the next. */
+export function withoutAddresses(reason: string): string {
+  return reason.replaceAll(/0x[0-9a-f]+/g, '0x…')
+}
+
+/** The names of an axis that occur, told shortly where they are many. `kind` is the axis in the plural. */
+export function some(names: readonly string[], all: readonly string[], kind: string): string {
+  const present = all.filter((name) => names.includes(name))
+  if (present.length === all.length && all.length > 1) {
+    return all.length === 2 ? `both ${kind}` : `all ${all.length} ${kind}`
+  }
+  if (present.length <= 4) return present.join(', ')
+  const missing = all.filter((name) => !present.includes(name))
+  if (missing.length <= 2) return `all ${kind} but ${missing.join(', ')}`
+  return `${present.slice(0, 3).join(', ')} and ${present.length - 3} more`
+}

@@ -1,7 +1,7 @@
 import { type CaseResult, firmwareLabel, OUTCOMES, type Results } from '@trapdoor/harness'
 import { padEnd, padStart, plural, wrap } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
-import { arrange, distinct, type Matrix } from './axes.ts'
+import { arrange, distinct, type Matrix, some, withoutAddresses } from './axes.ts'
 import { OUTCOME_MARKS } from './outcome.ts'
 
 const MOST_REASON_LINES = 2
@@ -50,7 +50,9 @@ function sharedRules(cases: readonly CaseResult[]): string[] {
   const broken = cases.map(({ findings, outcome }) =>
     distinct(findings.filter((each) => each.outcome === outcome).map(({ rule }) => rule)),
   )
-  return broken[0]!.filter((rule) => broken.every((rules) => rules.includes(rule)))
+  return broken[0]!
+    .filter((rule) => broken.every((rules) => rules.includes(rule)))
+    .toSorted((one, other) => one.localeCompare(other, 'en', { numeric: true }))
 }
 
 /** The matrix is an overview: `explain` has the rest of a long reason. */
@@ -64,8 +66,7 @@ function groupFailures(cases: readonly CaseResult[]): FailureGroup[] {
   const groups = new Map<string, FailureGroup>()
   for (const result of cases) {
     if (result.outcome === 'ok') continue
-    // Addresses differ from one memory map to the next; the reason does not.
-    const key = `${result.outcome}\n${result.reason.replaceAll(/0x[0-9a-f]+/g, '0x…')}`
+    const key = `${result.outcome}\n${withoutAddresses(result.reason)}`
     const group = groups.get(key)
     if (group === undefined) groups.set(key, { first: result, cases: [result] })
     else group.cases.push(result)
@@ -102,15 +103,4 @@ function whereabouts(cases: readonly CaseResult[], matrix: Matrix): string {
     ),
   ]
   return parts.join(' · ')
-}
-
-function some(names: readonly string[], all: readonly string[], kind: string): string {
-  const present = all.filter((name) => names.includes(name))
-  if (present.length === all.length && all.length > 1) {
-    return all.length === 2 ? `both ${kind}` : `all ${all.length} ${kind}`
-  }
-  if (present.length <= 4) return present.join(', ')
-  const missing = all.filter((name) => !present.includes(name))
-  if (missing.length <= 2) return `all ${kind} but ${missing.join(', ')}`
-  return `${present.slice(0, 3).join(', ')} and ${present.length - 3} more`
 }

@@ -1,5 +1,5 @@
 import type { MemoryMapSummary, Outcome, Results } from '@trapdoor/harness'
-import { formatBytes, padEnd, plural, visibleWidth, wrap } from '../text/layout.ts'
+import { flow, formatBytes, padEnd, plural, visibleWidth, wrap } from '../text/layout.ts'
 import type { Paint } from '../text/paint.ts'
 import { arrange, type Matrix, scenarioLetters } from './axes.ts'
 import { OUTCOME_MARKS, worstOutcome } from './outcome.ts'
@@ -190,5 +190,6 @@ function legend(results: Results, matrix: Matrix, { paint, width }: TableOptions
       return `${paint(style, glyph)} ${outcome}`
     })
   const line = `${scenarios.join('  ')}    ${outcomes.join('  ')}`
-  return visibleWidth(line) <= width ? [line] : [scenarios.join('  '), outcomes.join('  ')]
+  if (visibleWidth(line) <= width) return [line]
+  return [...flow(scenarios, width), outcomes.join('  ')]
 }

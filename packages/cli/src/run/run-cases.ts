@@ -10,6 +10,7 @@ import {
   strategyLabel,
 } from '@trapdoor/harness'
 import { Tinypool } from 'tinypool'
+import { BUILT_IN_PLUGINS } from '../builtin.ts'
 import type { CliIo } from '../io.ts'
 import type { ConfigOptions } from '../options.ts'
 import { Progress } from '../progress.ts'
@@ -43,11 +44,11 @@ export async function runCases(
 ): Promise<CaseResult[] | undefined> {
   const threads = jobs ?? Math.min(availableParallelism(), Math.ceil(specs.length / WORTH_A_THREAD))
   const batches = batchesOf(specs)
-  const pool = threads > 1 ? poolOf(threads) : undefined
+  const pool = threads > 1 || runsForeignCode(environment) ? poolOf(threads) : undefined
   const progress = partOf?.progress ?? new Progress(io, specs.length)
   const cases: CaseResult[] = []
   try {
-    const elsewhere = pool && batches.map((specsOfBatch) => ask(pool, specsOfBatch, config, io.cwd))
+    const elsewhere = pool && batches.map((specsOfBatch) => ask(pool, specsOfBatch, config, io))
     for (const [index, batch] of batches.entries()) {
       const done = (await elsewhere?.[index]) ?? []
       // A pending interrupt is delivered only when this gives way.
@@ -82,20 +83,25 @@ function machineOf({ memoryMapId, quirks, strategy }: CaseSpec): string {
   return [memoryMapId, firmwareLabel(quirks), strategyLabel(strategy)].join('/')
 }
 
+/** Whether there are plugins of the user's: a loop in one of their hooks must not keep an interrupt from being heard, so that they run in another thread. */
+function runsForeignCode({ config: { registry } }: CaseEnvironment): boolean {
+  return registry.plugins.some((plugin) => !BUILT_IN_PLUGINS.includes(plugin))
+}
+
 function poolOf(threads: number): Tinypool {
   return new Tinypool({ filename: WORKER, minThreads: threads, maxThreads: threads })
 }
 
-/** A batch's results; none where a case throws, or where the pool ended before. */
+/** A batch's results; none where a case throws, where the pool ended before, or where the user interrupted: that ends the thread. */
 async function ask(
   pool: Tinypool,
   specs: readonly CaseSpec[],
   options: ConfigOptions,
-  cwd: string,
+  { cwd, signal }: CliIo,
 ): Promise<CaseResult[]> {
   const batch: Batch = { options, cwd, ids: specs.map(({ id }) => id) }
   try {
-    return (await pool.run(batch)) as CaseResult[]
+    return (await pool.run(batch, signal === undefined ? {} : { signal })) as CaseResult[]
   } catch {
     return []
   }

@@ -28,6 +28,18 @@ export function wrap(text: string, width: number, indent = ''): string[] {
   return [...lines, indent + line]
 }
 
+/** Entries beside one another, two spaces apart, on as many lines of this width as they need. */
+export function flow(entries: readonly string[], width: number): string[] {
+  const lines: string[] = []
+  for (const entry of entries) {
+    const last = lines.at(-1)
+    const longer = `${last}  ${entry}`
+    if (last !== undefined && visibleWidth(longer) <= width) lines[lines.length - 1] = longer
+    else lines.push(entry)
+  }
+  return lines
+}
+
 /** Lines with columns below one another, two spaces apart. Cells of the columns in `right` end at one edge. */
 export function alignColumns(
   rows: readonly (readonly string[])[],
@@ -45,6 +57,21 @@ export function alignColumns(
       .join('  ')
       .trimEnd(),
   )
+}
+
+/** Lines with columns below one another, the last of them wrapped into what is left of `width`. `below` are lines that follow a row as they are. */
+export function wrapLastColumn(
+  rows: readonly (readonly string[])[],
+  width: number,
+  below: readonly (readonly string[])[] = [],
+): string[] {
+  const heads = alignColumns(rows.map((row) => [...row.slice(0, -1), '|']))
+  return rows.flatMap((row, index) => {
+    const start = heads[index]!.slice(0, -1)
+    const indent = ' '.repeat(visibleWidth(start))
+    const [first = '', ...rest] = wrap(row.at(-1)!, width, indent)
+    return [start + first.trimStart(), ...rest, ...(below[index] ?? [])]
+  })
 }
 
 /** `3.9 GiB`, with one digit where it is not whole. */

@@ -19,6 +19,7 @@ export function applyQuirks(
       throw new FirmwareError('FIRMWARE_BAD_QUIRK', {
         expected: 'every quirk once',
         found: `${label(quirk)} twice`,
+        hint: 'leave one out',
       })
     }
     if (quirk.architectures?.includes(architecture) === false) {
@@ -71,7 +72,7 @@ function nameWhatThrows(hook: FirmwareHooks[keyof FirmwareHooks]): void {
       ...tap,
       fn: (...args: readonly unknown[]): unknown => {
         try {
-          return tap.fn(...args)
+          return inTime(tap.fn(...args))
         } catch (error) {
           if (error instanceof FirmwareError) throw inQuirk(error, hook.name, tap.name)
           if (!isQuirksFault(error)) throw error
@@ -83,6 +84,18 @@ function nameWhatThrows(hook: FirmwareHooks[keyof FirmwareHooks]): void {
         }
       },
     }),
+  })
+}
+
+/** What a hook gave, which is at once or never: a machine does not wait. */
+function inTime(given: unknown): unknown {
+  if (!(given instanceof Promise)) return given
+  // Nobody will ask for it again.
+  given.catch(() => undefined)
+  throw new FirmwareError('FIRMWARE_BAD_QUIRK', {
+    expected: 'a hook that returns at once',
+    found: 'a promise',
+    hint: 'no async and no await: a machine stands still while a hook runs',
   })
 }
 

@@ -41,7 +41,7 @@ export interface TrapdoorConfig {
    * every quirk alone (the default).
    */
   readonly firmware?: readonly (string | readonly string[])[]
-  /** Strategies, a column each: a name, `[name, options]`, or "*" for all with their default options (the default). */
+  /** Strategies, a column each: a name, `name:option=value,…`, `[name, options]`, or "*" for all with their default options (the default). */
   readonly strategies?: readonly (string | readonly [string, Readonly<Record<string, string>>])[]
   /** Scenarios by name, or "*" for all (the default). */
   readonly scenarios?: readonly string[]
@@ -104,7 +104,7 @@ const configShape = {
     .array(
       z.union(
         [z.string(), z.tuple([z.string(), z.record(z.string(), z.string())])],
-        'the name of a strategy, [name, options], or "*"',
+        'a strategy as "name", "name:option=value" or [name, {option: value}], or "*"',
       ),
     )
     .min(1)

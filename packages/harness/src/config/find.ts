@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { realpathSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
@@ -119,6 +120,7 @@ async function loadModule(file: string): Promise<unknown> {
       found: cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause),
       hint: missingPackageHint(cause),
       file,
+      line: lineOfError(cause, file),
       cause,
     })
   }
@@ -153,6 +155,19 @@ function loadYaml(file: string, text: string): unknown {
     file,
     line: error.linePos?.[0].line,
   })
+}
+
+/** The line of the file, from 1, where an error stopped it: the stack says it of what was thrown and of TypeScript, of JavaScript that cannot be read only a look at the file alone. */
+function lineOfError(error: unknown, file: string): number | undefined {
+  const place = `${realpathSync(file)}:`
+  const stack = error instanceof Error ? (error.stack ?? '') : ''
+  const said = stack.includes(place) ? stack : checkSyntax(file)
+  const line = Number.parseInt(said.split(place)[1] ?? '', 10)
+  return Number.isNaN(line) ? undefined : line
+}
+
+function checkSyntax(file: string): string {
+  return spawnSync(process.execPath, ['--check', realpathSync(file)], { encoding: 'utf8' }).stderr
 }
 
 /** What to do where a configuration imports a package that is not installed beside it. */

@@ -3,7 +3,12 @@ import { HarnessError } from '../error.ts'
 import { loadPlugin } from '../plugin/load.ts'
 import type { Plugin } from '../plugin/plugin.ts'
 import { PluginRegistry } from '../plugin/registry.ts'
-import { DEFAULT_SEED, type StrategySelection, strategyLabel } from './case-spec.ts'
+import {
+  DEFAULT_SEED,
+  parseStrategyLabel,
+  type StrategySelection,
+  strategyLabel,
+} from './case-spec.ts'
 import { findConfig, type FoundConfig } from './find.ts'
 import { argumentMaps, configuredMaps, refuseSharedIds } from './memory-maps.ts'
 import { architecturesOf, quirkSetsOf, scenariosOf, strategiesOf, unique } from './names.ts'
@@ -69,7 +74,11 @@ export async function loadConfig(options: LoadConfigOptions): Promise<ResolvedCo
     quirkSetsOf(entry, registry, architectures),
   )
   const strategies = await lookUp(found, 'strategies', config.strategies, (entry) =>
-    strategiesOf(typeof entry === 'string' ? entry : chosen(entry), registry, architectures),
+    strategiesOf(
+      entry === '*' ? entry : typeof entry === 'string' ? parseStrategyLabel(entry) : chosen(entry),
+      registry,
+      architectures,
+    ),
   )
   const scenarios = await lookUp(found, 'scenarios', config.scenarios, (entry) =>
     scenariosOf(entry, registry),

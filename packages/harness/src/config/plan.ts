@@ -104,9 +104,16 @@ export function findCase(config: ResolvedConfig, id: string): CaseSpec {
 function memoryMapIds(config: ResolvedConfig, wanted: readonly string[] | undefined): string[] {
   const ids = config.memoryMaps.map(({ id }) => id)
   if (wanted === undefined) return ids
-  return splitCommas(wanted).map((id) =>
-    ids.includes(id) ? id : unknownName('memory map', id, ids),
-  )
+  return splitCommas(wanted).map((id) => (ids.includes(id) ? id : unknownMap(id, ids)))
+}
+
+function unknownMap(id: string, ids: readonly string[]): never {
+  if (ids.length > 0) return unknownName('memory map', id, ids)
+  throw new HarnessError('HARNESS_NO_MEMORY_MAP', {
+    expected: 'a memory map',
+    found: `"${id}", and none is given`,
+    hint: `--memory-map ${id}=FILE takes the kernel log of a real machine, --snapshot ${id}=FOLDER a real firmware; a configuration names them once and for all`,
+  })
 }
 
 /** A bare name means the configuration's columns of that strategy, or its defaults where the configuration has none. */

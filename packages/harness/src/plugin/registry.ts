@@ -71,7 +71,7 @@ export class PluginRegistry {
 /** Throws HARNESS_UNKNOWN_NAME with the nearest legal name. */
 export function unknownName(kind: string, name: string, legal: Iterable<string>): never {
   throw new HarnessError('HARNESS_UNKNOWN_NAME', {
-    expected: `a ${kind}`,
+    expected: `${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind}`,
     found: `"${name}"`,
     hint: nameHint(name, [...legal]),
   })

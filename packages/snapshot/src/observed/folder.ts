@@ -23,6 +23,17 @@ export const hexBytes: z.ZodType<Uint8Array> = z
   .regex(/^(?:[\da-f]{2})*$/i, 'bytes as hexadecimal digits')
   .transform((digits) => new Uint8Array(Buffer.from(digits, 'hex')))
 
+function isNotThere(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+}
+
+/** Who makes the file, where a folder without it is a mistake that is easily made. */
+function hintFor(name: string): string | undefined {
+  if (name === 'snapshot.json') return '`trapdoor capture` writes the folder of a snapshot'
+  if (name.startsWith('vectors.')) return '`trapdoor capture --vectors` records calls'
+  return undefined
+}
+
 /** The files of a folder. What is missing, damaged or not what it has to be is a {@link SnapshotError} with file and place. */
 export class ObservedFolder {
   readonly path: string
@@ -51,7 +62,12 @@ export class ObservedFolder {
       throw new SnapshotError('SNAPSHOT_NOT_FOUND', {
         file,
         expected: 'a file of the snapshot',
-        found: cause instanceof Error ? cause.message : String(cause),
+        found: isNotThere(cause)
+          ? 'no such file'
+          : cause instanceof Error
+            ? cause.message
+            : String(cause),
+        hint: hintFor(name),
         cause,
       })
     }

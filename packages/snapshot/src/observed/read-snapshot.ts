@@ -7,6 +7,7 @@ import type { CpuState, FirmwareSnapshot, FlashImage, PageRun } from '../snapsho
 import { findImages } from '../images.ts'
 import { PhysicalPages } from '../physical-pages.ts'
 import { hexBigint, hexBytes, hexNumber, ObservedFolder } from './folder.ts'
+import { SNAPSHOT_FORMAT_VERSION } from '../written/contents.ts'
 import { forgetAccessedPdptes } from './pdptes.ts'
 import { observedRegisters } from './registers.ts'
 
@@ -44,6 +45,8 @@ const dump: z.ZodType<Dump> = z.object({
 
 /** What is read of snapshot.json. A recording that was made by hand has less in it than one of `trapdoor capture`. */
 interface ObservedSnapshotJson {
+  /** Of the format; recordings that were made by hand have none. */
+  readonly format_version?: typeof SNAPSHOT_FORMAT_VERSION | undefined
   /** QEMU's command, quoted for a shell. */
   readonly qemu_cmd: string
   readonly architecture?: Architecture['name'] | undefined
@@ -61,6 +64,9 @@ interface ObservedSnapshotJson {
 }
 
 export const observedSnapshot: z.ZodType<ObservedSnapshotJson> = z.object({
+  format_version: z
+    .literal(SNAPSHOT_FORMAT_VERSION, `format ${SNAPSHOT_FORMAT_VERSION}, which this version reads`)
+    .optional(),
   qemu_cmd: z.string(),
   architecture: z.enum(['x64', 'ia32']).optional(),
   systab_pa: hexNumber,
