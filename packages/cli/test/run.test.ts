@@ -93,7 +93,19 @@ describe('run', () => {
   })
 
   test('says how much there is to do, and how much is done', async () => {
-    const args = ['-f', '*', '-s', '*', '--scenario', 'boot,services', '--no-output']
+    const args = [
+      '-f',
+      '*',
+      '-s',
+      '*',
+      '--scenario',
+      'boot,services',
+      '--command-line',
+      'noefi',
+      '--jobs',
+      '1',
+      '--no-output',
+    ]
     const { stderr } = await trapdoor(['run', '-m', 'machine.txt', ...args], {
       cwd: folderWithMap(),
     })

@@ -52,8 +52,11 @@ describe('a broken quirk', () => {
   })
 
   test('that returns a promise is named, with the hook', () => {
-    const waits = (): undefined => Promise.reject(new Error('later')) as unknown as undefined
-    const caller = bootToRuntime(smallFirmware([quirk({ beforeService: waits })]))
+    const caller = bootToRuntime(
+      smallFirmware([
+        quirk({ beforeService: () => Promise.reject(new Error('later')) as unknown as undefined }),
+      ]),
+    )
     expect(complaint(() => getTime(caller))).toMatchObject({
       code: 'FIRMWARE_BAD_QUIRK',
       expected: 'a hook that returns at once',

@@ -92,11 +92,13 @@ function strategyLines(
     strategies.map(({ name, mode, title }) => [name, mode, `${title}${from('strategy', name)}`]),
     width,
     strategies.map(({ options = {} }) =>
-      Object.entries(options).flatMap(([option, declared]) => {
-        const text = `:${option}=${declared.values.join('|')}  ${declared.title} (default: ${declared.default})`
-        const [first = '', ...rest] = wrap(text, width, '      ')
-        return [first.slice(2), ...rest]
-      }),
+      Object.entries(options).flatMap(([option, declared]) =>
+        wrap(
+          `:${option}=${declared.values.join('|')}  ${declared.title} (default: ${declared.default})`,
+          width,
+          '      ',
+        ),
+      ),
     ),
   )
 }
