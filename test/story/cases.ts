@@ -21,6 +21,11 @@ export interface Setting {
   readonly plugins?: readonly Plugin[]
   readonly commandLine?: string
   readonly cpu?: ResolvedConfig['cpu']
+  /**
+   * Whether a kernel must have come up, and in a scenario that is not the story's own have called firmware. Default true: a machine on which nothing has happened has nothing to show. Where it is false the
+   * test says what happens instead, as a death in the boot.
+   */
+  readonly comesUp?: boolean
   /** A memory map's text in place of {@link MACHINE}'s. */
   readonly bytes?: Uint8Array
   /** A folder with a captured firmware in place of the modelled one. */
@@ -56,10 +61,18 @@ function configWith(
   }
 }
 
-/** Runs `firmware/strategy/scenario` on {@link MACHINE}. A scenario of the story's own is passed along. */
+/** Runs `firmware/strategy/scenario` on {@link MACHINE}, and fails where nothing comes of it, unless the setting says so. A scenario of the story's own is passed along. */
 export function play(cell: string, scenario?: Scenario, setting: Setting = {}): CaseTrace {
   const config = configWith(scenario === undefined ? [] : [scenario], setting)
-  return traceCase(createEnvironment(config), findCase(config, `${MACHINE}/${cell}`))
+  const trace = traceCase(createEnvironment(config), findCase(config, `${MACHINE}/${cell}`))
+  if (setting.comesUp === false) return trace
+  const { events, result } = trace
+  const running = events.findIndex((event) => event.kind === 'phase' && event.name === 'running')
+  const isCalled = events.findLastIndex(({ kind }) => kind === 'call') > running
+  if (running === -1 || (scenario === undefined && !isCalled)) {
+    throw new Error(`${cell} comes to nothing: ${result.reason}`)
+  }
+  return trace
 }
 
 /** The one finding of a rule; fails where there is none. */
@@ -78,17 +91,24 @@ export interface Ending {
   readonly outcome: string
   readonly rule?: string
   readonly address?: string
+  /** A part of the reason. */
+  readonly says?: string
   /** Rules that have found something, whatever came of it. */
   readonly finds?: readonly string[]
 }
 
 /** How `firmware/strategy/scenario` ends on {@link MACHINE}, as far as `wanted` asks. */
 export function endingOf(cell: string, wanted: Ending, setting: Setting = {}): Ending {
-  const { result } = play(cell, undefined, setting)
+  // What ends a case in the boot is what is asked for, and no answer is.
+  const comesUp = !['fault', 'hang', 'refused'].includes(wanted.outcome)
+  const { result } = play(cell, undefined, { comesUp, ...setting })
   const [finding] = result.findings
   return {
     outcome: result.outcome,
     ...(wanted.rule === undefined ? {} : { rule: finding?.rule ?? 'none' }),
+    ...(wanted.says === undefined
+      ? {}
+      : { says: result.reason.includes(wanted.says) ? wanted.says : result.reason }),
     ...(wanted.finds === undefined
       ? {}
       : { finds: wanted.finds.filter((id) => result.findings.some(({ rule }) => rule === id)) }),

@@ -39,6 +39,7 @@ describe('an allocation that fails', () => {
     let note = ''
     const kernels = kernelsAt('efi', (witness) => {
       const trace = play('none/private-efi-pgd/allocation-failure', undefined, {
+        comesUp: false,
         plugins: [witness],
       })
       note = noteOf(trace, 'failed allocations')
@@ -49,7 +50,7 @@ describe('an allocation that fails', () => {
   })
 
   test('does to Linux 6.1 what its functions do about it, one by one', () => {
-    const trace = play('none/linux-6.1/allocation-failure')
+    const trace = play('none/linux-6.1/allocation-failure', undefined, { comesUp: false })
     expect(noteOf(trace, 'failed allocations')).toBe(
       'of 33: the kernel lives on after 27, goes without EFI after 5, dies after 1',
     )
@@ -58,7 +59,9 @@ describe('an allocation that fails', () => {
   })
 
   test('is a sample where there are thousands, and the results say so', () => {
-    const trace = play('none/private-efi-pgd:state=A/allocation-failure')
+    const trace = play('none/private-efi-pgd:state=A/allocation-failure', undefined, {
+      comesUp: false,
+    })
     expect(noteOf(trace, 'failed allocations')).toMatch(/^of 20\d\d, 384 tried: /)
   })
 })
@@ -98,7 +101,7 @@ describe('an interrupt', () => {
   })
 
   test('finds a gap in the tables whatever the TLB still holds, and is named', () => {
-    const trace = play('none/private-efi-pgd:state=A/interrupts')
+    const trace = play('none/private-efi-pgd:state=A/interrupts', undefined, { comesUp: false })
     expect(findingOf(trace, 'H16')).toMatchObject({
       actor: 'kernel (NMI handler)',
       message:

@@ -3,7 +3,11 @@ import { expect, test } from 'vitest'
 import { type Ending, endingOf, play } from './cases.ts'
 
 const OK: Ending = { outcome: 'ok' }
-const EXIT_BOOT_FAILED: Ending = { outcome: 'fault', rule: 'died' }
+const EXIT_BOOT_FAILED: Ending = {
+  outcome: 'fault',
+  rule: 'died',
+  says: 'exit_boot() failed! ExitBootServices returned',
+}
 
 test.each<[cell: string, ending: Ending]>([
   // Who wants a cacheability finds none; who asks for write-back alone has an answer.

@@ -71,7 +71,7 @@ function story(
         },
       ],
     },
-    { ...rest, plugins },
+    { ...rest, plugins, comesUp: !diesInBoot },
   )
   expect(isReached, `whether the kernel comes up: ${trace.result.reason}`).toBe(!diesInBoot)
   return trace

@@ -66,10 +66,15 @@ export async function play({
   return traceCase(createEnvironment(config), findCase(config, `${map}/T1/${strategy}/test`))
 }
 
-/** The one finding of a rule, or undefined. */
-export function findingOf({ result }: CaseTrace, rule: string): Finding | undefined {
+/** The one finding of a rule, or undefined; fails where there is none because no kernel has come up. */
+export function findingOf(trace: CaseTrace, rule: string): Finding | undefined {
+  const { events, result } = trace
   const findings = result.findings.filter((finding) => finding.rule === rule)
   if (findings.length > 1) throw new Error(`${rule} reported ${findings.length} findings`)
+  const isUp = events.some((event) => event.kind === 'phase' && event.name === 'running')
+  if (findings.length === 0 && !isUp) {
+    throw new Error(`${rule} had nothing to judge: ${result.reason}`)
+  }
   return findings[0]
 }
 

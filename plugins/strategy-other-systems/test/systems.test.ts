@@ -465,6 +465,10 @@ describe('when firmware faults', () => {
     for (const strategy of ['xen', 'netbsd', 'windows']) {
       const { result } = await play(strategy, { quirk: faulting, after: callAfterFault })
       expect(result.outcome).toBe('fault')
+      expect(result.findings[0]).toMatchObject({
+        service: 'GetVariable',
+        access: { address: '0x0000700000000000' },
+      })
     }
   })
 })
