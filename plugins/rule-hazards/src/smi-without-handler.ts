@@ -21,6 +21,7 @@ export const smiWithoutHandler: Rule = {
           'This firmware has its handler in SMRAM do the work: it leaves a message in memory and raises an interrupt that no operating system sees. On the emulated machine there is no such handler. The call ends where the port was written; what it would have read or changed is not known.',
         outcome: 'degraded',
         call,
+        actor: call.cpu.calls.at(-1)?.gate.image ?? 'firmware',
       })
     })
   },
