@@ -29,6 +29,8 @@ import { Session, type SessionOptions } from './session.ts'
 const MEMORY = 128
 /** The strategies that builds beside the usual one are called under: of 2010, and of today. */
 const SOME = ['private-efi-pgd', 'linux-6.1'] as const
+/** Those whose kernels call nothing but SetVirtualAddressMap when they boot, for firmware that has its variables in system-management mode. */
+const WITHOUT_VARIABLES = ['private-efi-pgd', 'legacy-virtual'] as const
 /** Every so many strategies each call is made again. */
 const THOROUGH = 8
 /** Two machines of QEMU at once: a call here is short. */
@@ -57,13 +59,14 @@ const program = new Command('twins')
     "Makes calls of Debian's OVMF under every strategy for 64-bit firmware, and under tables with gaps, and makes each again on QEMU from the same memory, page tables and registers: how it ends, every register, what it does at ports, all memory and the flash have to agree.",
   )
   .option('--all', 'every strategy on every build, which takes long')
+  .option('--cells <text>', 'only kernels whose line has this text')
   .addHelpText(
     'after',
     '\nExit codes: 0 all agree, 1 differences, 2 bad usage, or QEMU or OVMF is missing.',
   )
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .parse()
-const { all = false } = program.opts<{ all?: boolean }>()
+const { all = false, cells = '' } = program.opts<{ all?: boolean; cells?: string }>()
 
 if (!IS_INSTALLED) {
   console.error('error TWINS_MISSING: QEMU or OVMF is not installed')
@@ -91,7 +94,7 @@ async function runAll(): Promise<boolean> {
     for (const line of report.lines) console.log(line)
     reports.push(report)
   }
-  for (const cell of await allCells()) {
+  for (const cell of (await allCells()).filter(({ name }) => name.includes(cells))) {
     running.push(runCell(cell))
     if (running.length === AT_ONCE) await takeNext()
   }
@@ -119,12 +122,17 @@ async function allCells(): Promise<Cell[]> {
   return [
     ...strategies.map((strategy, turn) => strategyCell(strategy, usual, turn)),
     ...others.flatMap((each) =>
-      (all ? strategies : SOME.map((name) => ({ definition: registry.strategy(name) }))).map(
-        (strategy, turn) => strategyCell(strategy, each, turn),
-      ),
+      strategiesFor(each).map((strategy, turn) => strategyCell(strategy, each, turn)),
     ),
     ...gapCells(usual),
   ]
+}
+
+/** The strategies that another build than the usual one is called under. */
+function strategiesFor({ snapshot }: Build): readonly StrategyChoice[] {
+  if (all && !snapshot.smm) return strategies
+  const names = snapshot.smm ? WITHOUT_VARIABLES : SOME
+  return names.map((name) => ({ definition: registry.strategy(name) }))
 }
 
 async function build(board: 'pc' | 'q35', code: string): Promise<Build> {
