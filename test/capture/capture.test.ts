@@ -47,6 +47,8 @@ describe.skipIf(!IS_INSTALLED)(`a captured firmware (${NEEDS})`, () => {
     ['q35', 'OVMF_CODE_4M.fd', 'x64'],
     ['q35', 'OVMF_CODE.secboot.fd', 'x64'],
     ['q35', 'OVMF_CODE_4M.secboot.fd', 'x64'],
+    // With Microsoft's keys.
+    ['q35', 'OVMF_CODE_4M.ms.fd', 'x64'],
     ['q35', 'OVMF32_CODE_4M.secboot.fd', 'ia32'],
   ] as const
 

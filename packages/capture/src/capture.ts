@@ -188,6 +188,6 @@ async function readFlash(
   return { address: FOUR_GIBIBYTES - below - contents.length, contents }
 }
 
-function usedFile({ path, sha256 }: ImageFile): UsedFile {
-  return { name: basename(path), sha256 }
+function usedFile({ path, sha256, changed }: ImageFile): UsedFile {
+  return { name: basename(path), sha256, ...(changed === undefined ? {} : { changed }) }
 }

@@ -4,7 +4,7 @@ import { SNAPSHOT_FORMAT_VERSION } from '@trapdoor/snapshot'
 import type { Architecture, MemoryDescriptor } from '@trapdoor/uefi'
 import { type HandOverApplication, handOverApplication } from './application/hand-over.ts'
 import { CaptureError } from './error.ts'
-import { findFirmware, type Firmware, type ImageFile, readImage } from './firmware/firmware.ts'
+import { findFirmware, type Firmware, type ImageFile, readDriver } from './firmware/firmware.ts'
 import { type MachineChoice, type MachineNeeds, qemuArguments } from './qemu/command.ts'
 import { LOG_ARGUMENTS } from './vectors/device-log.ts'
 import { pluginArguments } from './vectors/trace-plugin.ts'
@@ -79,7 +79,7 @@ export function planCapture(options: CaptureOptions): CapturePlan {
       file: firmware.code.path,
     })
   }
-  const drivers = (options.drivers ?? []).map(readImage)
+  const drivers = (options.drivers ?? []).map((path) => readDriver(path, firmware.architecture))
   const start = options.start ?? (drivers.length > 0 ? 'disk' : 'kernel')
   if (start === 'kernel' && drivers.length > 0) {
     throw new CaptureError('CAPTURE_BAD_OPTION', {

@@ -1,7 +1,8 @@
-import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { planCapture, planKey } from '../src/index.ts'
+import { encodePeApplication, parseGuid } from '@trapdoor/uefi'
+import { type CaptureError, planCapture, planKey } from '../src/index.ts'
 import { describeFirmware } from '../src/firmware/descriptor.ts'
 import { findFirmware } from '../src/firmware/firmware.ts'
 import { emptyFolder } from './folder.ts'
@@ -58,6 +59,49 @@ describe('a firmware', () => {
     const found = findFirmware({ firmware: image, variables, architecture: 'ia32', smm: false })
     expect(found).toMatchObject({ architecture: 'ia32', smm: false })
     expect(found.variables?.path).toBe(variables)
+  })
+
+  test('that was cut off is refused', () => {
+    const long = volume('78e58c8c3d8a1c4f9935896185c32dd3')
+    Buffer.from(long.buffer).writeBigUInt64LE(0x2000n, 32)
+    const found = [long, CODE.subarray(0, 100)].map((bytes, index) => {
+      const cut = file(`OVMF_CODE${index}.fd`, bytes)
+      const { code, expected, hint } = thrownBy(() =>
+        findFirmware({ firmware: cut }),
+      ) as CaptureError
+      return [code, expected, hint]
+    })
+    expect(found).toEqual([
+      [
+        'CAPTURE_NOT_FIRMWARE',
+        'the 8192 bytes of its first firmware volume',
+        'was the file cut off?',
+      ],
+      ['CAPTURE_NOT_FIRMWARE', 'a multiple of 4096 bytes, as flash has', 'was the file cut off?'],
+    ])
+  })
+
+  test('with enrolled keys has Secure Boot switched off in the copy that is used', () => {
+    const store = Buffer.from(STORE)
+    const variable = Buffer.alloc(60)
+    variable.writeUInt16LE(0x55aa, 0)
+    variable[2] = 0x3f
+    variable.writeUInt32LE(34, 36)
+    variable.writeUInt32LE(1, 40)
+    Buffer.from(parseGuid('f0a30bc7-af08-4556-99c4-001009c93a44')).copy(variable, 44)
+    variable.copy(store, 0x64)
+    store.write('SecureBootEnable', 0x64 + 60, 'utf16le')
+    const data = 0x64 + 60 + 34
+    store[data] = 1
+    const code = file('OVMF_CODE_4M.ms.fd', CODE)
+    const path = file('OVMF_VARS_4M.ms.fd', store)
+    const { variables } = findFirmware({ firmware: code })
+    expect(variables?.changed).toBe('SecureBootEnable is 0')
+    expect([variables?.bytes[data], readFileSync(path)[data]]).toEqual([0, 1])
+    // One that was deleted says nothing.
+    store[0x66] = 0x3c
+    const old = findFirmware({ firmware: code, variables: file('old.fd', store) }).variables
+    expect(old?.changed).toBeUndefined()
   })
 
   test('that is not there, no firmware, too large, or without its variables is refused', () => {
@@ -141,10 +185,33 @@ function firmware(name: string): string {
   return file(name, CODE)
 }
 
+/** A driver's image: an application's with another subsystem, of one section. */
+function driverImage(subsystem: number, byte = 0x90): Uint8Array {
+  const image = Buffer.from(
+    encodePeApplication({
+      architecture: 'x64',
+      imageBase: 0,
+      entryPoint: 0x1000,
+      sections: [
+        {
+          name: '.text',
+          address: 0x1000,
+          size: 1,
+          contents: Uint8Array.of(byte),
+          access: 'read-execute',
+        },
+      ],
+    }),
+  )
+  // IMAGE_OPTIONAL_HEADER follows the signature and 20 bytes.
+  image.writeUInt16LE(subsystem, image.readUInt32LE(0x3c) + 24 + 68)
+  return image
+}
+
 describe('a plan', () => {
   test('has a name that tells the machine, and a key that tells everything', () => {
     const plain = { firmware: firmware('OVMF_CODE.fd') }
-    const driver = file('driver.efi', 'MZ')
+    const driver = file('driver.efi', driverImage(12))
     const plans = [
       plain,
       { ...plain, board: 'pc' as const },
@@ -166,8 +233,26 @@ describe('a plan', () => {
     const keys = plans.map((plan) => planKey(plan, '7.2'))
     expect(new Set([...keys, planKey(plans[0]!, '8.0')]).size).toBe(plans.length + 1)
     expect(planKey(planCapture(plain), '7.2')).toBe(keys[0])
-    writeFileSync(driver, 'MZ, changed')
+    writeFileSync(driver, driverImage(12, 0xc3))
     expect(planKey(planCapture({ ...plain, drivers: [driver] }), '7.2')).not.toBe(keys.at(-1))
+  })
+
+  test('has drivers that are drivers, for the processor that the firmware is for', () => {
+    const path = firmware('OVMF_CODE.fd')
+    const notOnes = [
+      ['text.efi', 'text'],
+      ['application.efi', driverImage(10)],
+    ] as const
+    for (const [name, contents] of notOnes) {
+      expect(
+        thrownBy(() => planCapture({ firmware: path, drivers: [file(name, contents)] })),
+      ).toMatchObject({ code: 'CAPTURE_NOT_DRIVER', file: join(folder, name) })
+    }
+    const driver = file('driver.efi', driverImage(11))
+    expect(planCapture({ firmware: path, drivers: [driver] }).drivers).toHaveLength(1)
+    expect(
+      thrownBy(() => planCapture({ firmware: path, architecture: 'ia32', drivers: [driver] })),
+    ).toMatchObject({ found: 'one with subsystem 11 for machine 0x8664' })
   })
 
   test.each([
@@ -177,7 +262,9 @@ describe('a plan', () => {
     ['drivers without a shell', { start: 'kernel' as const, drivers: ['driver.efi'] }],
   ])('with %s is refused', (_, options) => {
     const path = firmware('OVMF_CODE.fd')
-    const drivers = (options as { drivers?: string[] }).drivers?.map((name) => file(name, 'MZ'))
+    const drivers = (options as { drivers?: string[] }).drivers?.map((name) =>
+      file(name, driverImage(12)),
+    )
     expect(thrownBy(() => planCapture({ firmware: path, ...options, drivers }))).toMatchObject({
       code: 'CAPTURE_BAD_OPTION',
     })

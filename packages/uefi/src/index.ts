@@ -42,6 +42,7 @@ export { MemoryType, memoryTypeName } from './memory-type.ts'
 export { debugFileName, decodePeHeaders, type PeHeaders, type PeSection } from './pe-headers.ts'
 export {
   encodePeApplication,
+  PE_MACHINES,
   PE_SECTION_ALIGNMENT,
   type PeApplication,
   type PeApplicationSection,

@@ -2,7 +2,10 @@ import type { Architecture } from './architecture.ts'
 import { UefiError } from './error.ts'
 
 /** IMAGE_FILE_HEADER.Machine (UEFI 2.10, 2.1.1). */
-const MACHINES: Readonly<Record<Architecture['name'], number>> = { x64: 0x8664, ia32: 0x14c }
+export const PE_MACHINES: Readonly<Record<Architecture['name'], number>> = {
+  x64: 0x8664,
+  ia32: 0x14c,
+}
 
 /** IMAGE_OPTIONAL_HEADER.Subsystem of an application (UEFI 2.10, 2.1.1). */
 const SUBSYSTEM_EFI_APPLICATION = 10
@@ -63,7 +66,7 @@ export function encodePeApplication(image: PeApplication): Uint8Array {
   ascii(0, 'MZ')
   view.setUint32(0x3c, PE_HEADER, true)
   ascii(PE_HEADER, 'PE\0\0')
-  view.setUint16(PE_HEADER + 4, MACHINES[image.architecture], true)
+  view.setUint16(PE_HEADER + 4, PE_MACHINES[image.architecture], true)
   view.setUint16(PE_HEADER + 6, sections.length, true)
   view.setUint16(PE_HEADER + 20, optionalHeaderSize, true)
   view.setUint16(PE_HEADER + 22, CHARACTERISTICS[image.architecture], true)

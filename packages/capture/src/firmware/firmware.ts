@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { parseGuid } from '@trapdoor/uefi'
+import { type Architecture, decodePeHeaders, parseGuid, PE_MACHINES } from '@trapdoor/uefi'
 import { CaptureError } from '../error.ts'
 import { describeFirmware } from './descriptor.ts'
+import { withoutSecureBoot } from './secure-boot.ts'
 
 /** A file that goes into a machine. */
 export interface ImageFile {
@@ -11,6 +12,8 @@ export interface ImageFile {
   readonly bytes: Uint8Array
   /** In hexadecimal. */
   readonly sha256: string
+  /** What of the bytes is not as in the file, in words. */
+  readonly changed?: string
 }
 
 /** A firmware and what it needs of its machine. */
@@ -36,6 +39,8 @@ export interface FirmwareChoice {
 
 /** No flash of a PC is larger: QEMU's end where the interrupt controllers begin. */
 const LARGEST_IMAGE = 16 * 2 ** 20
+/** Flash is emulated in sectors of this size. */
+const SECTOR = 4096
 /** Signature of a firmware volume, EFI_FVH_SIGNATURE (PI 1.7, volume 3, 3.2.1). */
 const VOLUME = '_FVH'
 /** EFI_SYSTEM_NV_DATA_FV_GUID, the type of a volume that holds variables (PI 1.7, volume 3, 3.2.2 has its place; MdeModulePkg/Include/Guid/SystemNvDataGuid.h). */
@@ -43,8 +48,8 @@ const NV_DATA = 'fff12b8d-7696-4c8b-a985-2747075b4f50'
 const NV_DATA_BYTES = Buffer.from(parseGuid(NV_DATA))
 
 /**
- * Finds what belongs to a firmware: by the descriptions that QEMU's firmware packages bring, else by the names that Debian's have. Throws CAPTURE_NO_FIRMWARE, CAPTURE_NOT_FIRMWARE,
- * CAPTURE_NO_VARIABLES.
+ * Finds what belongs to a firmware: by the descriptions that QEMU's firmware packages bring, else by the names that Debian's have. Where keys are enrolled, Secure Boot is switched off in the copy of the
+ * variable store that the machine gets, as the application that stands for the operating system is not signed. Throws CAPTURE_NO_FIRMWARE, CAPTURE_NOT_FIRMWARE, CAPTURE_NO_VARIABLES.
  */
 export function findFirmware(choice: FirmwareChoice): Firmware {
   const path = choice.firmware
@@ -56,6 +61,7 @@ export function findFirmware(choice: FirmwareChoice): Firmware {
       file: path,
     })
   }
+  checkWhole(code)
   const description = describeFirmware(path)
   const isWhole = Buffer.from(code.bytes.subarray(16, 32)).equals(NV_DATA_BYTES)
   const store =
@@ -68,10 +74,11 @@ export function findFirmware(choice: FirmwareChoice): Firmware {
       file: variables.path,
     })
   }
+  if (variables !== undefined) checkWhole(variables)
   const name = basename(path)
   return {
-    code,
-    variables,
+    code: isWhole ? startsUnsigned(code) : code,
+    variables: variables && startsUnsigned(variables),
     architecture:
       choice.architecture ??
       description?.architecture ??
@@ -79,6 +86,56 @@ export function findFirmware(choice: FirmwareChoice): Firmware {
     smm: choice.smm ?? description?.requiresSmm ?? /secboot|secure|snakeoil|\.ms\./i.test(name),
   }
 }
+
+/** Throws CAPTURE_NOT_FIRMWARE for an image that was cut off. */
+function checkWhole({ bytes, path }: ImageFile): void {
+  const image = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const isVolume = image.toString('latin1', VOLUME_SIGNATURE, VOLUME_SIGNATURE + 4) === VOLUME
+  const volume = isVolume ? Number(image.readBigUInt64LE(VOLUME_LENGTH)) : 0
+  if (bytes.length % SECTOR === 0 && volume <= bytes.length) return
+  throw new CaptureError('CAPTURE_NOT_FIRMWARE', {
+    expected:
+      volume > bytes.length
+        ? `the ${volume} bytes of its first firmware volume`
+        : `a multiple of ${SECTOR} bytes, as flash has`,
+    found: `${bytes.length} bytes`,
+    hint: 'was the file cut off?',
+    file: path,
+  })
+}
+
+/** Offsets of EFI_FIRMWARE_VOLUME_HEADER's FvLength and Signature (PI 1.7, volume 3, 3.2.1). */
+const VOLUME_LENGTH = 32
+const VOLUME_SIGNATURE = 40
+
+function startsUnsigned(image: ImageFile): ImageFile {
+  const bytes = withoutSecureBoot(image.bytes)
+  return bytes === undefined ? image : { ...image, bytes, changed: 'SecureBootEnable is 0' }
+}
+
+/** Reads a driver. Throws CAPTURE_NO_FIRMWARE, and CAPTURE_NOT_DRIVER for a file that is none for a firmware of this architecture. */
+export function readDriver(path: string, architecture: Architecture['name']): ImageFile {
+  const image = readImage(path)
+  const headers = decodePeHeaders(image.bytes)
+  if (
+    headers !== undefined &&
+    headers.machine === PE_MACHINES[architecture] &&
+    headers.subsystem !== APPLICATION
+  ) {
+    return image
+  }
+  throw new CaptureError('CAPTURE_NOT_DRIVER', {
+    expected: `an EFI driver for ${architecture}: a PE image with subsystem 11 or 12`,
+    found:
+      headers === undefined
+        ? 'no PE image for EFI'
+        : `one with subsystem ${headers.subsystem} for machine 0x${headers.machine.toString(16)}`,
+    file: path,
+  })
+}
+
+/** IMAGE_OPTIONAL_HEADER.Subsystem of an application (UEFI 2.10, 2.1.1). */
+const APPLICATION = 10
 
 /** Reads a file that has to be there. Throws CAPTURE_NO_FIRMWARE. */
 export function readImage(path: string): ImageFile {

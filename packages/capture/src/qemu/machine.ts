@@ -11,6 +11,8 @@ export const QEMU = 'qemu-system-x86_64'
 /** The Debian package that brings it. */
 const PACKAGE = 'qemu-system-x86'
 const PAGE = 4096
+/** What the boot manager says of an image that Secure Boot refuses: EFI_SECURITY_VIOLATION in words (MdePkg/Library/BasePrintLib). */
+const SECURITY_VIOLATION = 'Security Violation'
 /** Characters of a log that are worth showing. */
 const TAIL = 600
 /** Physical memory goes through this file, in the machine's folder. */
@@ -115,6 +117,13 @@ async function whyEnded(
   }
   if (end.code === 'ENOENT') return missing()
   const words = await lastWords(context.directory)
+  if (words.includes(SECURITY_VIOLATION)) {
+    return new CaptureError('CAPTURE_SECURE_BOOT', {
+      expected: 'a firmware that starts the application which stands for the operating system',
+      found: 'one that has refused it, as it is not signed with a key of its store',
+      hint: 'start with a variable store without enrolled keys: --variables FILE',
+    })
+  }
   if (end.timedOut) {
     return new CaptureError('CAPTURE_TIMEOUT', {
       expected: `the machine to be done within ${context.timeout} seconds`,

@@ -86,6 +86,12 @@ export function addCaptureCommand(
       const plan = planCapture(captureOptions(firmware ?? DEFAULT_FIRMWARE, options, io.cwd))
       const patience = { timeout: options.timeout, signal: io.signal }
       io.stderr.write(`${plan.name}: starting ${basename(plan.firmware.code.path)} in QEMU\n`)
+      const { changed } = plan.firmware.variables ?? plan.firmware.code
+      if (changed !== undefined) {
+        io.stderr.write(
+          `${plan.name}: Secure Boot is switched off in a copy of the variable store, as nobody has signed what stands for the operating system: ${changed}\n`,
+        )
+      }
       const folder = await (options.output === undefined
         ? cachedSnapshot(plan, patience, snapshotCache(io.env))
         : captureInto(resolve(io.cwd, options.output)))

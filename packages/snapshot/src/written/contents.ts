@@ -11,6 +11,8 @@ export interface UsedFile {
   readonly name: string
   /** In hexadecimal. */
   readonly sha256: string
+  /** What was changed in the copy that was used, in words. */
+  readonly changed?: string
 }
 
 /** Where a snapshot comes from: enough to make it again, and to see whether it would be another. */
