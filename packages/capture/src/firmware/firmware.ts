@@ -138,7 +138,7 @@ export function readDriver(path: string, architecture: Architecture['name']): Im
 const APPLICATION = 10
 
 /** Reads a file that has to be there. Throws CAPTURE_NO_FIRMWARE. */
-export function readImage(path: string): ImageFile {
+function readImage(path: string): ImageFile {
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new CaptureError('CAPTURE_NO_FIRMWARE', {
       expected: 'a file',
