@@ -26,7 +26,7 @@ export interface LinuxVersion {
   readonly lock: 'of-the-callers' | 'efi_runtime_lock'
   /** RFLAGS.IF in SetVirtualAddressMap: as it was, on, where the prolog leaves at once without efi=old_map (3.14 to 4.0), else off. */
   readonly svamInterrupts: 'on' | 'off'
-  /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.6), on under a semaphore. */
+  /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.8), on under a semaphore. */
   readonly interrupts: 'off' | 'on'
   /**
    * Whether calls are between kernel_fpu_begin() and kernel_fpu_end(), which keep a process's floating-point state (3.16 and later), and give firmware the FCW and MXCSR that it may count on (5.8 and
