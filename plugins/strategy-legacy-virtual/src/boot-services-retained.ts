@@ -11,6 +11,7 @@ import {
   type PageTableStrategy,
   PgdSwap,
   reserveBootServices,
+  restoreXmm,
   rootEntriesOfRam,
   type StrategyDefinition,
 } from '@trapdoor/kernel'
@@ -72,7 +73,7 @@ export const bootServicesRetained: StrategyDefinition = {
     'Linux commit 916f676f8dc0 "x86, efi: Retain boot service code until after switching to virtual mode"',
     'Linux 4.4, 4.19: efi=old_map; arch/x86/platform/efi/efi_64.c: efi_call_phys_prolog()',
   ],
-  create: retainBootServices,
+  create: () => ({ ...retainBootServices(), leave: restoreXmm }),
 }
 
 /** S38: addresses of the direct map, and calls on a table in which everything is 1:1 too. */
@@ -98,8 +99,9 @@ export const identityBesideDirectMap: StrategyDefinition = {
         pgd!.syncTrampoline()
         cpu.writeCr3(pgd!.root)
       },
-      leave: ({ cpu, before }) => {
-        cpu.writeCr3(before.cr3)
+      leave: (call) => {
+        call.cpu.writeCr3(call.before.cr3)
+        restoreXmm(call)
       },
     }
   },

@@ -4,6 +4,7 @@ import {
   type KernelVariable,
   type PageTableStrategy,
   restoreLowHalf,
+  restoreXmm,
   rootEntriesOfRam,
   setRuntimeCodeExecutable,
   type StrategyDefinition,
@@ -42,8 +43,10 @@ function create(options: Readonly<Record<string, string>>): PageTableStrategy {
       }
     },
     /** efi_call_phys_epilog(). */
-    leave: ({ cpu, kernel }) => {
+    leave: (call) => {
+      const { cpu, kernel } = call
       const { entries, flag, cr3 } = saved!
+      restoreXmm(call)
       restoreLowHalf(
         kernel,
         cpu,

@@ -1,4 +1,4 @@
-import { efiIoremap, type Kernel, type StrategyDefinition } from '@trapdoor/kernel'
+import { efiIoremap, type Kernel, restoreXmm, type StrategyDefinition } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, MemoryAttribute, type MemoryDescriptor } from '@trapdoor/uefi'
 
 /** A runtime region in the direct map, or where efi_ioremap() puts it when that does not reach; UC- where it cannot be cached. Returns it with its virtual address, or as it was where there is none. */
@@ -32,6 +32,7 @@ export const legacyVirtual: StrategyDefinition = {
   sources: [
     'Linux 2.6.35 arch/x86/kernel/efi.c: efi_enter_virtual_mode()',
     'Linux 2.6.35 arch/x86/kernel/efi_64.c: efi_ioremap(), efi_call_phys_prelog()',
+    'Linux 2.6.35 arch/x86/kernel/efi_stub_64.S: SAVE_XMM, RESTORE_XMM',
   ],
-  create: () => ({ virtualMap: enterVirtualMode }),
+  create: () => ({ virtualMap: enterVirtualMode, leave: restoreXmm }),
 }

@@ -28,6 +28,7 @@ import {
   OutOfMemory,
   type PageTableStrategy,
   reserveBootServices,
+  restoreXmm,
   rightsOfSplitRegion,
   RuntimeCall,
   StrategyRefusal,
@@ -212,7 +213,9 @@ export class EfiVirtualMode implements PageTableStrategy {
     }
     this.#switchBack(cpu)
     this.#raise(cpu)
-    if (this.#version.fpu !== 'left-alone') {
+    if (this.#version.fpu === 'volatile-xmm') {
+      restoreXmm(call)
+    } else {
       cpu.mxcsr = Number(this.#savedMxcsr!.read(cpu))
       cpu.floatingPoint = before.floatingPoint
     }

@@ -17,7 +17,7 @@ export const LINUX_3_14: LinuxVersion = {
   lock: 'of-the-callers',
   svamInterrupts: 'on',
   interrupts: 'off',
-  fpu: 'left-alone',
+  fpu: 'volatile-xmm',
   leave: 'cr3-and-flush',
   faultRecovery: 'none',
   kexecRegions: 'virtual',

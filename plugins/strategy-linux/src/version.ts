@@ -29,10 +29,10 @@ export interface LinuxVersion {
   /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.8), on under a semaphore. */
   readonly interrupts: 'off' | 'on'
   /**
-   * Whether calls are between kernel_fpu_begin() and kernel_fpu_end(), which keep a process's floating-point state (3.16 and later), and give firmware the FCW and MXCSR that it may count on (5.8 and
+   * What of a process's floating-point state a call keeps: XMM0 to XMM5, as efi_call() does, or all, between kernel_fpu_begin() and kernel_fpu_end() (3.16 and later), which may also give firmware the FCW and MXCSR that it may count on (5.8 and
    * later; 7ad816762f9b, and efi_fpu_begin() since e45122893a98).
    */
-  readonly fpu: 'left-alone' | 'saved' | 'saved-and-initialised'
+  readonly fpu: 'volatile-xmm' | 'saved' | 'saved-and-initialised'
   /** What is done on the way back beside the write to CR3. */
   readonly leave: 'cr3' | 'cr3-and-flush'
   /** Whether a page fault in firmware stops only the call (4.20 and later). */

@@ -153,3 +153,29 @@ test.each([
   )
   expect(after).toHaveLength(times)
 })
+
+test.each([
+  ['linux-3.14', 6],
+  ['linux-4.3', 16],
+  ['linux-6.1', 16],
+])('%s keeps the first %i vector registers of a process over a call', async (strategy, kept) => {
+  let unchanged = -1
+  await play(
+    strategy,
+    (context, kernels) => {
+      boot(context, kernels)
+      const { bootCpu } = context.machine
+      const before = [...bootCpu.floatingPoint.xmm]
+      context.call(context.services().getTime())
+      const changed = before.findIndex((word, index) => word !== bootCpu.floatingPoint.xmm[index])
+      unchanged = changed === -1 ? 16 : changed / 4
+    },
+    firmwareWith({
+      beforeService: ({ cpu }) => {
+        cpu.floatingPoint.xmm.fill(1)
+        return undefined
+      },
+    }),
+  )
+  expect(unchanged).toBe(kept)
+})

@@ -1,5 +1,11 @@
 import type { PageTableBuilder } from '@trapdoor/core'
-import type { Kernel, KernelVariable, PageTableStrategy, RuntimeCall } from '@trapdoor/kernel'
+import {
+  type Kernel,
+  type KernelVariable,
+  type PageTableStrategy,
+  restoreXmm,
+  type RuntimeCall,
+} from '@trapdoor/kernel'
 
 /** What the patch does around a call: interrupts off, and its own page table in CR3. */
 export class EfiPgdSwitch implements PageTableStrategy {
@@ -43,7 +49,9 @@ export class EfiPgdSwitch implements PageTableStrategy {
   }
 
   /** efi_call_phys_epilog_in_physmode(): nothing but CR3 and IF; what the leaves' G bit keeps in the TLB stays there. */
-  leave({ cpu }: RuntimeCall): void {
+  leave(call: RuntimeCall): void {
+    const { cpu } = call
+    restoreXmm(call)
     cpu.writeCr3(Number(this.#saveCr3!.read(cpu)))
     cpu.interruptFlag = this.#efiFlags!.read(cpu) !== 0n
   }
