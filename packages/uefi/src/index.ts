@@ -20,6 +20,7 @@ export {
   encodeConfigTable,
 } from './config-table.ts'
 export { crc32 } from './crc32.ts'
+export { mergeE820 } from './e820.ts'
 export { UefiError, type UefiErrorCode } from './error.ts'
 export { formatGuid, Guid, parseGuid } from './guid.ts'
 export { formatMemoryAttribute, MemoryAttribute } from './memory-attribute.ts'

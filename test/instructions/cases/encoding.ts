@@ -13,7 +13,7 @@ import {
 } from 'iced-x86'
 
 import type { Random } from '../../emulators/cases/random.ts'
-import type { AddressShape, Form, FormBits } from '../forms/form.ts'
+import { type AddressShape, type Form, type FormBits, OR_MEMORY } from '../forms/form.ts'
 import {
   CODE_32,
   CODE_64,
@@ -134,15 +134,6 @@ const FIXED_NUMBERS: Readonly<Record<number, number>> = {
   [OpCodeOperandKind.eax]: 0,
   [OpCodeOperandKind.rax]: 0,
 }
-
-const OR_MEMORY: ReadonlySet<OpCodeOperandKind> = new Set([
-  OpCodeOperandKind.r8_or_mem,
-  OpCodeOperandKind.r16_or_mem,
-  OpCodeOperandKind.r32_or_mem,
-  OpCodeOperandKind.r64_or_mem,
-  OpCodeOperandKind.mm_or_mem,
-  OpCodeOperandKind.xmm_or_mem,
-])
 
 const STRING_OPERANDS: Readonly<Record<number, readonly [narrow: OpKind, wide: OpKind]>> = {
   [OpCodeOperandKind.seg_rSI]: [OpKind.MemorySegESI, OpKind.MemorySegRSI],

@@ -1,4 +1,4 @@
-import { Code, type Instruction, OpKind, Register } from 'iced-x86'
+import { Code, type Instruction, OpCodeOperandKind, OpKind, Register } from 'iced-x86'
 
 /** Bits of the code that a form belongs to: 64-bit mode, or a 32-bit code segment. */
 export type FormBits = 64 | 32
@@ -14,6 +14,16 @@ export interface Form {
   readonly address: AddressShape | undefined
   readonly prefix: FormPrefix | undefined
 }
+
+/** Operands of ModRM that are a register or memory. */
+export const OR_MEMORY: ReadonlySet<OpCodeOperandKind> = new Set([
+  OpCodeOperandKind.r8_or_mem,
+  OpCodeOperandKind.r16_or_mem,
+  OpCodeOperandKind.r32_or_mem,
+  OpCodeOperandKind.r64_or_mem,
+  OpCodeOperandKind.mm_or_mem,
+  OpCodeOperandKind.xmm_or_mem,
+])
 
 /** The parts of an effective address. */
 export interface AddressShape {

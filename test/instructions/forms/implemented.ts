@@ -1,7 +1,7 @@
 import { INSTRUCTION_FAMILIES } from '@trapdoor/cpu'
 import { Code, CodeExt, EncodingKind, type OpCodeInfo, OpCodeOperandKind } from 'iced-x86'
 
-import type { AddressShape, Form, FormPrefix } from './form.ts'
+import { type AddressShape, type Form, type FormPrefix, OR_MEMORY } from './form.ts'
 
 const BASE_AND_DISPLACEMENT: AddressShape = {
   base: true,
@@ -14,14 +14,6 @@ const BASE_AND_DISPLACEMENT: AddressShape = {
 const STRING: AddressShape = { ...BASE_AND_DISPLACEMENT, base: false, displacement: false }
 const OFFSET: AddressShape = { ...STRING, displacement: true }
 
-const OR_MEMORY: ReadonlySet<OpCodeOperandKind> = new Set([
-  OpCodeOperandKind.r8_or_mem,
-  OpCodeOperandKind.r16_or_mem,
-  OpCodeOperandKind.r32_or_mem,
-  OpCodeOperandKind.r64_or_mem,
-  OpCodeOperandKind.mm_or_mem,
-  OpCodeOperandKind.xmm_or_mem,
-])
 const STRINGS: ReadonlySet<OpCodeOperandKind> = new Set([
   OpCodeOperandKind.seg_rSI,
   OpCodeOperandKind.es_rDI,

@@ -11,7 +11,7 @@ import { compareCosts, meanCost } from './exposure.ts'
 /** Switches that are tried together at most. */
 const MOST_SWITCHES = 3
 /** Cells that are run for one strategy's remedy at most, before sets that mend one of each kind are tried on more. */
-const MOST_TRIALS = 1000
+const MOST_TRIALS = 400
 /** Sets that mend all that failed, the least exposed there, and are tried on all cells. */
 const MOST_FINALISTS = 8
 

@@ -1,3 +1,4 @@
+import { mergeE820 } from '@trapdoor/uefi'
 import { IntakeError } from '../error.ts'
 import type { SourceLine } from '../source-text.ts'
 
@@ -78,18 +79,4 @@ export function readBiosE820(texts: readonly string[]): ObservedE820Entry[] | un
       : [{ start: Number(start), end: Number(last) + 1, type }]
   })
   return entries.length === 0 ? undefined : mergeE820(entries)
-}
-
-/** Entries in ascending order, those of one type that touch made one. */
-export function mergeE820(entries: readonly ObservedE820Entry[]): ObservedE820Entry[] {
-  const merged: ObservedE820Entry[] = []
-  for (const entry of entries.toSorted((a, b) => a.start - b.start)) {
-    const last = merged.at(-1)
-    if (last !== undefined && last.end === entry.start && last.type === entry.type) {
-      merged[merged.length - 1] = { ...last, end: entry.end }
-    } else {
-      merged.push(entry)
-    }
-  }
-  return merged
 }

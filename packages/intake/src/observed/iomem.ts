@@ -1,5 +1,6 @@
 import type { SourceLine } from '../source-text.ts'
-import { e820TypeNamed, mergeE820, type ObservedE820Entry } from './e820.ts'
+import { mergeE820 } from '@trapdoor/uefi'
+import { e820TypeNamed, type ObservedE820Entry } from './e820.ts'
 
 /** Physical bytes; `end` is exclusive. */
 export interface ObservedRange {

@@ -1,5 +1,11 @@
 import { PAGE_SIZE } from '@trapdoor/core'
-import { descriptorEnd, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import {
+  descriptorEnd,
+  MemoryAttribute,
+  type MemoryDescriptor,
+  MemoryType,
+  mergeE820,
+} from '@trapdoor/uefi'
 
 /** e820 types (arch/x86/include/asm/e820.h). */
 export const E820Type = { RAM: 1, RESERVED: 2, ACPI: 3, NVS: 4, UNUSABLE: 5 } as const
@@ -100,7 +106,7 @@ export function updateE820(
     pieces.push({ start: overlapStart, end: overlapEnd, type: to })
     if (overlapEnd < entry.end) pieces.push({ ...entry, start: overlapEnd })
   }
-  return mergeNeighbours(pieces)
+  return mergeE820(pieces)
 }
 
 /** Takes the bytes from `start` up to `end` out of the map where they have type `type` (e820__range_remove()). `entries` are sanitized. */
@@ -117,20 +123,6 @@ export function removeE820(
       { ...entry, start: Math.max(entry.start, end) },
     ].filter((piece) => piece.start < piece.end)
   })
-}
-
-/** Sorted entries without overlaps, those of one type that touch made one. */
-function mergeNeighbours(entries: readonly E820Entry[]): E820Entry[] {
-  const merged: E820Entry[] = []
-  for (const entry of entries) {
-    const last = merged.at(-1)
-    if (last !== undefined && last.end === entry.start && last.type === entry.type) {
-      merged[merged.length - 1] = { ...last, end: entry.end }
-    } else {
-      merged.push(entry)
-    }
-  }
-  return merged
 }
 
 /** A range of RAM in whole pages, in bytes; `end` is exclusive. */
