@@ -13,8 +13,16 @@ const CACHEABLE =
   MemoryAttribute.WT |
   MemoryAttribute.WC |
   MemoryAttribute.UC |
-  MemoryAttribute.UCE |
-  MemoryAttribute.WP
+  MemoryAttribute.UCE
+
+/** UEFI 2.5, from which on WP is a cacheability, and RO says what it said before. */
+const UEFI_2_5 = 0x2_0032
+
+/** Whether a descriptor names any cacheability. */
+function isCacheable({ attribute }: MemoryDescriptor, revision: number): boolean {
+  const wp = revision < UEFI_2_5 ? 0n : MemoryAttribute.WP
+  return (attribute & (CACHEABLE | wp)) !== 0n
+}
 
 /** What efi_init_memory() makes runtime memory whatever its attribute says (2022). */
 function isTaken(region: MemoryDescriptor, mapBootServices: boolean): boolean {
@@ -28,10 +36,11 @@ function isTaken(region: MemoryDescriptor, mapBootServices: boolean): boolean {
   )
 }
 
-/** Everything executable but what XP forbids, everything writable but what RO forbids; the best cacheability that the descriptor names. */
-function rightsOf(region: MemoryDescriptor): Rights {
+/** Everything executable but what XP forbids, everything writable but what RO forbids, or WP before UEFI 2.5; write-back where the descriptor names it. */
+function rightsOf(region: MemoryDescriptor, revision: number): Rights {
+  const readOnly = revision < UEFI_2_5 ? MemoryAttribute.WP : MemoryAttribute.RO
   return {
-    writable: (region.attribute & MemoryAttribute.RO) === 0n,
+    writable: (region.attribute & readOnly) === 0n,
     executable: (region.attribute & MemoryAttribute.XP) === 0n,
     cacheDisable: !isWriteBack(region),
   }
@@ -55,11 +64,11 @@ function createXen(options: Readonly<Record<string, string>>): PageTableStrategy
       l4.mapEverything(ram)
       for (const region of efi.memoryMap) {
         if (!isTaken(region, options['mapbs'] === 'on')) continue
-        if ((region.attribute & CACHEABLE) === 0n && options['attr'] !== 'uc') {
+        if (!isCacheable(region, efi.revision) && options['attr'] !== 'uc') {
           kernel.print(`Unknown cachability for MFNs ${region.physicalStart.toString(16)}`)
           continue
         }
-        l4.map(region, BigInt(region.physicalStart), rightsOf(region))
+        l4.map(region, BigInt(region.physicalStart), rightsOf(region, efi.revision))
       }
       if (options['svam'] === 'off') return
       l4.setVirtualAddressMap(

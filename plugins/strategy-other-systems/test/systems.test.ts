@@ -263,6 +263,33 @@ async function passedTo(
   return { map, bothMapped }
 }
 
+/** Whether Xen lets runtime code with this attribute more be written to, under a firmware of `revision`. */
+async function isCodeWritable(revision: number, attribute: bigint): Promise<boolean> {
+  const { kernels } = await play('xen', {
+    quirk: {
+      id: 'F6',
+      name: 'marks-code',
+      title: 'code has an attribute more',
+      sources: ['this test'],
+      hooks: {
+        powerOn: (setup) => {
+          setup.identify({ revision })
+        },
+        memoryMap: (map) =>
+          map.map((region) =>
+            region.type === MemoryType.RuntimeServicesCode
+              ? { ...region, attribute: region.attribute | attribute }
+              : region,
+          ),
+      },
+    },
+  })
+  const kernel = kernels[0]!
+  const code = runtimeRegions(kernel).find(({ type }) => type === 5)!
+  const found = inCalls(kernel, BigInt(code.physicalStart))
+  return found.status === 'mapped' && found.writable
+}
+
 describe('what tells systems apart', () => {
   test('OpenBSD takes the map’s own word for rights, and NetBSD does not; their interrupts are off and on', async () => {
     const [openbsd, netbsd] = await Promise.all(
@@ -343,6 +370,14 @@ describe('what tells systems apart', () => {
       expect(virtualStart).toBe(BigInt(physicalStart))
     }
     expect((await passedTo('xen')).map).toEqual([])
+  })
+
+  test('Xen takes WP for read-only before UEFI 2.5, and RO after', async () => {
+    const [old, recent] = [0x2_001f, 0x2_0046]
+    expect(await isCodeWritable(old, MemoryAttribute.WP)).toBe(false)
+    expect(await isCodeWritable(old, MemoryAttribute.RO)).toBe(true)
+    expect(await isCodeWritable(recent, MemoryAttribute.WP)).toBe(true)
+    expect(await isCodeWritable(recent, MemoryAttribute.RO)).toBe(false)
   })
 
   test('Xen with -mapbs has boot services mapped as runtime memory is: writable and executable though the map forbids', async () => {
