@@ -49,6 +49,7 @@ export {
 export { efiMemType } from './efi/mem-type.ts'
 export { callPhysical } from './efi/physical-call.ts'
 export { EfiPgd } from './efi/pgd/efi-pgd.ts'
+export { runtimeSystab, virtualSystab } from './efi/virtual-systab.ts'
 export { kernelMapPagesInPgd, type PageRights } from './efi/pgd/map-pages.ts'
 export {
   freeBootServices,

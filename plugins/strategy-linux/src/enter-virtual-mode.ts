@@ -10,6 +10,7 @@ import {
 } from '@trapdoor/core'
 import {
   cleanMemmap,
+  type EfiInfo,
   EfiPgd,
   EfiServices,
   type EfiHandOver,
@@ -33,9 +34,9 @@ import {
   RuntimeCall,
   StrategyRefusal,
   TopDownPlacement,
+  virtualSystab,
 } from '@trapdoor/kernel'
 import {
-  descriptorEnd,
   efiStatusName,
   EfiStatus,
   encodeMemoryMap,
@@ -117,10 +118,10 @@ export class EfiVirtualMode implements PageTableStrategy {
     const efi = kernel.requireEfi
     if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
     if (this.#version.tighten !== 'none') {
-      this.#memoryAttributes = memattrInit(
-        kernel,
-        isLinux(kernel, CHECKS_ATTRIBUTES_SIZE_SINCE) ? 'checked' : 'unchecked',
-      )
+      this.#memoryAttributes = memattrInit(kernel, {
+        size: isLinux(kernel, CHECKS_ATTRIBUTES_SIZE_SINCE) ? 'checked' : 'unchecked',
+        lastVersion: this.#version.lastAttributesVersion,
+      })
     }
     this.#marksPeData = this.#version.tighten === 'attributes-or-properties' && marksPeData(kernel)
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
@@ -128,12 +129,9 @@ export class EfiVirtualMode implements PageTableStrategy {
 
   /** __efi_enter_virtual_mode(): without memory for the page tables there are no runtime services. */
   setup(kernel: Kernel): void {
-    try {
+    orDisable(() => {
       this.#enterVirtualMode(kernel)
-    } catch (error) {
-      if (!(error instanceof OutOfMemory)) throw error
-      throw new StrategyRefusal(`EFI runtime non-functional (${error.message})`, { cause: error })
-    }
+    })
   }
 
   #enterVirtualMode(kernel: Kernel): void {
@@ -143,6 +141,8 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#tracksBranches = false
     const pgd = this.#allocatePageTables(kernel)
     const map = this.#mapRegions(kernel, mergeRegions(efi.memoryMap))
+    const systab = virtualSystab(map, efi.info.systab)
+    if (systab === undefined && version.systab === 'looked-up') throw withoutSystab()
     const pages = newMemmapPages(map.length, efi.info.memdescSize)
     const memmap = kernel.allocatePages('EFI memory map', pages)
     const bytes = encodeMemoryMap(map, efi.info.memdescSize)
@@ -157,7 +157,8 @@ export class EfiVirtualMode implements PageTableStrategy {
       this.#switchFailed(status)
     }
     efi.memoryMap = map
-    efi.systab = virtualSystab(map, efi.info.systab)
+    // Who has read it 1:1 need not have found it in the map.
+    efi.systab = systab ?? BigInt(efi.info.systab)
     efi.virtualMode = true
 
     const preserve = kernel.commandLine.efi.has('debug') && isLinux(kernel, PRESERVES_SINCE)
@@ -167,7 +168,7 @@ export class EfiVirtualMode implements PageTableStrategy {
           ? (descriptor: MemoryDescriptor): void => pgd.unmapRegion(descriptor)
           : undefined
       const kept = freeBootServices(kernel, map, unmap)
-      if (version.freedBootServices === 'unmapped') efi.memoryMap = kept
+      if (version.runtimeMap === 'efi.memmap') efi.memoryMap = kept
     }
     this.#updateMappings(kernel)
     deleteDummyVariable(kernel)
@@ -246,7 +247,10 @@ export class EfiVirtualMode implements PageTableStrategy {
     return EfiStatus.ABORTED
   }
 
-  /** efi_runtime_map_copy() and SETUP_EFI: what kexec-tools passes on. */
+  /**
+   * efi_runtime_map_copy() and SETUP_EFI: what kexec-tools passes on. Up to 4.8 that is what save_runtime_map() has copied, in the order of the firmware's map; since 31ce8cc68180 (4.9) it is
+   * efi.memmap, boot-services memory that the kernel has marked with EFI_MEMORY_RUNTIME included, as observed boots of 6.1 and 6.12 have it.
+   */
   handOver(kernel: Kernel): EfiHandOver {
     const efi = kernel.requireEfi
     return {
@@ -254,18 +258,32 @@ export class EfiVirtualMode implements PageTableStrategy {
       runtime: Number(efi.runtimeAddress),
       configurationTable: Number(efi.configurationTableAddress),
       smbios: Number(efi.configurationTable.find(({ guid }) => guid === Guid.SMBIOS)?.table ?? 0n),
-      memoryMap: efi.memoryMap,
+      memoryMap: this.#runtimeMap(efi.memoryMap),
     }
+  }
+
+  #runtimeMap(map: readonly MemoryDescriptor[]): readonly MemoryDescriptor[] {
+    if (this.#version.runtimeMap === 'efi.memmap') return map
+    const saved = map.filter((each) => isRuntime(each) && !isBootServices(each))
+    return this.#version.iteration === 'reverse' ? saved.toReversed() : saved
   }
 
   /** kexec_enter_virtual_mode(): every region where it was; SetVirtualAddressMap is not called, and the memory attributes table not applied. */
   takeOver(kernel: Kernel): void {
+    orDisable(() => {
+      this.#kexecEnterVirtualMode(kernel)
+    })
+  }
+
+  #kexecEnterVirtualMode(kernel: Kernel): void {
     if (this.#mixed !== undefined) {
       throw new StrategyRefusal('runtime services are not used after kexec in mixed mode')
     }
     const efi = kernel.requireEfi
     const { memoryMap } = efi
     const pgd = this.#allocatePageTables(kernel)
+    const systab = virtualSystab(memoryMap, efi.info.systab)
+    if (systab === undefined && this.#version.systab === 'looked-up') throw withoutSystab()
     for (const descriptor of memoryMap) {
       const executable = this.#isExecutable(descriptor)
       if (this.#version.kexecRegions === 'virtual-and-identity') {
@@ -277,7 +295,7 @@ export class EfiVirtualMode implements PageTableStrategy {
     const memmap = phys(Math.floor(efi.info.memmap / PAGE_SIZE) * PAGE_SIZE)
     pgd.setupPageTables(memmap, pages, this.#version.page0)
     this.#sync()
-    efi.systab = virtualSystab(memoryMap, efi.info.systab)
+    efi.systab = systab ?? BigInt(efi.info.systab)
     if (this.#version.dummyAfterKexec === 'deleted') deleteDummyVariable(kernel)
     this.#queued = true
   }
@@ -352,6 +370,7 @@ export class EfiVirtualMode implements PageTableStrategy {
         leave: (call) => {
           const { cpu } = call
           this.#mixed?.leave(call)
+          if (this.#version.systab === 'read-one-to-one') readRuntime(efi.info, cpu)
           this.#switchBack(cpu)
           this.#raise(cpu)
           cpu.interruptFlag = interruptFlag
@@ -373,9 +392,9 @@ export class EfiVirtualMode implements PageTableStrategy {
     if (table !== undefined) {
       this.#tracksBranches =
         this.#version.branchTrackingByTable && (table.flags & FORWARD_CFG) !== 0
-      memattrApplyPermissions(kernel, table, (entry, rights) => {
-        this.#pgd!.updateMappings(entry, rights)
-      })
+      memattrApplyPermissions(kernel, table, (entry, rights) =>
+        this.#pgd!.updateMappings(entry, rights),
+      )
     } else if (this.#marksPeData) {
       for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
         this.#pgd!.updateMappings(region, rightsOfSplitRegion(region))
@@ -453,13 +472,23 @@ function canPush(cpu: Cpu): boolean {
   })
 }
 
-/** efi_lookup_mapped_addr() of the system table. */
-function virtualSystab(map: readonly MemoryDescriptor[], systab: number): bigint {
-  const region = map.find(
-    (each) => isRuntime(each) && each.physicalStart <= systab && systab < descriptorEnd(each),
-  )
-  if (region === undefined) {
-    throw new StrategyRefusal('no runtime region holds the EFI system table')
+/** What is left undone for want of memory: the kernel boots on, and EFI_RUNTIME_SERVICES is cleared. */
+function orDisable(enter: () => void): void {
+  try {
+    enter()
+  } catch (error) {
+    if (!(error instanceof OutOfMemory)) throw error
+    throw new StrategyRefusal(`EFI runtime non-functional (${error.message})`, { cause: error })
   }
-  return region.virtualStart + BigInt(systab - region.physicalStart)
+}
+
+function withoutSystab(): KernelPanic {
+  return new KernelPanic('kernel BUG at arch/x86/platform/efi/efi.c: BUG_ON(!efi.systab)')
+}
+
+/** `efi.runtime = READ_ONCE(systab->runtime)`, by the system table's physical address. */
+function readRuntime({ architecture, systab }: EfiInfo, cpu: Cpu): void {
+  const at = BigInt(systab + architecture.tables.systemTable.RuntimeServices)
+  if (architecture.naturalBytes === 8) cpu.read64(at)
+  else cpu.read32(at)
 }

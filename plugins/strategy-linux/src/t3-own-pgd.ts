@@ -11,7 +11,7 @@ export const LINUX_4_14: LinuxVersion = {
   sharedBootServices: 'mark',
   cleanMemmap: true,
   tighten: 'attributes-or-properties',
-  svamFailure: 'panic',
+  runtimeMap: 'efi.memmap',
   interrupts: 'on',
   leave: 'cr3',
   kexecRegions: 'virtual-and-identity',
@@ -29,7 +29,7 @@ export const ownPgd: StrategyDefinition = {
   alternatives: ['linux-3.4'],
   sources: [
     'Linux 4.14 arch/x86/platform/efi/efi_64.c: efi_alloc_page_tables(), efi_sync_low_kernel_mappings(), efi_setup_page_tables()',
-    'Linux 4.14 arch/x86/platform/efi/quirks.c: efi_reserve_boot_services()',
+    'Linux 4.14 arch/x86/platform/efi/quirks.c: efi_reserve_boot_services(), efi_free_boot_services()',
     'Linux 4.14 arch/x86/platform/efi/efi_64.c: efi_runtime_update_mappings()',
     'Linux 4.14 drivers/firmware/efi/memattr.c, runtime-wrappers.c',
   ],

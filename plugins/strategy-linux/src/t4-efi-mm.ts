@@ -7,7 +7,6 @@ import type { LinuxVersion } from './version.ts'
 export const LINUX_5_4: LinuxVersion = {
   ...LINUX_4_14,
   freedBootServices: 'unmapped',
-  svamFailure: 'disable',
   faultRecovery: 'abort-call',
   dummyAfterKexec: 'left',
 }

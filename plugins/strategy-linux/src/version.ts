@@ -20,10 +20,19 @@ export interface LinuxVersion {
   readonly tighten: 'none' | 'attributes-or-properties' | 'attributes'
   /** Whether Apple's firmware is taken for EFI 1.10, whatever it says (f5390cd0b43c, Linux 5.17 and stable kernels). */
   readonly apple: 'as-it-says' | 'efi-1.10'
-  /** What follows when SetVirtualAddressMap fails. */
+  /** The last version of the memory attributes table that is read: 1, and 2 since 636ab417a7ae (6.2, and the 6.1.y whose boots were watched). */
+  readonly lastAttributesVersion: 1 | 2
+  /** What follows when SetVirtualAddressMap fails: panic() up to 5.5, as "efi/x86: Don't panic or BUG() on non-critical error conditions" came with 5.6 (and with later 5.4.y). */
   readonly svamFailure: 'panic' | 'disable'
   /** What calls wait for: callers of variable services and of the clock have a lock each (up to 3.17), or all wait for one another ("efi: implement mandatory locking for UEFI Runtime Services"). */
   readonly lock: 'of-the-callers' | 'efi_runtime_lock'
+  /**
+   * How the system table is found again: among the regions that get virtual addresses, before SetVirtualAddressMap, else BUG_ON(!efi.systab) (up to 5.6); or read where it is, 1:1, after
+   * the call (5.7 and later: efi_set_virtual_address_map() takes `runtime` out of it).
+   */
+  readonly systab: 'looked-up' | 'read-one-to-one'
+  /** What kexec passes on: copies of what has the RUNTIME attribute and is no boot-services memory (save_runtime_map(), up to 4.8), or efi.memmap as it is then. */
+  readonly runtimeMap: 'copied' | 'efi.memmap'
   /** RFLAGS.IF in SetVirtualAddressMap: as it was, on, where the prolog leaves at once without efi=old_map (3.14 to 4.0), else off. */
   readonly svamInterrupts: 'on' | 'off'
   /** RFLAGS.IF in calls: off under a spinlock that saves flags (to 4.8), on under a semaphore. */

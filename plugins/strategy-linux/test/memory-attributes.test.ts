@@ -2,7 +2,7 @@ import { PAGE_SIZE } from '@trapdoor/core'
 import type { Plugin } from '@trapdoor/harness'
 import { Guid } from '@trapdoor/uefi'
 import { expect, test } from 'vitest'
-import { boot, play } from './machine.ts'
+import { boot, play, said } from './machine.ts'
 
 /** A driver that overwrites the number of entries: of 48 bytes each they are just below 4 GiB. */
 const corrupting: Plugin = {
@@ -40,4 +40,39 @@ test.each([
   ['linux-6.1', 'page cache of the first kernel'],
 ])('%s: memory behind a table of 4 GiB is used by %s', async (strategy, owner) => {
   expect(await ownerBehindTable(strategy)).toBe(owner)
+})
+
+/** UEFI 2.10's version of the table, in which the word behind the stride holds flags. */
+const versionTwo: Plugin = {
+  name: 'version-two',
+  apiVersion: 1,
+  quirks: [
+    {
+      id: 'T2',
+      name: 'version-two',
+      title: 'a table of version 2',
+      sources: ['a test'],
+      hooks: {
+        powerOn: (setup) => {
+          setup.pointer('DxeCore', 'table', setup.memoryAttributesTable!, { convert: false })
+        },
+        exitBootServices: (call) => call.write32(call.pointer('table'), 2),
+      },
+    },
+  ],
+}
+
+test.each([
+  ['linux-4.14', true],
+  ['linux-5.4', true],
+  ['linux-6.1', false],
+])('%s: a table of version 2 is refused: %s', async (strategy, refused) => {
+  const { events, kernels, result } = await play(strategy, boot, {
+    plugins: [versionTwo],
+    quirk: 'T2',
+  })
+  expect(result.outcome).toBe('ok')
+  expect(kernels[0]!.requireEfi.refusesAttributesTable).toBe(refused)
+  const warnings = said(events).filter((text) => text.includes('table version 2'))
+  expect(warnings).toHaveLength(refused ? 1 : 0)
 })

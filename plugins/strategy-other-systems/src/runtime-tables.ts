@@ -8,13 +8,17 @@ import {
   phys,
   virt,
 } from '@trapdoor/core'
-import { isValidDescriptor, type Kernel, RuntimeCall, StrategyRefusal } from '@trapdoor/kernel'
 import {
-  descriptorEnd,
+  isValidDescriptor,
+  type Kernel,
+  RuntimeCall,
+  runtimeSystab,
+  StrategyRefusal,
+} from '@trapdoor/kernel'
+import {
   EfiStatus,
   efiStatusName,
   encodeMemoryMap,
-  isRuntime,
   MemoryAttribute,
   type MemoryDescriptor,
   MemoryType,
@@ -120,7 +124,7 @@ export class RuntimeTables {
     }
     efi.memoryMap = map
     efi.virtualMode = true
-    efi.systab = virtualSystab(map, efi.info.systab)
+    efi.systab = runtimeSystab(map, efi.info.systab)
   }
 }
 
@@ -141,15 +145,4 @@ export function codeExecutable(region: MemoryDescriptor): Rights {
 
 export function isWriteBack({ attribute }: MemoryDescriptor): boolean {
   return (attribute & MemoryAttribute.WB) !== 0n
-}
-
-/** Where the system table is after SetVirtualAddressMap. */
-function virtualSystab(map: readonly MemoryDescriptor[], systab: number): bigint {
-  const region = map.find(
-    (each) => isRuntime(each) && each.physicalStart <= systab && systab < descriptorEnd(each),
-  )
-  if (region === undefined) {
-    throw new StrategyRefusal('no runtime region holds the EFI system table')
-  }
-  return region.virtualStart + BigInt(systab - region.physicalStart)
 }

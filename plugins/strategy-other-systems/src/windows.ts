@@ -67,6 +67,7 @@ function createWindows(options: Readonly<Record<string, string>>): PageTableStra
         const bytes = descriptorEnd(entry) - entry.physicalStart
         kernel.tables.swapper.protectRange(virt(entry.virtualStart), bytes, rights)
         kernel.tables.flushAll()
+        return 'applied'
       })
     },
   }

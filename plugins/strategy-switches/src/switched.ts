@@ -31,6 +31,7 @@ import {
   reserveBootServices,
   rightsOfSplitRegion,
   RuntimeCall,
+  runtimeSystab,
   StrategyRefusal,
   TopDownPlacement,
 } from '@trapdoor/kernel'
@@ -171,7 +172,7 @@ export class Switched implements PageTableStrategy {
   takeOver(kernel: Kernel): void {
     const efi = kernel.requireEfi
     this.#build(kernel, efi.memoryMap)
-    efi.systab = systabIn(efi.memoryMap, efi.info.systab)
+    efi.systab = runtimeSystab(efi.memoryMap, efi.info.systab)
     if (this.#is.identity === 'off') {
       for (const region of efi.memoryMap) this.#unmapIdentity(region)
     }
@@ -329,6 +330,7 @@ export class Switched implements PageTableStrategy {
     if (table !== undefined) {
       memattrApplyPermissions(kernel, table, (entry, rights) => {
         this.#protect(entry, rights)
+        return 'applied'
       })
     } else if (this.#is.tighten === 'properties-table' && marksPeData(kernel)) {
       for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
@@ -367,7 +369,7 @@ export class Switched implements PageTableStrategy {
       throw new StrategyRefusal(message)
     }
     efi.virtualMode = true
-    efi.systab = systabIn(map, efi.info.systab)
+    efi.systab = runtimeSystab(map, efi.info.systab)
     if (this.#is.addresses === 'direct-map') makeRuntimeCodeExecutable(kernel, map)
   }
 
@@ -396,16 +398,6 @@ function placedAt(region: MemoryDescriptor, virtualStart: bigint): MemoryDescrip
 function flushGlobal(cpu: Cpu): void {
   cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
   cpu.writeCr4(cpu.cr4 | Cr4.PGE)
-}
-
-function systabIn(map: readonly MemoryDescriptor[], systab: number): bigint {
-  const region = map.find(
-    (each) => isRuntime(each) && each.physicalStart <= systab && systab < descriptorEnd(each),
-  )
-  if (region === undefined) {
-    throw new StrategyRefusal('no runtime region holds the EFI system table')
-  }
-  return region.virtualStart + BigInt(systab - region.physicalStart)
 }
 
 /** Physical address of the table that an entry points to. */

@@ -10,6 +10,7 @@ import {
 import { KernelPanic, OutOfMemory } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
 import { callPhysical } from './physical-call.ts'
+import { virtualSystab } from './virtual-systab.ts'
 
 /**
  * Where efi_enter_virtual_mode() of 2.6.35 puts a region: in the direct map where that covers it, else wherever efi_ioremap() (arch/x86/kernel/efi_64.c) does: MMIO
@@ -47,12 +48,8 @@ export function setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescrip
   kernel.tables.withEarlyIoremap(kernel.bootCpu, BigInt(place), bytes.length, (address) => {
     kernel.bootCpu.writeBytes(address, bytes)
   })
-  const systab = map.find(
-    (descriptor) =>
-      descriptor.virtualStart !== 0n &&
-      descriptor.physicalStart <= info.systab &&
-      info.systab < descriptorEnd(descriptor),
-  )
+  const mapped = map.filter(({ virtualStart }) => virtualStart !== 0n)
+  const systab = virtualSystab(mapped, info.systab)
   if (systab === undefined) {
     throw new KernelPanic('kernel BUG at arch/x86/kernel/efi.c: BUG_ON(!efi.systab)')
   }
@@ -68,7 +65,7 @@ export function setVirtualAddressMap(kernel: Kernel, map: readonly MemoryDescrip
     )
   }
   efi.memoryMap = map
-  efi.systab = systab.virtualStart + BigInt(info.systab - systab.physicalStart)
+  efi.systab = systab
   efi.virtualMode = true
   if (copy !== undefined) kernel.allocator.release(copy / PAGE_SIZE, copy / PAGE_SIZE + pages)
 }

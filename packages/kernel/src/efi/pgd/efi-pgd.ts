@@ -68,12 +68,31 @@ export class EfiPgd {
     this.#mapOrWarn(virtual, descriptor.physicalStart, descriptor.numberOfPages, rights)
   }
 
-  /** efi_update_mappings(): changes the rights of a part of a region at its physical and at its virtual address, not whether it is cached. */
-  updateMappings(part: MemoryDescriptor, rights: Omit<PageRights, 'cacheDisable'>): void {
+  /**
+   * efi_update_mappings(): changes the rights of a part of a region at its physical and at its virtual address, not whether it is cached. Both are tried; where one cannot be
+   * done, for want of a table when a large page is split, the kernel says so.
+   */
+  updateMappings(
+    part: MemoryDescriptor,
+    rights: Omit<PageRights, 'cacheDisable'>,
+  ): 'applied' | 'failed' {
     const { physicalStart, virtualStart, numberOfPages } = part
-    for (const address of [BigInt(physicalStart), virtualStart]) {
-      this.#mapOrWarn(address, physicalStart, numberOfPages, { ...rights, cacheDisable: false })
+    let result: 'applied' | 'failed' = 'applied'
+    for (const [kind, address] of [
+      ['1:1', BigInt(physicalStart)],
+      ['VA', virtualStart],
+    ] as const) {
+      try {
+        this.#map(address, physicalStart, numberOfPages, { ...rights, cacheDisable: false })
+      } catch (error) {
+        if (!(error instanceof OutOfMemory)) throw error
+        result = 'failed'
+        this.#kernel.print(
+          `Error while updating ${kind} mapping PA 0x${physicalStart.toString(16)} -> VA 0x${virtualStart.toString(16)}!`,
+        )
+      }
     }
+    return result
   }
 
   /** efi_setup_page_tables(): the map that firmware will be given, 1:1, and page 0 as `page0` says. Throws OutOfMemory. */

@@ -15,17 +15,19 @@ import { isLinux } from '../../linux-version.ts'
 import { ramRanges } from '../../memory/e820.ts'
 
 const HEADER_BYTES = 16
-const LAST_VERSION = 2
 
 /**
  * efi_memattr_init() (drivers/firmware/efi/memattr.c, Linux 4.9 and later): reads the memory attributes table that the configuration table names, and reserves its pages.
- * Undefined where there is none, or none that can be believed: one of an unknown version is left alone, as kexec may have overwritten it; so is one of more than three times the bytes of the
+ * Undefined where there is none, or none that can be believed: one of a version above `lastVersion` is left alone, as kexec may have overwritten it; so is one of more than three times the bytes of the
  * memory map (8fbe4c49c0cc, Linux 6.13 and later). With `size` unchecked the bytes that its header speaks of are reserved all the same, as a signed 32-bit number, and then there is no way to map
  * them (Linux 6.1.192 and 6.12.117 still do so).
  */
 export function memattrInit(
   kernel: Kernel,
-  size: 'checked' | 'unchecked' = 'checked',
+  {
+    size = 'checked',
+    lastVersion = 2,
+  }: { readonly size?: 'checked' | 'unchecked'; readonly lastVersion?: number } = {},
 ): MemoryAttributesTable | undefined {
   const efi = kernel.requireEfi
   const address = efi.configurationTable.find(
@@ -45,7 +47,7 @@ export function memattrInit(
   const version = header.getUint32(0, true)
   const count = header.getUint32(4, true)
   const stride = header.getUint32(8, true)
-  if (version > LAST_VERSION) {
+  if (version > lastVersion) {
     // Linux prints it as a signed number.
     return refuse(`efi: memattr: Unexpected EFI Memory Attributes table version ${version | 0}`)
   }
@@ -77,13 +79,16 @@ export function memattrInit(
 const END_OF_MEMORY = 2 ** 52
 
 /**
- * efi_memattr_apply_permissions(): calls `update` for each entry that entry_is_valid() lets pass, with its virtual address, and prints why it does not. Linux before 5.13
- * let no entry pass that protects nothing (commit 45add3cc99fe).
+ * efi_memattr_apply_permissions(): calls `update` for each entry that entry_is_valid() lets pass, with its virtual address, and prints why it does not. It ends with the first
+ * entry that `update` says it could not apply. Linux before 5.13 let no entry pass that protects nothing (commit 45add3cc99fe).
  */
 export function memattrApplyPermissions(
   kernel: Kernel,
   { entries }: MemoryAttributesTable,
-  update: (entry: MemoryDescriptor, rights: { writable: boolean; executable: boolean }) => void,
+  update: (
+    entry: MemoryDescriptor,
+    rights: { writable: boolean; executable: boolean },
+  ) => 'applied' | 'failed',
 ): void {
   const protects = MemoryAttribute.RO | MemoryAttribute.XP
   const wantsProtection = isLinux(kernel, '4.11') && !isLinux(kernel, '5.13')
@@ -97,13 +102,11 @@ export function memattrApplyPermissions(
       kernel.print(`efi: memattr: ! ${virtualStart}`)
       continue
     }
-    update(
-      { ...entry, virtualStart },
-      {
-        writable: (entry.attribute & MemoryAttribute.RO) === 0n,
-        executable: (entry.attribute & MemoryAttribute.XP) === 0n,
-      },
-    )
+    const rights = {
+      writable: (entry.attribute & MemoryAttribute.RO) === 0n,
+      executable: (entry.attribute & MemoryAttribute.XP) === 0n,
+    }
+    if (update({ ...entry, virtualStart }, rights) === 'failed') return
   }
 }
 
