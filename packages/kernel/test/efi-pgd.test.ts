@@ -1,4 +1,4 @@
-import { isRuntime, MemoryAttribute } from '@trapdoor/uefi'
+import { isRuntime, MemoryAttribute, type MemoryDescriptor } from '@trapdoor/uefi'
 import { expect, test } from 'vitest'
 import { EfiPgd, memattrApplyPermissions } from '../src/index.ts'
 import { boot, messages, strategyOf } from './booted.ts'
@@ -17,12 +17,13 @@ test('efi_memattr_apply_permissions() ends with the first entry that could not b
       pgd.mapRegion(region, BigInt(region.physicalStart), true)
       pgd.mapRegion(region, WINDOW, true)
       kernel.requireEfi.memoryMap = [region]
-      const entries = [0, 512].map((page) => ({
+      const entryAt = (page: number): MemoryDescriptor => ({
         ...region,
         physicalStart: region.physicalStart + page * 4096,
         numberOfPages: 1,
         attribute: region.attribute | MemoryAttribute.RO,
-      }))
+      })
+      const entries = [entryAt(0), entryAt(512)]
       kernel.countAllocations(1)
       memattrApplyPermissions(
         kernel,
