@@ -39,6 +39,8 @@ const AT_ONCE = 2
 /** What a kernel is booted for: the calls that are made again on QEMU, one after the other. */
 interface Cell {
   readonly name: string
+  /** Name of the strategy, and where arguments are if it is not the stack. */
+  readonly kernel: string
   readonly build: Build
   readonly calls: () => AsyncGenerator<Made>
   /** Whether what was expected of results counts: not where firmware is to fault. */
@@ -50,7 +52,11 @@ interface Cell {
 /** What came of a cell. */
 interface Report {
   readonly lines: readonly string[]
-  readonly made: readonly { readonly service: string; readonly faulted: boolean }[]
+  readonly made: readonly {
+    readonly service: string
+    /** The name of the strategy where it ended in an exception: what the tables lack, or the arguments. */
+    readonly faultsUnder: string | undefined
+  }[]
   readonly differing: number
 }
 
@@ -101,10 +107,12 @@ async function runAll(): Promise<boolean> {
   while (running.length > 0) await takeNext()
   const calls = reports.flatMap((report) => report.made)
   const services = new Set(calls.map(({ service }) => service))
-  const faults = calls.filter(({ faulted }) => faulted).length
+  const faults = calls.filter(({ faultsUnder }) => faultsUnder !== undefined)
+  const causes = new Set(faults.map(({ faultsUnder }) => faultsUnder))
+  const pairs = new Set(faults.map(({ service, faultsUnder }) => `${service} ${faultsUnder}`))
   const differing = reports.reduce((sum, report) => sum + report.differing, 0)
   console.log(
-    `\n${calls.length} calls of ${services.size} services under ${strategies.length} strategies, ${faults} of them ending in an exception here and on QEMU, ${differing} differences`,
+    `\n${calls.length} calls of ${services.size} services under ${strategies.length} strategies, ${differing} differences\n${faults.length} of them end in an exception here and on QEMU: ${pairs.size} that differ in service or cause, of ${causes.size} causes`,
   )
   return differing === 0
 }
@@ -151,6 +159,7 @@ function strategyCell(strategy: StrategyChoice, each: Build, turn: number): Cell
   const { definition } = strategy
   return {
     name: `${definition.name}, ${each.name}`,
+    kernel: definition.name,
     build: each,
     isToWork: true,
     isThorough: all || turn % THOROUGH === 0,
@@ -242,6 +251,7 @@ function gapCells(each: Build): Cell[] {
   }
   const cell = (options: Omit<SessionOptions, 'snapshot'>, service: string): Cell => ({
     name: `${options.strategy.definition.name}, ${service}, ${each.name}`,
+    kernel: `${options.strategy.definition.name} ${options.place ?? ''}`,
     build: each,
     isToWork: false,
     isThorough: true,
@@ -270,7 +280,8 @@ async function runCell(cell: Cell): Promise<Report> {
     const isMadeAgain = isAlways || isThorough
     const differences = isMadeAgain ? [...(await compareWithTwin(call, each))] : []
     if (isToWork && surprise !== undefined) differences.push(surprise)
-    if (isMadeAgain) noted.push({ service: called.split(',')[0]!, faulted })
+    const service = called.split(',')[0]!
+    if (isMadeAgain) noted.push({ service, faultsUnder: faulted ? cell.kernel : undefined })
     if (differences.length > 0) differing++
     if (differences.length > 0 || faulted) {
       const sign = differences.length === 0 ? '✓' : '✗'
