@@ -5,6 +5,7 @@ const SHF_EXECINSTR = 4
 const SHT_NOBITS = 8
 const STT_NOTYPE = 0
 const STT_FUNC = 2
+const MULTIBOOT_MAGIC = 0x1bad_b002
 
 /** Whether a file is an executable of x86-64. */
 export function isElf(file: Uint8Array): boolean {
@@ -33,7 +34,17 @@ export function elfImage(name: string, file: Uint8Array): CodeImage {
   const roots = symbols
     .filter(({ type, address }) => (type === STT_FUNC || type === STT_NOTYPE) && isCode(address))
     .map(({ address, size }): CodeRoot => ({ address, bits: 64, size }))
-  return { name, ranges, roots: [{ address: entry, bits: 32 }, ...roots], candidates: [] }
+  const bits = ranges.some(({ bytes }) => beginsWithMultiboot(bytes)) ? 32 : 64
+  return { name, ranges, roots: [{ address: entry, bits }, ...roots], candidates: [] }
+}
+
+/** Whether the first 8 KiB of a section have the magic number of a Multiboot header, aligned to 4 bytes (Multiboot Specification 0.6.96, 3.1). */
+function beginsWithMultiboot(bytes: Uint8Array): boolean {
+  const view = viewOf(bytes)
+  for (let at = 0; at + 4 <= Math.min(view.byteLength, 8192); at += 4) {
+    if (view.getUint32(at, true) === MULTIBOOT_MAGIC) return true
+  }
+  return false
 }
 
 interface Section {
