@@ -1,69 +1,14 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { QEMU_TCG } from '@trapdoor/core'
-import { loadGuest, readMultibootImage, runGuest } from '@trapdoor/guest'
 import { execaSync } from 'execa'
 import { describe, expect, test } from 'vitest'
-import { runEmulator } from '../emulators/machines/process.ts'
-import { KNOWN_FAULTS } from './known-faults.ts'
-import type { Probe } from './probe.ts'
 import { type ImageMode, probeImage } from './probe-image.ts'
+import { expectedOfQemu, runProbesHere, runProbesOnQemu } from './probe-runs.ts'
 import { allProbes } from './probes/all.ts'
-import { differences, type ProbeRecord, readRecords } from './record.ts'
+import { QEMU } from './qemu.ts'
+import { PRIVILEGED_FORMS, randomProbes } from './random-probes.ts'
+import { differences } from './record.ts'
+import { Random } from '../emulators/cases/random.ts'
 
-const MEMORY_MIB = 64
-/** isa-debug-exit makes 1 of the guest's 0. */
-const EXIT_OF_ZERO = 1
-const MOST_INSTRUCTIONS = 1e8
-const QEMU = 'qemu-system-x86_64'
 const hasQemu = !execaSync(QEMU, ['--version'], { reject: false }).failed
-
-/** What our machine makes of an image. */
-function runOurs(image: Uint8Array): ProbeRecord[] {
-  let text = ''
-  const guest = loadGuest(readMultibootImage(image, 'probes'), {
-    file: 'probes',
-    features: QEMU_TCG,
-    memoryBytes: MEMORY_MIB * 2 ** 20,
-    transmit: (byte) => {
-      text += String.fromCharCode(byte)
-    },
-  })
-  expect(runGuest(guest, MOST_INSTRUCTIONS)).toEqual({ kind: 'exit', value: 0 })
-  return readRecords(text)
-}
-
-/** What QEMU without hardware acceleration makes of it. */
-async function runQemu(image: Uint8Array): Promise<ProbeRecord[]> {
-  const directory = await mkdtemp(join(tmpdir(), 'trapdoor-probes-'))
-  try {
-    await writeFile(join(directory, 'image'), image)
-    const args = [
-      ['-nodefaults', '-no-user-config', '-no-reboot'],
-      ['-display', 'none'],
-      ['-accel', 'tcg'],
-      ['-cpu', 'max'],
-      ['-m', `${MEMORY_MIB}`],
-      ['-serial', 'file:serial'],
-      ['-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
-      ['-kernel', 'image'],
-    ].flat()
-    await runEmulator(QEMU, args, {
-      directory,
-      packages: ['qemu-system-x86'],
-      exitCodes: [EXIT_OF_ZERO],
-    })
-    return readRecords(await readFile(join(directory, 'serial'), 'latin1'))
-  } finally {
-    await rm(directory, { recursive: true })
-  }
-}
-
-/** What QEMU is to make of a probe, by what ours makes of it and the faults that QEMU is known to have. */
-function expectedOfQemu(probe: Probe, ours: ProbeRecord): ProbeRecord {
-  return KNOWN_FAULTS.reduce((record, { expected }) => expected(probe, record) ?? record, ours)
-}
 
 describe.skipIf(!hasQemu)('probes (skipped where qemu-system-x86_64 is not installed)', () => {
   test.each<[ImageMode]>([['protected'], ['ia32e']])(
@@ -73,8 +18,9 @@ describe.skipIf(!hasQemu)('probes (skipped where qemu-system-x86_64 is not insta
         (probe) => (probe.mode === 'protected') === (mode === 'protected'),
       )
       const image = probeImage(mode, probes)
-      const ours = runOurs(image)
-      const theirs = await runQemu(image)
+      const { outcome, records: ours } = runProbesHere(image)
+      expect(outcome).toEqual({ kind: 'exit', value: 0 })
+      const theirs = await runProbesOnQemu(image)
       expect([ours.length, theirs.length]).toEqual([probes.length, probes.length])
       const found = probes.flatMap((probe, index) =>
         differences(expectedOfQemu(probe, ours[index]!), theirs[index]!).map(
@@ -83,6 +29,25 @@ describe.skipIf(!hasQemu)('probes (skipped where qemu-system-x86_64 is not insta
       )
       expect(found).toEqual([])
       expect(probes.length).toBeGreaterThan(500)
+    },
+  )
+
+  test.each<[ImageMode]>([['protected'], ['ia32e']])(
+    'with random operands end as on QEMU in %s mode',
+    async (mode) => {
+      // The command makes a thousand of each form.
+      const probes = PRIVILEGED_FORMS.flatMap((form, index) =>
+        randomProbes(form, 10, new Random(7, index), mode),
+      )
+      const image = probeImage(mode, probes)
+      const { records: ours } = runProbesHere(image)
+      const theirs = await runProbesOnQemu(image)
+      expect([ours.length, theirs.length]).toEqual([probes.length, probes.length])
+      const found = probes.filter(
+        (probe, index) =>
+          differences(expectedOfQemu(probe, ours[index]!), theirs[index]!).length > 0,
+      )
+      expect(found.map(({ name }) => name)).toEqual([])
     },
   )
 })
