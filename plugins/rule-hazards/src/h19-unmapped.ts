@@ -7,7 +7,7 @@ import { descriptorEnd, formatMemoryAttribute, isRuntime, memoryTypeName } from 
 /** Whatever firmware touches must be in the tables that it runs under; the memory map may not say all of it. */
 export const h19Unmapped: Rule = {
   id: 'H19',
-  title: 'Firmware touches what the memory map does not announce',
+  title: 'Firmware touches what the page tables of its call do not map',
   severity: 'error',
   advice:
     'map by memory type as well as by the RUNTIME attribute, and add what this machine’s firmware is known to leave out',
