@@ -30,7 +30,8 @@ describe.skipIf(!IS_INSTALLED)(
         const answers = answersOf(trace)
         expect(answers.get('SetVariable')).toBe('EFI_DEVICE_ERROR')
         expect(answers.get('GetTime')).toBe('EFI_SUCCESS')
-        expect(answers.get('GetWakeupTime')).toBe('EFI_SUCCESS')
+        // The alarm's date is in a variable.
+        expect(answers.get('GetWakeupTime')).toBe('EFI_DEVICE_ERROR')
       },
     )
   },
