@@ -39,8 +39,8 @@ export class Report {
     this.#print(`${this.#results.length} forms, ${cases.toLocaleString('en-US')} cases so far`)
   }
 
-  /** Prints what there was in all; whether nothing differed and no instruction was missing. */
-  finish({ skipped, privileged }: Plan, sets: readonly FormList[]): boolean {
+  /** Prints what there was in all; whether every form that was planned has run, nothing differed and no instruction was missing. */
+  finish({ groups, skipped, privileged }: Plan, sets: readonly FormList[]): boolean {
     for (const [reason, forms] of skipped) {
       this.#print(`skipped  ${forms.length} forms: ${reason}`)
       this.#print(`           ${forms.map((form) => describeForm(form)).join(', ')}`)
@@ -53,7 +53,15 @@ export class Report {
     const refused = this.#results.filter(({ form }) => privileged.has(form)).length
     this.#print(`all             ${describeResults(this.#results)}`)
     this.#print(`${refused} of these forms need privilege level 0: the host shows no more than #GP`)
-    return this.#results.every(({ differing, missing }) => differing === 0 && missing === undefined)
+    const planned = groups.flatMap(({ forms }) => forms.map((form) => describeForm(form)))
+    const idle = planned.filter((form) => (results.get(form)?.cases ?? 0) === 0)
+    if (planned.length === 0) this.#print('no form can be run')
+    if (idle.length > 0) this.#print(`not run  ${idle.length} forms: ${idle.join(', ')}`)
+    return (
+      planned.length > 0 &&
+      idle.length === 0 &&
+      this.#results.every(({ differing, missing }) => differing === 0 && missing === undefined)
+    )
   }
 }
 
