@@ -2,6 +2,7 @@ import {
   LAYOUT_FIXED_ROOT,
   type PageTableStrategy,
   type StrategyDefinition,
+  StrategyRefusal,
 } from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapInLoader } from './loader.ts'
@@ -45,13 +46,20 @@ const contig: Place = (regions) => {
   })
 }
 
-const POLICIES: Readonly<Record<string, Place>> = { simple, sparse, compact, contig }
+/** In the order in which they are tried (policies[] of runtime.c). The second places as the first does, but what the map does not list is not mapped at its new address (rts_generic_pre()). */
+const POLICIES: Readonly<Record<string, Place>> = {
+  simple,
+  'simple-generic': simple,
+  sparse,
+  compact,
+  contig,
+}
 
 function isMemory({ type }: MemoryDescriptor): boolean {
   return type === MemoryType.RuntimeServicesCode || type === MemoryType.RuntimeServicesData
 }
 
-/** Regions with the addresses of the first policy whose last region ends in the window. */
+/** Regions with the addresses of the first policy under which all of them end in the window. Throws StrategyRefusal where there is none ("no supported policies"). */
 function placeFirstFit(
   regions: readonly MemoryDescriptor[],
   policies: readonly Place[],
@@ -65,9 +73,10 @@ function placeFirstFit(
           address + BigInt(ascending[index]!.numberOfPages * 4096) <= BASE + WINDOW,
       ),
     )
-  return ascending.map((region, index) =>
-    placedAt(region, fitting?.[index] ?? BASE + BigInt(region.physicalStart)),
-  )
+  if (fitting === undefined) {
+    throw new StrategyRefusal('Booting without RTS support (no supported policies)')
+  }
+  return ascending.map((region, index) => placedAt(region, fitting[index]!))
 }
 
 function createEsxi(options: Readonly<Record<string, string>>): PageTableStrategy {
@@ -82,9 +91,11 @@ function createEsxi(options: Readonly<Record<string, string>>): PageTableStrateg
     reserve: (kernel) => {
       const { memoryMap } = kernel.requireEfi
       const regions = placeFirstFit(memoryMap.filter(isRuntime), policies)
-      const offset = regions.every(
-        ({ physicalStart, virtualStart }) => virtualStart === BASE + BigInt(physicalStart),
-      )
+      const offset =
+        policy !== 'simple-generic' &&
+        regions.every(
+          ({ physicalStart, virtualStart }) => virtualStart === BASE + BigInt(physicalStart),
+        )
       mapInLoader(kernel, regions, offset ? BASE : undefined)
     },
     setup: (kernel) => {
@@ -112,13 +123,13 @@ export const esxi: StrategyDefinition = {
   rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
-    'VMware esx-boot: efi runtime_simple.c, runtime_sparse.c, runtime_compact.c, runtime_contig.c, quirks.c',
+    'VMware esx-boot uefi/efiutils: runtime.c, runtime_simple.c, runtime_generic.c, runtime_sparse.c, runtime_compact.c, runtime_contig.c, quirks.c',
   ],
   options: {
     policy: {
       title:
-        'simple: base + PA, with all of the firmware’s tables copied to the window; sparse: from the lowest region on; compact: near code and data keep their gaps; contig: no gaps',
-      values: ['first-fit', 'simple', 'sparse', 'compact', 'contig'],
+        'simple: base + PA, with all of the firmware’s tables copied to the window; simple-generic: only the runtime regions in it; sparse: from the lowest region on; compact: near code and data keep their gaps; contig: no gaps',
+      values: ['first-fit', 'simple', 'simple-generic', 'sparse', 'compact', 'contig'],
       default: 'first-fit',
     },
     oldAndNew: {

@@ -2,10 +2,43 @@ import {
   LAYOUT_FIXED_ROOT,
   type PageTableStrategy,
   type StrategyDefinition,
+  StrategyRefusal,
 } from '@trapdoor/kernel'
-import { EfiStatus, isRuntime, type MemoryDescriptor } from '@trapdoor/uefi'
+import {
+  descriptorEnd,
+  EfiStatus,
+  isRuntime,
+  type MemoryDescriptor,
+  MemoryType,
+} from '@trapdoor/uefi'
 import { mapInLoader } from './loader.ts'
 import { rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
+
+/** VM_MAXUSER_ADDRESS. */
+const END_OF_USER_SPACE = 2 ** 47
+/** What the tunable `efi_map_regs` may name beside what has the RUNTIME attribute (EFI_ALLOWED_TYPES_MASK). */
+const MAP_REGS: Readonly<Record<string, readonly number[]>> = {
+  none: [],
+  'boot-services': [MemoryType.BootServicesCode, MemoryType.BootServicesData],
+  all: [
+    MemoryType.BootServicesCode,
+    MemoryType.BootServicesData,
+    MemoryType.RuntimeServicesCode,
+    MemoryType.RuntimeServicesData,
+    MemoryType.ACPIMemoryNVS,
+  ],
+}
+
+/** Why efi_create_1t1_map() gives up at a region, and has no runtime services then. */
+function unmappable(region: MemoryDescriptor): string | undefined {
+  const { physicalStart, virtualStart } = region
+  if (virtualStart !== 0n && virtualStart !== BigInt(physicalStart)) {
+    return 'is mapped'
+  }
+  if (physicalStart % 4096 !== 0) return 'is not aligned'
+  if (descriptorEnd(region) >= END_OF_USER_SPACE) return 'is not in mappable for RT'
+  return undefined
+}
 
 const PAGE_ZERO: MemoryDescriptor = {
   type: 7,
@@ -32,7 +65,12 @@ function createFreebsd(options: Readonly<Record<string, string>>): PageTableStra
     setup: (kernel) => {
       pmap = new RuntimeTables(kernel, 'efi_pml4')
       pmap.map(PAGE_ZERO, 0n, rwx(PAGE_ZERO))
-      for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
+      const types = MAP_REGS[options['mapRegs'] ?? 'none'] ?? []
+      const { firmwareMap, memoryMap } = kernel.requireEfi
+      const others = firmwareMap.filter((each) => !isRuntime(each) && types.includes(each.type))
+      for (const region of [...memoryMap.filter(isRuntime), ...others]) {
+        const problem = unmappable(region)
+        if (problem !== undefined) throw new StrategyRefusal(`an EFI Runtime entry ${problem}`)
         pmap.map(region, BigInt(region.physicalStart), rwx(region))
       }
     },
@@ -65,6 +103,11 @@ export const freebsd: StrategyDefinition = {
       title: 'efi_disable_vmap=1: the loader leaves SetVirtualAddressMap out',
       values: ['on', 'off'],
       default: 'on',
+    },
+    mapRegs: {
+      title: 'efi_map_regs: types that are mapped although they have no RUNTIME attribute',
+      values: ['none', 'boot-services', 'all'],
+      default: 'none',
     },
   },
   create: createFreebsd,

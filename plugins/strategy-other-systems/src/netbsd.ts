@@ -1,31 +1,41 @@
 import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
-import { descriptorEnd, isRuntime } from '@trapdoor/uefi'
-import { codeExecutable, RuntimeTables } from './runtime-tables.ts'
+import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import { type Rights, RuntimeTables } from './runtime-tables.ts'
 
 /** End of the half of the address space that is not the kernel's. */
-const LOW_HALF = 2 ** 47
+const LOW_HALF = 2n ** 47n
 
-/** NetBSD: as OpenBSD with interrupts on, and not where a region reaches into the kernel's half. */
+/** Uncached wherever the map offers that, be it one of several types: EFI_MEMORY_UC is looked at first, and WC next. */
+function rightsOf({ attribute, type }: MemoryDescriptor): Rights {
+  const has = (bit: bigint): boolean => (attribute & bit) !== 0n
+  return {
+    writable: !has(MemoryAttribute.RO),
+    executable: type === MemoryType.RuntimeServicesCode && !has(MemoryAttribute.XP),
+    cacheDisable: has(MemoryAttribute.UC),
+  }
+}
+
+/** NetBSD: as OpenBSD with interrupts on, and not where a region begins in the kernel's map or in its direct map. */
 export const netbsd: StrategyDefinition = {
   name: 'netbsd',
   title:
-    'NetBSD: no SetVirtualAddressMap, runtime regions 1:1, code writable and executable, a mutex',
+    'NetBSD: no SetVirtualAddressMap, runtime regions 1:1, code writable and executable, uncached where that is possible, a mutex',
   mode: 'physical',
   rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
-  sources: ['NetBSD sys/arch/x86/x86/efi_machdep.c: efi_runtime_init(), efi_runtime_enter()'],
+  sources: ['NetBSD 10 sys/arch/x86/x86/efi_machdep.c: efi_runtime_init(), efi_runtime_enter()'],
   create: () => {
     let pmap: RuntimeTables | undefined
     return {
       serialised: true,
       setup: (kernel) => {
-        const regions = kernel.requireEfi.memoryMap.filter(isRuntime)
-        if (regions.some((region) => descriptorEnd(region) > LOW_HALF)) {
-          throw new StrategyRefusal('a runtime region overlaps the kernel’s half')
-        }
         pmap = new RuntimeTables(kernel, 'efi_runtime_pmap')
-        for (const region of regions) {
-          pmap.map(region, BigInt(region.physicalStart), codeExecutable(region))
+        for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
+          const address = region.virtualStart || BigInt(region.physicalStart)
+          if (address >= LOW_HALF) {
+            throw new StrategyRefusal('efi runtime overlaps kernel map')
+          }
+          pmap.map(region, address, rightsOf(region))
         }
       },
       enter: ({ cpu }) => {

@@ -1,6 +1,9 @@
-import { LAYOUT_FIXED_ROOT, type StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
 import { isRuntime, MemoryAttribute, MemoryType } from '@trapdoor/uefi'
 import { isWriteBack, RuntimeTables } from './runtime-tables.ts'
+
+/** UEFI 2.1, whose minor number is 10: "early implementations can be buggy". */
+const UEFI_2_1 = 0x2_000a
 
 /** OpenBSD: where the loader left things, with the rights that the map itself names. */
 export const openbsd: StrategyDefinition = {
@@ -10,12 +13,17 @@ export const openbsd: StrategyDefinition = {
   mode: 'physical',
   rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
-  sources: ['OpenBSD sys/arch/amd64/amd64/efi_machdep.c: efi_map_runtime(), efi_enter()'],
+  sources: [
+    'OpenBSD sys/arch/amd64/amd64/efi_machdep.c: efi_attach(), efi_map_runtime(), efi_enter()',
+  ],
   create: () => {
     let pmap: RuntimeTables | undefined
     return {
       serialised: true,
       setup: (kernel) => {
+        if (kernel.requireEfi.revision < UEFI_2_1) {
+          throw new StrategyRefusal('firmware older than UEFI 2.1')
+        }
         pmap = new RuntimeTables(kernel, 'efi_pm')
         for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
           const has = (bit: bigint): boolean => (region.attribute & bit) !== 0n

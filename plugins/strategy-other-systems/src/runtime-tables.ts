@@ -29,6 +29,8 @@ export interface Rights {
   readonly writable: boolean
   readonly executable: boolean
   readonly cacheDisable: boolean
+  /** PWT, which with Linux' PAT makes UC of UC-, and WC of WB. Default false. */
+  readonly writeThrough?: boolean
 }
 
 /** A root that a system keeps for firmware: regions where it wants them, and its own half of the address space. */
@@ -93,10 +95,13 @@ export class RuntimeTables {
   }
 
   /**
-   * SetVirtualAddressMap under these tables, interrupts off, with a map that lies in memory of its own, 1:1 in these tables. The system goes on with the map. Throws
+   * SetVirtualAddressMap under these tables, interrupts off, with a map that lies in memory of its own, 1:1 in these tables. The system goes on with the map, or with `kept`. Throws
    * StrategyRefusal where the firmware refuses.
    */
-  setVirtualAddressMap(map: readonly MemoryDescriptor[]): void {
+  setVirtualAddressMap(
+    map: readonly MemoryDescriptor[],
+    kept: readonly MemoryDescriptor[] = map,
+  ): void {
     const kernel = this.#kernel
     const efi = kernel.requireEfi
     const { memdescSize, memdescVersion } = efi.info
@@ -122,9 +127,9 @@ export class RuntimeTables {
     if (status !== EfiStatus.SUCCESS) {
       throw new StrategyRefusal(`SetVirtualAddressMap failed (${efiStatusName(status)})`)
     }
-    efi.memoryMap = map
+    efi.memoryMap = kept
     efi.virtualMode = true
-    efi.systab = runtimeSystab(map, efi.info.systab)
+    efi.systab = runtimeSystab(kept, efi.info.systab)
   }
 }
 

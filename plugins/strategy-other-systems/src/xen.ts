@@ -1,3 +1,4 @@
+import { type Cpu, Cr4 } from '@trapdoor/core'
 import {
   isServiceOfRevision,
   LAYOUT_FIXED_ROOT,
@@ -7,22 +8,6 @@ import {
 } from '@trapdoor/kernel'
 import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { isWriteBack, type Rights, RuntimeTables, placedAt } from './runtime-tables.ts'
-
-const CACHEABLE =
-  MemoryAttribute.WB |
-  MemoryAttribute.WT |
-  MemoryAttribute.WC |
-  MemoryAttribute.UC |
-  MemoryAttribute.UCE
-
-/** UEFI 2.5, from which on WP is a cacheability, and RO says what it said before. */
-const UEFI_2_5 = 0x2_0032
-
-/** Whether a descriptor names any cacheability. */
-function isCacheable({ attribute }: MemoryDescriptor, revision: number): boolean {
-  const wp = revision < UEFI_2_5 ? 0n : MemoryAttribute.WP
-  return (attribute & (CACHEABLE | wp)) !== 0n
-}
 
 /** What efi_init_memory() makes runtime memory whatever its attribute says (2022). */
 function isTaken(region: MemoryDescriptor, mapBootServices: boolean): boolean {
@@ -36,14 +21,41 @@ function isTaken(region: MemoryDescriptor, mapBootServices: boolean): boolean {
   )
 }
 
-/** Everything executable but what XP forbids, everything writable but what RO forbids, or WP before UEFI 2.5; write-back where the descriptor names it. */
-function rightsOf(region: MemoryDescriptor, revision: number): Rights {
-  const readOnly = revision < UEFI_2_5 ? MemoryAttribute.WP : MemoryAttribute.RO
+/** EFI_REVISION(2, 5): WP was a right before, and is a cacheability since, as RO is the right. */
+const UEFI_2_5 = 0x2_0032
+
+/** The cacheability of a region, the best that its descriptor names: WB, WT, WC, UC and UCE, WP; undefined where it names none. */
+function cacheabilityOf(
+  { attribute }: MemoryDescriptor,
+  revision: number,
+): Pick<Rights, 'cacheDisable' | 'writeThrough'> | undefined {
+  const has = (bit: bigint): boolean => (attribute & bit) !== 0n
+  if (has(MemoryAttribute.WB)) return { cacheDisable: false }
+  // The PAT here is Linux', and has neither WT nor WP: UC- is what MTRRs can make of them.
+  if (has(MemoryAttribute.WT)) return { cacheDisable: true }
+  if (has(MemoryAttribute.WC)) return { cacheDisable: false, writeThrough: true }
+  if (has(MemoryAttribute.UC) || has(MemoryAttribute.UCE)) return UNCACHED
+  return revision >= UEFI_2_5 && has(MemoryAttribute.WP) ? { cacheDisable: true } : undefined
+}
+
+/** _PAGE_UC, which is also what efi=attr=uc gives to regions without any. */
+const UNCACHED = { cacheDisable: true, writeThrough: true } as const
+
+/** Everything writable but what RO forbids, and before UEFI 2.5 WP; everything executable but what XP forbids. */
+function rightsOf({ attribute }: MemoryDescriptor, revision: number): Omit<Rights, 'cacheDisable'> {
+  const readOnly = revision >= UEFI_2_5 ? MemoryAttribute.RO : MemoryAttribute.WP
   return {
-    writable: (region.attribute & readOnly) === 0n,
-    executable: (region.attribute & MemoryAttribute.XP) === 0n,
-    cacheDisable: !isWriteBack(region),
+    writable: (attribute & readOnly) === 0n,
+    executable: (attribute & MemoryAttribute.XP) === 0n,
   }
+}
+
+/** switch_cr3_cr4(): with CR4.PGE off meanwhile, so that global translations go, too. */
+function switchCr3(cpu: Cpu, switchTo: () => void): void {
+  const { cr4 } = cpu
+  cpu.writeCr4(cr4 & ~Cr4.PGE)
+  switchTo()
+  cpu.writeCr4(cr4)
 }
 
 function createXen(options: Readonly<Record<string, string>>): PageTableStrategy {
@@ -64,25 +76,39 @@ function createXen(options: Readonly<Record<string, string>>): PageTableStrategy
       l4.mapEverything(ram)
       for (const region of efi.memoryMap) {
         if (!isTaken(region, options['mapbs'] === 'on')) continue
-        if (!isCacheable(region, efi.revision) && options['attr'] !== 'uc') {
+        const cacheability =
+          cacheabilityOf(region, efi.revision) ?? (options['attr'] === 'uc' ? UNCACHED : undefined)
+        if (cacheability === undefined) {
           kernel.print(`Unknown cachability for MFNs ${region.physicalStart.toString(16)}`)
           continue
         }
-        l4.map(region, BigInt(region.physicalStart), rightsOf(region, efi.revision))
+        const rights = { ...rightsOf(region, efi.revision), ...cacheability }
+        l4.map(region, BigInt(region.physicalStart), rights)
       }
       if (options['svam'] === 'off') return
+      // efi_exit_boot() gives runtime types an address whatever their attribute says; efi_init_memory() adds the attribute only later.
+      const passed = efi.memoryMap.map((region) =>
+        placedAt(region, isTaken(region, false) ? BigInt(region.physicalStart) : INVALID),
+      )
       l4.setVirtualAddressMap(
-        efi.memoryMap.map((region) =>
-          placedAt(region, isTaken(region, false) ? BigInt(region.physicalStart) : INVALID),
+        passed,
+        passed.map((region) =>
+          isTaken(region, false)
+            ? { ...region, attribute: region.attribute | MemoryAttribute.RUNTIME }
+            : region,
         ),
       )
     },
     /** efi_rs_enter(): under a lock; interrupts stay as they are. */
     enter: ({ cpu }) => {
-      l4!.enter(cpu)
+      switchCr3(cpu, () => {
+        l4!.enter(cpu)
+      })
     },
     leave: (call) => {
-      l4!.leave(call)
+      switchCr3(call.cpu, () => {
+        l4!.leave(call)
+      })
     },
   }
 }
@@ -99,7 +125,7 @@ export const xen: StrategyDefinition = {
   rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
-    'Xen 4.17 xen/common/efi/boot.c: efi_init_memory(); runtime.c: efi_rs_enter(), efi_rs_leave()',
+    'Xen 4.17 xen/common/efi/boot.c: efi_exit_boot(), efi_init_memory(); runtime.c: efi_rs_enter(), efi_rs_leave()',
   ],
   options: {
     svam: {

@@ -197,7 +197,7 @@ describe('where regions are', () => {
     const { kernels } = await play('xen')
     expect(inCalls(kernels[0]!, 0n)).toMatchObject({ status: 'mapped', writable: true })
     expect(inCalls(kernels[0]!, 0x1000_0000n)).toMatchObject({ status: 'mapped' })
-    expect(inCalls(kernels[0]!, deviceOf(kernels[0]!))).toMatchObject({ patIndex: 2 })
+    expect(inCalls(kernels[0]!, deviceOf(kernels[0]!))).toMatchObject({ patIndex: 3 })
   })
 
   test('under Windows and LoongArch’s offset: nowhere 1:1', async () => {
@@ -291,7 +291,7 @@ async function isCodeWritable(revision: number, attribute: bigint): Promise<bool
 }
 
 describe('what tells systems apart', () => {
-  test('OpenBSD takes the map’s own word for rights, and NetBSD does not; their interrupts are off and on', async () => {
+  test('OpenBSD and NetBSD take the map’s own word for rights, NetBSD for caches too; their interrupts are off and on', async () => {
     const [openbsd, netbsd] = await Promise.all(
       ['openbsd', 'netbsd'].map(async (strategy) => {
         const { kernels } = await play(strategy, {
@@ -320,7 +320,9 @@ describe('what tells systems apart', () => {
       }),
     )
     expect(openbsd!.code).toMatchObject({ writable: false, executable: true })
-    expect(netbsd!.code).toMatchObject({ writable: true, executable: true })
+    expect(netbsd!.code).toMatchObject({ writable: false, executable: true })
+    // The map offers UC of all memory, and NetBSD takes the offer.
+    expect([openbsd!.data, netbsd!.data]).toMatchObject([{ patIndex: 0 }, { patIndex: 2 }])
     for (const system of [openbsd, netbsd]) {
       expect(system!.data).toMatchObject({ writable: true, executable: false })
     }
@@ -343,7 +345,119 @@ describe('what tells systems apart', () => {
         },
       },
     })
-    expect(result.reason).toContain('overlaps the kernel’s half')
+    expect(result.reason).toContain('overlaps kernel map')
+  })
+
+  /** A firmware with another map, or of another revision. */
+  const firmware = (
+    hooks: NonNullable<Plugin['quirks']>[number]['hooks'],
+  ): NonNullable<Plugin['quirks']>[number] => ({
+    id: 'F7',
+    name: 'another',
+    title: 'another firmware',
+    sources: ['this test'],
+    hooks,
+  })
+
+  /** A map with a device of one page more. */
+  const withDevice = (physicalStart: number): ReturnType<typeof firmware> =>
+    firmware({
+      memoryMap: (map) => [
+        ...map,
+        { ...map.find(isRuntime)!, type: 11, physicalStart, numberOfPages: 1 },
+      ],
+    })
+
+  test('OpenBSD leaves firmware older than UEFI 2.1 alone', async () => {
+    const reasons: string[] = []
+    for (const revision of [0x1_000a, 0x2_0000, 0x2_000a]) {
+      const { result } = await play('openbsd', {
+        quirk: firmware({
+          powerOn: (setup) => {
+            setup.identify({ revision })
+          },
+        }),
+      })
+      reasons.push(result.outcome)
+    }
+    expect(reasons).toEqual(['refused', 'refused', 'ok'])
+  })
+
+  test('FreeBSD gives up at a region beyond user space, and maps boot services where a tunable says so', async () => {
+    const { result } = await play('freebsd:vmap=off', { quirk: withDevice(2 ** 47) })
+    expect(result.reason).toContain('an EFI Runtime entry is not in mappable for RT')
+    const [usual, tunable] = await Promise.all(
+      ['freebsd', 'freebsd:mapRegs=boot-services'].map(async (strategy) => {
+        const { kernels } = await play(strategy)
+        const kernel = kernels[0]!
+        const data = kernel.requireEfi.firmwareMap.find(
+          ({ type }) => type === MemoryType.BootServicesData,
+        )!
+        return inCalls(kernel, BigInt(data.physicalStart)).status
+      }),
+    )
+    expect(usual).not.toBe('mapped')
+    expect(tunable).toBe('mapped')
+  })
+
+  test('ESXi takes the first policy that fits its window, and boots without where the one that it is told does not', async () => {
+    const beyond = withDevice(2 ** 39)
+    const first = await play('esxi', { quirk: beyond })
+    expect(first.result.outcome).toBe('ok')
+    const starts = first.kernels[0]!.requireEfi.memoryMap.map(({ virtualStart }) => virtualStart)
+    // Not at base + PA, which fits all but the device, but from the lowest region on.
+    expect(starts[0]).toBe(0xffff_8080_0000_0000n)
+    for (const policy of ['simple', 'simple-generic']) {
+      const { result } = await play(`esxi:policy=${policy}`, { quirk: beyond })
+      expect(result.outcome).toBe('refused')
+      expect(result.reason).toContain('no supported policies')
+    }
+  })
+
+  test('ESXi’s second policy has the addresses of the first, and nothing that the map does not list', async () => {
+    const [simple, generic] = await Promise.all(
+      ['simple', 'simple-generic'].map(async (policy) => {
+        const { kernels } = await play(`esxi:policy=${policy}`)
+        const [kernel] = kernels
+        const loader = kernel!.roots.find(({ name }) => name === 'boot loader')!
+        const starts = kernel!.requireEfi.memoryMap.map(({ virtualStart }) => virtualStart)
+        const context = kernel!.bootCpu.translationContext(loader.root)
+        return { starts, unlisted: inspectAddress(context, 0xffff_8080_fed0_0000n).status }
+      }),
+    )
+    expect(simple!.starts).toEqual(generic!.starts)
+    expect(simple!.unlisted).toBe('mapped')
+    expect(generic!.unlisted).not.toBe('mapped')
+  })
+
+  test('Xen’s SetVirtualAddressMap gives runtime types an address though they lack the attribute, and Xen goes on', async () => {
+    const { result, kernels } = await play('xen:svam=on', {
+      quirk: firmware({
+        memoryMap: (map) =>
+          map.map((region) =>
+            region.type === MemoryType.RuntimeServicesData
+              ? { ...region, attribute: region.attribute & ~MemoryAttribute.RUNTIME }
+              : region,
+          ),
+      }),
+    })
+    expect(result.outcome).not.toBe('refused')
+    expect(kernels[0]!.requireEfi.virtualMode).toBe(true)
+    const taken = runtimeRegions(kernels[0]!).map(({ type }) => type)
+    expect(taken).toContain(MemoryType.RuntimeServicesData)
+  })
+
+  test('Xen loads CR3 with CR4.PGE off, on the way in and back', async () => {
+    const { events } = await play('xen')
+    const writes = events.flatMap((event) =>
+      event.kind === 'cr3-write' || event.kind === 'cr4-write' || event.kind === 'call'
+        ? [event.kind === 'call' ? event.name : event.kind]
+        : [],
+    )
+    const at = writes.indexOf('GetTime')
+    const [switched, back] = [writes.slice(at - 3, at), writes.slice(at + 1, at + 4)]
+    expect(switched).toEqual(['cr4-write', 'cr3-write', 'cr4-write'])
+    expect(back).toEqual(['cr4-write', 'cr3-write', 'cr4-write'])
   })
 
   test('FreeBSD has page 0 in its map, everything executable; efi_disable_vmap leaves SetVirtualAddressMap out', async () => {
@@ -391,7 +505,7 @@ describe('what tells systems apart', () => {
       }),
     )
     expect(plain!.status).not.toBe('mapped')
-    expect(mapbs).toMatchObject({ status: 'mapped', writable: true, executable: true, patIndex: 2 })
+    expect(mapbs).toMatchObject({ status: 'mapped', writable: true, executable: true, patIndex: 3 })
   })
 
   test('ESXi’s old-and-new trick keeps physical addresses in calls, which go without else', async () => {
