@@ -21,6 +21,11 @@ function isTaken(region: MemoryDescriptor, mapBootServices: boolean): boolean {
   )
 }
 
+/** "Setting RUNTIME attribute for": what a region of runtime type without it gets. */
+function asRuntime(region: MemoryDescriptor): MemoryDescriptor {
+  return { ...region, attribute: region.attribute | MemoryAttribute.RUNTIME }
+}
+
 /** EFI_REVISION(2, 5): WP was a right before, and is a cacheability since, as RO is the right. */
 const UEFI_2_5 = 0x2_0032
 
@@ -92,11 +97,7 @@ function createXen(options: Readonly<Record<string, string>>): PageTableStrategy
       )
       l4.setVirtualAddressMap(
         passed,
-        passed.map((region) =>
-          isTaken(region, false)
-            ? { ...region, attribute: region.attribute | MemoryAttribute.RUNTIME }
-            : region,
-        ),
+        passed.map((region) => (isTaken(region, false) ? asRuntime(region) : region)),
       )
     },
     /** efi_rs_enter(): under a lock; interrupts stay as they are. */

@@ -290,6 +290,23 @@ async function isCodeWritable(revision: number, attribute: bigint): Promise<bool
   return found.status === 'mapped' && found.writable
 }
 
+/** A firmware with another map, or of another revision. */
+function firmware(
+  hooks: NonNullable<Plugin['quirks']>[number]['hooks'],
+): NonNullable<Plugin['quirks']>[number] {
+  return { id: 'F7', name: 'another', title: 'another firmware', sources: ['this test'], hooks }
+}
+
+/** A map with a device of one page more. */
+function withDevice(physicalStart: number): NonNullable<Plugin['quirks']>[number] {
+  return firmware({
+    memoryMap: (map) => [
+      ...map,
+      { ...map.find(isRuntime)!, type: 11, physicalStart, numberOfPages: 1 },
+    ],
+  })
+}
+
 describe('what tells systems apart', () => {
   test('OpenBSD and NetBSD take the map’s own word for rights, NetBSD for caches too; their interrupts are off and on', async () => {
     const [openbsd, netbsd] = await Promise.all(
@@ -347,26 +364,6 @@ describe('what tells systems apart', () => {
     })
     expect(result.reason).toContain('overlaps kernel map')
   })
-
-  /** A firmware with another map, or of another revision. */
-  const firmware = (
-    hooks: NonNullable<Plugin['quirks']>[number]['hooks'],
-  ): NonNullable<Plugin['quirks']>[number] => ({
-    id: 'F7',
-    name: 'another',
-    title: 'another firmware',
-    sources: ['this test'],
-    hooks,
-  })
-
-  /** A map with a device of one page more. */
-  const withDevice = (physicalStart: number): ReturnType<typeof firmware> =>
-    firmware({
-      memoryMap: (map) => [
-        ...map,
-        { ...map.find(isRuntime)!, type: 11, physicalStart, numberOfPages: 1 },
-      ],
-    })
 
   test('OpenBSD leaves firmware older than UEFI 2.1 alone', async () => {
     const reasons: string[] = []
