@@ -147,7 +147,8 @@ async function playAsMachineCode(
   const snapshot = await snapshotOf(
     variant === '1p' ? { ...firmware, qemu: BESIDE_TABLE } : firmware,
   )
-  return play('none/linux-6.1/observed', scenarioOf(kernels), { snapshot, commandLine })
+  const setting = { snapshot, commandLine, comesUp: false } as const
+  return play('none/linux-6.1/observed', scenarioOf(kernels), setting)
 }
 
 describe.skipIf(!IS_INSTALLED || !CAN_COMPILE)(
