@@ -14,6 +14,7 @@ import {
 import { Interpreter } from '@trapdoor/cpu'
 import { execa, ExecaError } from 'execa'
 import { parseRows } from './measure.ts'
+import { runKernelInQemu } from './qemu-kernels.ts'
 
 const SOURCES = join(import.meta.dirname, 'c')
 /** What kernels.c has, in its order, and how often each does its work. */
@@ -28,13 +29,15 @@ const KERNELS = [
 /** Millions of instructions a second that machine code is to reach. */
 const TARGET = 60
 const RUNS = 25
-const CODE = 0x10_0000n
+const CODE = 0x20_0000n
 const STACK_TOP = 0x81_0000n
 const RETURN = 0xdead_0000n
 
-/** Executes compiled integer code with the MMU on, and prints instructions a second beside the host processor's. Throws where a kernel comes to another result. */
+/** Executes compiled integer code with the MMU on, and prints instructions a second beside the host processor's, and QEMU's where it is installed. Throws where a kernel comes to another result. */
 export async function benchMachineCode(): Promise<void> {
-  console.log('compiled integer code, instructions a second in CPU time, beside the host processor')
+  console.log(
+    'compiled integer code, instructions a second in CPU time, beside the host processor and QEMU without hardware acceleration',
+  )
   if (process.arch !== 'x64') {
     console.log('  left out: the compiler of this machine makes no x86-64 code')
     return
@@ -47,19 +50,36 @@ export async function benchMachineCode(): Promise<void> {
     await execa('cc', [...FREESTANDING, '-o', flat, join(SOURCES, 'kernels.c')])
     const rounds = KERNELS.map((kernel) => String(kernel.rounds))
     const { stdout } = await execa(native, rounds)
-    const machine = new KernelMachine(await readFile(flat))
+    const program = await readFile(flat)
+    const machine = new KernelMachine(program)
     for (const [index, reference] of parseRows(stdout).entries()) {
-      const { name } = KERNELS[index]!
+      const { name, rounds: ownRounds } = KERNELS[index]!
+      const qemu = await runKernelInQemu(folder, program, {
+        at: Number(CODE),
+        kernel: index,
+        rounds: ownRounds,
+      })
       const { result, instructions, nanoseconds } = machine.measure(index)
       if (String(result) !== reference.checksum) {
         throw new Error(`${name}: the processor comes to ${reference.checksum}, cpu to ${result}`)
       }
+      if (qemu !== undefined && qemu.result !== result) {
+        throw new Error(`${name}: QEMU comes to ${qemu.result}, cpu to ${result}`)
+      }
       const rate = (instructions * 1000) / nanoseconds
       const hostRate = (instructions * 1000) / reference.nanoseconds
       const verdict = rate >= TARGET ? 'reaches' : 'misses'
-      console.log(
-        `  ${name.padEnd(32)} cpu ${rate.toFixed(1).padStart(6)} M/s  host ${hostRate.toFixed(0).padStart(6)} M/s  ratio ${(rate / hostRate).toFixed(4)}  ${verdict} ${TARGET}`,
-      )
+      const words = [
+        `  ${name.padEnd(22)} cpu ${rate.toFixed(1).padStart(6)} M/s ${verdict} ${TARGET}`,
+        `host ${hostRate.toFixed(0).padStart(6)} M/s ratio ${(rate / hostRate).toFixed(4)}`,
+      ]
+      if (qemu !== undefined) {
+        const qemuRate = (instructions * 1000) / qemu.nanoseconds
+        words.push(
+          `QEMU ${qemuRate.toFixed(0).padStart(5)} M/s ratio ${(rate / qemuRate).toFixed(3)}`,
+        )
+      }
+      console.log(words.join('  '))
     }
   } catch (error) {
     if (!(error instanceof ExecaError) || error.code !== 'ENOENT') throw error

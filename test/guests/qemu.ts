@@ -1,4 +1,4 @@
-import { execa } from 'execa'
+import { runTimed } from './processor-time.ts'
 import { countResults, imagePath, type UnitTest, type Verdict } from './unit-tests.ts'
 
 export const QEMU = 'qemu-system-x86_64'
@@ -22,22 +22,14 @@ export async function runQemu(
     ['-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
     ['-kernel', imagePath(folder, test)],
   ].flat()
-  // The shell tells how much processor time its child has used: `times` prints it, the children's in the second line.
-  const script = `timeout ${timeLimitSeconds} "$@" 2>/dev/null; echo "exit $?"; times`
-  const { stdout, failed } = await execa('sh', ['-c', script, 'sh', QEMU, ...args], {
-    reject: false,
-    stdin: 'ignore',
-    cleanup: true,
-  })
-  const [, code, minutes, seconds] =
-    /\nexit (\d+)\n.*\n(\d+)m([\d.]+)s \d+m[\d.]+s\s*$/.exec(stdout) ?? []
-  if (failed || code === undefined || code === '127') return undefined
-  const text = stdout.slice(0, stdout.lastIndexOf('\nexit '))
+  const ran = await runTimed(QEMU, args, timeLimitSeconds)
+  if (ran === undefined) return undefined
+  const { stdout: text, code, cpuSeconds } = ran
   return {
     ...countResults(text),
-    ended: code === '124' ? `not within ${timeLimitSeconds} s` : `exit ${Number(code) >> 1}`,
-    isGood: Number(code) === EXIT_OF_ZERO,
-    cpuSeconds: Number(minutes) * 60 + Number(seconds),
+    ended: code === 124 ? `not within ${timeLimitSeconds} s` : `exit ${code >> 1}`,
+    isGood: code === EXIT_OF_ZERO,
+    cpuSeconds,
     text,
   }
 }
