@@ -5,6 +5,7 @@ import { defineConfig } from '@trapdoor/harness'
  * 64-bit ones in mixed mode; a 64-bit kernel without that is there to be refused.
  */
 export default defineConfig({
+  output: '../results-ia32.json',
   memoryMaps: [
     { id: 'ovmf-ia32-1g', file: 'i386/ovmf-ia32-q35-1g.txt', architecture: 'ia32' },
     { id: 'ovmf-ia32-4g', file: 'i386/ovmf-ia32-q35-4g.txt', architecture: 'ia32' },

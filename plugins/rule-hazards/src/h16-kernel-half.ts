@@ -89,10 +89,10 @@ function withoutFault(call: RuntimeCall, { what, address, own, found }: Missing)
 /** Every kernel address that a call can reach must be mapped in the firmware's tables as in the kernel's. */
 export const h16KernelHalf: Rule = {
   id: 'H16',
-  title: 'The firmware’s page tables lack a part of the kernel',
+  title: 'The page tables of a call lack a part of the kernel',
   severity: 'error',
   advice:
-    'clone the whole kernel half (PML4 entries 256 to 511), and again whenever it grows; code that switches paging off needs itself at its physical address',
+    'clone the whole kernel half (PML4 entries 256 to 511; on i386 the entries from PAGE_OFFSET on), and again whenever it grows; code that switches paging off needs itself at its physical address',
   sources: [
     'RHEL 6 changelog 670850, 664364: "Fix EFI pagetable to map whole memory"',
     'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_sync_low_kernel_mappings()',

@@ -10,7 +10,7 @@ export const h19Unmapped: Rule = {
   title: 'Firmware touches what the page tables of its call do not map',
   severity: 'error',
   advice:
-    'map by memory type as well as by the RUNTIME attribute, and add what this machine’s firmware is known to leave out',
+    'map all regions with the RUNTIME attribute, also those beyond the end of RAM (flash, devices) and those of runtime types without it, and add what this machine’s firmware is known to leave out',
   sources: [
     'Xen xen/common/efi/boot.c: efi_init_memory() forces RUNTIME on types 5 and 6 (2022)',
     'OpenCore Configuration.pdf, ProtectMemoryRegions',
@@ -51,7 +51,9 @@ export const h19Unmapped: Rule = {
         return {
           message: `${image ?? 'the kernel'} dies inside ${call.service}: ${error.message}`,
           explanation:
-            'No page table of this machine has a use for this address: the firmware’s own data led it there.',
+            error instanceof PageFault
+              ? 'No page table of this machine has a use for this address: the firmware’s own data led it there.'
+              : 'This is no page fault, so that no page table is to blame: what lies at the address is not what was to be executed or used. An address that an earlier boot handed on (kexec, hibernation) may name other memory now.',
         }
       }
       const descriptor = descriptorAt(Number(error.address))

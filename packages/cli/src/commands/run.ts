@@ -97,13 +97,19 @@ async function run(
   if (!wantsText && output !== false) {
     await writeFileAtomically(config.output, serializeResults(results))
     if (options.reporter === 'tree') {
-      io.stdout.write(`results in ${relative(io.cwd, config.output)}\n`)
+      io.stdout.write(`results in ${shown(config.output, io.cwd)}\n`)
     }
   }
   if (options.updateExpected === true && config.expect !== undefined) {
     await writeFileAtomically(config.expect, serializeExpected(results.cases))
   }
   return unexpected.length === 0 ? ExitCode.Ok : ExitCode.Finding
+}
+
+/** A file as a user would name it: from here where it is below, in full elsewhere. */
+function shown(file: string, cwd: string): string {
+  const inside = relative(cwd, file)
+  return inside.startsWith('..') ? file : inside
 }
 
 /** Undefined where every case is expected to be ok. */

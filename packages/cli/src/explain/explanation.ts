@@ -84,7 +84,7 @@ function subject(result: CaseResult, options: ExplanationOptions): [string, stri
     ...swappedStrategy(result, registry),
     ['scenario', `${result.scenario}: ${scenario?.title ?? ''}`],
     ['', (scenario?.steps ?? []).map(({ name }) => name).join(' → ')],
-    ['kernel', `${profile}, command line "${commandLine}"`],
+    ['kernel', `address-space layout of ${profile}, command line "${commandLine}"`],
     ['seed', String(result.seed)],
   ]
 }

@@ -15,7 +15,8 @@ export const OUTCOME_MARKS: Readonly<Record<Outcome, OutcomeMark>> = {
   corrupt: {
     glyph: '≠',
     style: ['magenta', 'bold'],
-    meaning: 'it went on, with memory overwritten that belongs to somebody else',
+    meaning:
+      'it went on, with something wrong: memory read or overwritten that is somebody else’s, or a CPU that is not as it was',
   },
   hang: { glyph: '∞', style: ['yellow', 'bold'], meaning: 'it never came back' },
   degraded: { glyph: '~', style: 'yellow', meaning: 'it survived, but services are lost or wrong' },
