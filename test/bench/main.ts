@@ -1,7 +1,8 @@
-// What `pnpm bench` prints: core beside the same in C, compiled and run now, what machine code runs at, and what a case of the matrix costs. The fastest of many windows counts.
+// What `pnpm bench` prints: core beside the same in C, compiled and run now, what machine code and OVMF run at, and what a case of the matrix costs. The fastest of many windows counts.
 import { runSection, type Section } from './compare.ts'
 import { benchMachineCode } from './machine-code.ts'
 import { benchMatrix } from './matrix.ts'
+import { benchRealFirmware } from './real-firmware.ts'
 
 const SECTIONS: readonly Section[] = [
   {
@@ -46,5 +47,7 @@ if (argv.length > 2) {
 for (const section of SECTIONS) await runSection(section)
 console.log()
 await benchMachineCode()
+console.log()
+await benchRealFirmware()
 console.log()
 await benchMatrix()
