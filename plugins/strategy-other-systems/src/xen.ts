@@ -21,7 +21,7 @@ function isTaken(region: MemoryDescriptor, mapBootServices: boolean): boolean {
   )
 }
 
-/** "Setting RUNTIME attribute for": what a region of runtime type without it gets. */
+/** Makes a runtime region of one that is so by its type alone. */
 function asRuntime(region: MemoryDescriptor): MemoryDescriptor {
   return { ...region, attribute: region.attribute | MemoryAttribute.RUNTIME }
 }
