@@ -612,7 +612,7 @@ export class Cpu {
       const low = this.#memory.readByCpu(at, 4)
       return joinHalves(this.#memory.readByCpu(at + 4, 4), low)
     }
-    const bytes = this.#copyIn(address, 8, 'read', origin)
+    const bytes = this.readBytes(address, 8, origin)
     return new DataView(bytes.buffer).getBigUint64(0, true)
   }
 
@@ -646,7 +646,14 @@ export class Cpu {
 
   /** A copy of `length` bytes from `address`, page by page. */
   readBytes(address: bigint, length: number, origin: AccessOrigin = EXPLICIT): Uint8Array {
-    return this.#copyIn(address, length, 'read', origin)
+    const bytes = new Uint8Array(length)
+    this.#copyIn(address, bytes, 'read', origin)
+    return bytes
+  }
+
+  /** Copies the bytes from `address` on into `bytes`, as many as it has, page by page. */
+  readInto(address: bigint, bytes: Uint8Array, origin: AccessOrigin = EXPLICIT): void {
+    this.#copyIn(address, bytes, 'read', origin)
   }
 
   /** Writes `bytes` at `address`, page by page; pages before one that faults are written. */
@@ -1018,21 +1025,27 @@ export class Cpu {
 
   #copyIn(
     address: bigint,
-    length: number,
+    bytes: Uint8Array,
     access: 'read' | 'execute',
     origin: AccessOrigin = EXPLICIT,
-  ): Uint8Array {
-    const within = offsetInPage(address)
-    if (within + length <= PHYSICAL_PAGE) {
-      return this.#memory.readBytesByCpu(this.translate(address, access, origin), length)
+  ): void {
+    const { length } = bytes
+    if (offsetInPage(address) + length <= PHYSICAL_PAGE) {
+      this.#memory.readBytesByCpu(this.translate(address, access, origin), bytes)
+      return
     }
-    const bytes = new Uint8Array(length)
     for (let done = 0; done < length;) {
       const at = address + BigInt(done)
       const count = Math.min(length - done, PHYSICAL_PAGE - offsetInPage(at))
-      bytes.set(this.#memory.readBytesByCpu(this.translate(at, access, origin), count), done)
+      const part = bytes.subarray(done, done + count)
+      this.#memory.readBytesByCpu(this.translate(at, access, origin), part)
       done += count
     }
+  }
+
+  #fetchBytes(address: bigint, length: number): Uint8Array {
+    const bytes = new Uint8Array(length)
+    this.#copyIn(address, bytes, 'execute')
     return bytes
   }
 
@@ -1047,16 +1060,17 @@ export class Cpu {
       if (word === ENDBR64) return this.#gateBehind(address, memory.read(at, 12))
       gate = gates.decode(word, memory.read32(at + 4))
     } else {
-      const view = new DataView(this.#copyIn(address, GATE_SIZE, 'execute').buffer)
+      const view = new DataView(this.#fetchBytes(address, GATE_SIZE).buffer)
       const word = view.getInt32(0, true)
-      if (word === ENDBR64) return this.#gateBehind(address, this.#copyIn(address, 12, 'execute'))
+      if (word === ENDBR64)
+        return this.#gateBehind(address, this.#fetchBytes(address, ENDBR64_SIZE + GATE_SIZE))
       gate = gates.decode(word, view.getInt32(4, true))
     }
     if (this.endbranchTracking && (this.cr4 & Cr4.CET) !== 0) {
       throw this.#raise(new ControlProtection(address, this.#site()))
     }
     if (gate !== undefined) return gate
-    const bytes = this.#copyIn(address, GATE_SIZE, 'execute')
+    const bytes = this.#fetchBytes(address, GATE_SIZE)
     const text = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
     const message = `no instruction at ${formatAddress(address)}: ${text}`
     throw this.#raise(new InvalidOpcode(message, address, bytes, this.#site()))

@@ -13,13 +13,19 @@ const WORDS = 4
  * lowest first.
  */
 export class FloatingPointState {
+  // Both in one buffer: every call of the firmware keeps a copy.
+  readonly #words: ArrayBuffer = new ArrayBuffer((VECTORS + REGISTERS) * WORDS * 4)
   /** XMM0 to XMM15. */
-  readonly xmm: Int32Array = new Int32Array(VECTORS * WORDS)
+  readonly xmm: Int32Array<ArrayBuffer> = new Int32Array(this.#words, 0, VECTORS * WORDS)
   /**
    * R0 to R7 as they lie in the register file, whatever the top of the stack is: two words of significand, which are MM0 to MM7, and one of exponent and sign in its low
    * 16 bits. The fourth word is 0.
    */
-  readonly registers: Int32Array = new Int32Array(REGISTERS * WORDS)
+  readonly registers: Int32Array<ArrayBuffer> = new Int32Array(
+    this.#words,
+    VECTORS * WORDS * 4,
+    REGISTERS * WORDS,
+  )
   /** FCW. */
   controlWord: number
   /** FSW, with the top of the stack in bits 13 to 11. */

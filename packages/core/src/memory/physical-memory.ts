@@ -19,11 +19,12 @@ const NEAR_FRAMES = 2 ** 36 / PAGE_SIZE
 /** 2 MiB of memory. `holder` tells which memory may write to it in place; the others copy it first. */
 interface Region {
   readonly frames: (Int32Array | undefined)[]
-  /** 1 where the frame belongs to this region alone, 0 where it is shared with a fork. */
-  readonly owned: Uint8Array
+  /** A bit for each frame: 1 where it belongs to this region alone, 0 where it is shared with a fork. Arrays of up to 64 bytes need no memory outside the heap. */
+  readonly owned: Int32Array
   readonly holder: symbol
-  /** {@link Watch} of each frame; made when the first is watched. */
-  watched: Uint8Array | undefined
+  /** A bit for each frame that is watched as a table, and as code; made when the first is. */
+  watchedTables: Int32Array | undefined
+  watchedCode: Int32Array | undefined
 }
 
 /** Why writes to a frame are watched: they are noted in the journal, or observers are told as it holds code. */
@@ -175,7 +176,7 @@ export class PhysicalMemory {
       const region = this.#regionOf(number)
       if (region === undefined || region.holder !== this.#holder) continue
       for (let index = 0; index < FRAMES_PER_REGION; index++) {
-        if (region.owned[index] === 1) this.#pool.give(region.frames[index]!)
+        if (hasBit(region.owned, index)) this.#pool.give(region.frames[index]!)
       }
     }
   }
@@ -253,13 +254,13 @@ export class PhysicalMemory {
     this.base = 0
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     const index = frame & FRAME_MASK
-    this.#watch = region.watched === undefined ? 0 : region.watched[index]!
+    this.#watch = watchIn(region, index)
     const present = region.frames[index]
-    if (present !== undefined && region.owned[index] === 1) return present
+    if (present !== undefined && hasBit(region.owned, index)) return present
     const copy = this.#pool.take()
     copy.set(present ?? this.#absent(frame))
     region.frames[index] = copy
-    region.owned[index] = 1
+    setBit(region.owned, index)
     this.#tellMoved(frame)
     this.base = 0
     return copy
@@ -362,15 +363,17 @@ export class PhysicalMemory {
   }
 
   /** A processor's read of bytes that lie within a page, by the device where one has it: then in aligned pieces of 4 bytes at the most. */
-  readBytesByCpu(address: number, length: number): Uint8Array {
+  readBytesByCpu(address: number, bytes: Uint8Array): void {
+    const { length } = bytes
     const device = this.#devices.length === 0 ? undefined : this.deviceAt(frameOf(address))
-    if (device === undefined || device.readsAsMemory === true) return this.read(address, length)
-    const bytes = new Uint8Array(length)
+    if (device === undefined || device.readsAsMemory === true) {
+      this.readInto(address, bytes)
+      return
+    }
     forEachPiece(address, length, (at, size) => {
       const value = this.readByCpu(at, size)
       for (let index = 0; index < size; index++) bytes[at - address + index] = value >>> (index * 8)
     })
-    return bytes
   }
 
   /** A processor's write of bytes that lie within a page, as {@link readBytesByCpu}. */
@@ -415,10 +418,10 @@ export class PhysicalMemory {
     }
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
     const index = frame & FRAME_MASK
-    const own = region.owned[index] === 1 ? region.frames[index] : undefined
+    const own = hasBit(region.owned, index) ? region.frames[index] : undefined
     if (own === undefined) {
       region.frames[index] = this.#pool.takeZero()
-      region.owned[index] = 1
+      setBit(region.owned, index)
     } else {
       own.fill(0)
     }
@@ -473,12 +476,12 @@ export class PhysicalMemory {
       if (word !== undefined && present === undefined && this.#fillWord(to) === word) return
     } else {
       if (present === written) return
-      from.#ownRegion(Math.floor(first / FRAMES_PER_REGION)).owned[first & FRAME_MASK] = 0
+      clearBit(from.#ownRegion(Math.floor(first / FRAMES_PER_REGION)).owned, first & FRAME_MASK)
       from.#tellMoved(first)
     }
     const region = this.#ownRegion(Math.floor(to / FRAMES_PER_REGION))
     region.frames[index] = written ?? from.#absent(first)
-    region.owned[index] = 0
+    clearBit(region.owned, index)
     this.#watch = this.#watchOf(to)
     if (this.#watch !== 0) this.#note(to, 0, PAGE_SIZE)
     this.#tellMoved(to)
@@ -580,8 +583,15 @@ export class PhysicalMemory {
 
   /** A copy of `length` bytes from `address`. */
   read(address: number, length: number): Uint8Array {
-    checkAddress(address, length)
     const bytes = new Uint8Array(length)
+    this.readInto(address, bytes)
+    return bytes
+  }
+
+  /** Copies the bytes from `address` on into `bytes`, as many as it has. */
+  readInto(address: number, bytes: Uint8Array): void {
+    const { length } = bytes
+    checkAddress(address, length)
     for (let done = 0; done < length;) {
       const at = address + done
       const offset = at % PAGE_SIZE
@@ -598,7 +608,6 @@ export class PhysicalMemory {
       }
       done += count
     }
-    return bytes
   }
 
   /** Writes all of `bytes` at `address`. */
@@ -659,7 +668,8 @@ export class PhysicalMemory {
 
   #watchOf(frame: number): number {
     if (frame < this.#flatFrames) return this.#flatWatched?.[frame] ?? 0
-    return this.#region(frame)?.watched?.[frame & FRAME_MASK] ?? 0
+    const region = this.#region(frame)
+    return region === undefined ? 0 : watchIn(region, frame & FRAME_MASK)
   }
 
   #watchFrame(frame: number, reason: number): void {
@@ -675,8 +685,9 @@ export class PhysicalMemory {
 
   #watchSparse(frame: number, reasons: number): void {
     const region = this.#ownRegion(Math.floor(frame / FRAMES_PER_REGION))
-    region.watched ??= new Uint8Array(FRAMES_PER_REGION)
-    region.watched[frame & FRAME_MASK]! |= reasons
+    const index = frame & FRAME_MASK
+    if ((reasons & Watch.Table) !== 0) setBit((region.watchedTables ??= noBits()), index)
+    if ((reasons & Watch.Code) !== 0) setBit((region.watchedCode ??= noBits()), index)
   }
 
   #word(address: number): number {
@@ -741,9 +752,10 @@ export class PhysicalMemory {
     if (present !== undefined && present.holder === this.#holder) return present
     const region: Region = {
       frames: (present?.frames ?? NO_FRAMES).slice(),
-      owned: new Uint8Array(FRAMES_PER_REGION),
+      owned: noBits(),
       holder: this.#holder,
-      watched: present?.watched?.slice(),
+      watchedTables: present?.watchedTables?.slice(),
+      watchedCode: present?.watchedCode?.slice(),
     }
     if (present === undefined) this.#present.push(number)
     if (near) {
@@ -769,13 +781,37 @@ export class PhysicalMemory {
     const keeps = this.observers.length > 0
     for (let frame = start; frame < end; frame++) {
       const index = frame - first
-      if (region.owned[index] === 1 && !keeps) this.#pool.give(region.frames[index]!)
+      if (hasBit(region.owned, index) && !keeps) this.#pool.give(region.frames[index]!)
       region.frames[index] = undefined
-      region.owned[index] = 0
-      this.#watch = region.watched?.[index] ?? 0
+      clearBit(region.owned, index)
+      this.#watch = watchIn(region, index)
       if (this.#watch !== 0) this.#note(frame, 0, PAGE_SIZE)
     }
   }
+}
+
+/** A bit for each frame of a region. */
+function noBits(): Int32Array {
+  return new Int32Array(FRAMES_PER_REGION / 32)
+}
+
+function hasBit(bits: Int32Array, index: number): boolean {
+  return ((bits[index >>> 5]! >>> (index & 31)) & 1) !== 0
+}
+
+function setBit(bits: Int32Array, index: number): void {
+  bits[index >>> 5]! |= 1 << (index & 31)
+}
+
+function clearBit(bits: Int32Array, index: number): void {
+  bits[index >>> 5]! &= ~(1 << (index & 31))
+}
+
+/** {@link Watch} of a frame. */
+function watchIn({ watchedTables, watchedCode }: Region, index: number): number {
+  const table = watchedTables !== undefined && hasBit(watchedTables, index) ? Watch.Table : 0
+  const code = watchedCode !== undefined && hasBit(watchedCode, index) ? Watch.Code : 0
+  return table | code
 }
 
 function sameWords(one: Int32Array, other: Int32Array): boolean {

@@ -105,6 +105,11 @@ export class FirmwareCall {
     return this.deadLoop(`copies ${length} bytes from 0x${address.toString(16)}`)
   }
 
+  /** Copies the bytes from `address` on into `bytes`, as many as it has. */
+  readInto(address: bigint, bytes: Uint8Array): void {
+    this.cpu.readInto(this.#linear(address), bytes)
+  }
+
   write8(address: bigint, value: number): void {
     this.cpu.write8(this.#linear(address), value)
   }

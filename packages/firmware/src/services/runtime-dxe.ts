@@ -5,7 +5,7 @@ import type { FirmwareCall } from '../quirk/firmware-call.ts'
 import { ADDRESS_CHANGE_EVENT } from './address-change-event.ts'
 import type { DriverContext, RuntimeDriver } from './driver.ts'
 import { replaceTable } from './replace-table.ts'
-import { lookUp, type VirtualMap, virtualMapArgument } from './virtual-map.ts'
+import { lookUp, lookUpAll, type VirtualMap, virtualMapArgument } from './virtual-map.ts'
 
 /** RuntimeDxe's data words: the members of edk2's mRuntime and the mVirtualMap globals, by their offset. */
 const Global = {
@@ -171,10 +171,18 @@ function convertTable(
 ): void {
   const bytes = call.readBytes(address, table.bytes)
   const view = new DataView(bytes.buffer)
-  for (const offset of table.pointers) {
-    const pointer = getNatural(call.architecture, view, offset)
-    const converted = pointer === 0n ? undefined : lookUp(call, map, pointer)
-    if (converted !== undefined) setNatural(call.architecture, view, offset, converted)
+  const { architecture } = call
+  const pointers = table.pointers
+    .map((offset) => ({ offset, pointer: getNatural(architecture, view, offset) }))
+    .filter(({ pointer }) => pointer !== 0n)
+  const converted = lookUpAll(
+    call,
+    map,
+    pointers.map(({ pointer }) => pointer),
+  )
+  for (const [index, { offset }] of pointers.entries()) {
+    const virtual = converted[index]
+    if (virtual !== undefined) setNatural(architecture, view, offset, virtual)
   }
   replaceTable(call, address, bytes)
 }
