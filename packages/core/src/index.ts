@@ -179,6 +179,7 @@ export {
 export { Entry, type PageFlags } from './paging/entry.ts'
 export {
   inspectAddress,
+  physicalAt,
   type Inspection,
   type TranslationContext,
   type WalkStep,

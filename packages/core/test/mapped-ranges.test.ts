@@ -4,6 +4,7 @@ import {
   FIVE_LEVEL,
   filterRanges,
   inspectAddress,
+  physicalAt,
   joinPageSizes,
   type LinearWindow,
   lowerHalf,
@@ -132,6 +133,7 @@ test('entries with a reserved bit map nothing, as for the CPU', () => {
   expect(ranges.map((range) => range.start)).toEqual([0x1000n, 0x3000n])
   for (const address of [0x2000n, 0x4000_0000n]) {
     expect(inspectAddress(context, address).status).toBe('reserved-bit')
+    expect(physicalAt(context, address)).toBeUndefined()
   }
 })
 

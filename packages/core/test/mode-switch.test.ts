@@ -11,6 +11,7 @@ import {
   FOUR_LEVEL,
   GeneralProtection,
   inspectAddress,
+  physicalAt,
   Machine,
   PAE,
   PAGING_OFF,
@@ -58,6 +59,7 @@ describe('a CPU after RESET', () => {
       physical: 0x1234,
       steps: [],
     })
+    expect(physicalAt(cpu.translationContext(), 0x1234n)).toBe(0x1234)
   })
 
   test('has no linear addresses above 32 bits', () => {

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
   inspectAddress,
+  physicalAt,
   type Inspection,
   type MapOptions,
   PAGE_SIZE,
@@ -89,7 +90,11 @@ test('tables translate as a list of pages does, whatever was mapped, unmapped or
       }
       for (let page = 0; page < WINDOW_PAGES; page += page % 512 < 3 ? 1 : 7) {
         const address = WINDOW_START + BigInt(page) * 4096n
-        expect(pageOf(inspectAddress(context, address))).toEqual(model.get(page))
+        const inspection = inspectAddress(context, address)
+        expect(pageOf(inspection)).toEqual(model.get(page))
+        expect(physicalAt(context, address)).toBe(
+          inspection.status === 'mapped' ? inspection.physical : undefined,
+        )
       }
     }),
     { numRuns: 60 },

@@ -15,7 +15,11 @@ export const h09StaleTranslations: Rule = {
   watch: ({ hooks, report }) => {
     hooks.callReturned.tap('H9', (call) => {
       const { cpu, kernel } = call
+      const pages = new Set<number>()
       for (const { address } of call.touches) {
+        const page = Number(address >> 12n)
+        if (pages.has(page)) continue
+        pages.add(page)
         const held = cpu.tlb.peek(address)
         if (held === undefined) continue
         const now = cpu.lookUp(address)

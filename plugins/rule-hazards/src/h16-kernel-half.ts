@@ -1,10 +1,4 @@
-import {
-  formatAddress,
-  inspectAddress,
-  PAGE_SIZE,
-  PageFault,
-  type TranslationContext,
-} from '@trapdoor/core'
+import { formatAddress, inspectAddress, PAGE_SIZE, PageFault, physicalAt } from '@trapdoor/core'
 import type { FindingDraft, Rule } from '@trapdoor/harness'
 import type { RuntimeCall } from '@trapdoor/kernel'
 import { naturalBits, pointerArguments } from '@trapdoor/uefi'
@@ -42,12 +36,6 @@ function* neededBy(call: RuntimeCall): Generator<[what: string, own: bigint, pas
   }
 }
 
-/** Physical address in bytes; undefined where there is none. */
-function physicalIn(context: TranslationContext, address: bigint): number | undefined {
-  const found = inspectAddress(context, address)
-  return found.status === 'mapped' ? found.physical : undefined
-}
-
 /** The first of what a call needs that its tables have elsewhere than the kernel's, or not at all. What the TLB holds does not count: it may be gone at the next instruction. */
 function missingIn(call: RuntimeCall): Missing | undefined {
   const { kernel, cpu, before } = call
@@ -56,8 +44,8 @@ function missingIn(call: RuntimeCall): Missing | undefined {
   const ofCall = cpu.translationContext()
   const ofKernel = { ...cpu.translationContext(before.cr3), mode }
   for (const [what, ownAddress, address] of neededBy(call)) {
-    const own = physicalIn(ofKernel, ownAddress)
-    const found = physicalIn(ofCall, address)
+    const own = physicalAt(ofKernel, ownAddress)
+    const found = physicalAt(ofCall, address)
     if (own !== undefined && own !== found) return { what, address, own, found }
   }
   return undefined

@@ -77,6 +77,17 @@ export function inspectAddress(context: TranslationContext, address: bigint): In
   }
 }
 
+/** The physical address in bytes alone that {@link inspectAddress} finds; undefined where there is none. */
+export function physicalAt(context: TranslationContext, address: bigint): number | undefined {
+  if (!isLinear(context.mode, address)) return undefined
+  if (context.mode.levels.length === 0) return Number(address)
+  const walker = inspectingWalker(context)
+  const low = lowHalf(address)
+  const root = context.mode.rootInRegisters ? ROOT_IN_REGISTERS : context.root / 4096
+  const status = walker.walk(root, highHalf(address), low)
+  return status === WalkStatus.Mapped ? walker.frame * 4096 + (low & 0xfff) : undefined
+}
+
 /** Whether a 64-bit value is a linear address of a mode: canonical, or below 2^32. */
 export function isLinear(mode: PagingMode, address: bigint): boolean {
   return mode.linearBits === 32 ? address >> 32n === 0n : isCanonical(address, mode.linearBits)

@@ -292,11 +292,27 @@ export class PageWalker {
   }
 
   #setFlags(high: number, low: number, lastFlags: number): void {
-    for (const { depth, table, index, low: entryLow } of this.path(high, low)) {
+    const memory = this.#memory
+    let table = this.#firstTable
+    let depth = this.#firstDepth
+    // Entries in registers have no flags.
+    if (this.#registers !== undefined && depth <= 1) {
+      const entry = this.#registers.pathEntry(low >>> 30)
+      table = entryFrame(entry.low, entry.high)
+      depth = 1
+    }
+    for (; depth <= this.depth; depth++) {
+      const level = this.#masks[depth]!
+      const at = levelIndex(high, low, level.shift, level.indexMask) * level.words
+      const words = memory.locate(table)
+      const entryLow = words[memory.base + at]!
+      const next = entryFrame(entryLow, words[memory.base + at + level.highAt]! & level.highMask)
       const flags = depth === this.depth ? lastFlags : Entry.Accessed
-      if ((entryLow & flags) === flags || this.#masks[depth]!.implied !== 0) continue
-      const own = this.#memory.locateForWrite(table / 4096)
-      own[this.#memory.base + index * this.#masks[depth]!.words]! |= flags
+      if ((entryLow & flags) !== flags && level.implied === 0) {
+        const own = memory.locateForWrite(table)
+        own[memory.base + at]! |= flags
+      }
+      table = next
     }
   }
 }

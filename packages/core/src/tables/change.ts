@@ -25,20 +25,18 @@ export const CLEAR: LeafBits = { keep: 0, keepHigh: 0, set: 0, setHigh: 0 }
 /** The change of a leaf that gives it flags; those left out stay. */
 export function flagBits(flags: Partial<PageFlags>): LeafBits {
   const { writable, user, global, writeThrough, cacheDisable, executable } = flags
-  const given = [
-    [writable, Entry.Writable],
-    [user, Entry.User],
-    [global, Entry.Global],
-    [writeThrough, Entry.WriteThrough],
-    [cacheDisable, Entry.CacheDisable],
-  ] as const
   let keep = -1
   let set = 0
-  for (const [value, bit] of given) {
-    if (value === undefined) continue
+  const give = (value: boolean | undefined, bit: number): void => {
+    if (value === undefined) return
     keep &= ~bit
     if (value) set |= bit
   }
+  give(writable, Entry.Writable)
+  give(user, Entry.User)
+  give(global, Entry.Global)
+  give(writeThrough, Entry.WriteThrough)
+  give(cacheDisable, Entry.CacheDisable)
   return {
     keep,
     set,
