@@ -130,6 +130,19 @@ describe('the command line', () => {
     },
   )
 
+  test.each(['novamap', 'disable_early_pci_dma'])(
+    'says of efi=%s that it changes nothing, where a kernel knows it',
+    (word) => {
+      const saidBy = (strategy: string): number =>
+        play(`none/${strategy}/boot`, undefined, { commandLine: `efi=${word}` }).events.filter(
+          (event) =>
+            event.kind === 'message' && event.text.startsWith(`efi=${word} changes nothing: `),
+        ).length
+      expect(saidBy('linux-6.1')).toBe(1)
+      expect(saidBy('linux-4.14')).toBe(0)
+    },
+  )
+
   test('leaves firmware where it is with efi=novamap on arm64, where the stub asks for it', () => {
     expect([converts(''), converts('efi=novamap')]).toEqual([true, false])
     expect(
@@ -184,7 +197,7 @@ describe('the command line', () => {
   test.each([
     ['linux-6.1', 'virtefi', ['virtefi']],
     ['linux-6.1', 'physefi efi=debug', ['physefi']],
-    ['linux-7.0', 'efi_fake_mem=1M@16M:1 nopti', ['efi_fake_mem=1M@16M:1']],
+    ['linux-7.1', 'efi_fake_mem=1M@16M:1 nopti', ['efi_fake_mem=1M@16M:1']],
     ['linux-6.1', 'efi_fake_mem=1M@16M:1', []],
     // Before 5.14 nobody is told.
     ['linux-5.4', 'virtefi', []],

@@ -39,7 +39,7 @@ test.each<[cell: string, ending: Ending]>([
 test.each([
   ['linux-4.14', /^efi: memattr: Failed to map EFI Memory Attributes table @ 0x/],
   [
-    'linux-6.1',
+    'linux-7.1',
     /^\[Firmware Bug\]: Corrupted .* \(version == 1, desc_size == 48, num_entries == 89456640\)$/,
   ],
 ])('Q41: %s goes without the table', (strategy, text) => {

@@ -2,12 +2,12 @@ import type { StrategyDefinition } from './efi/strategy.ts'
 import type { Kernel } from './kernel.ts'
 
 /**
- * Whether a kernel is Linux of `version` (such as "4.10") or later: by its profile's own version where it has one, else by the last version that the first of its strategies stands for which
- * stands for any. A strategy of another system is none of Linux's versions.
+ * Whether a kernel is Linux of `version` (such as "4.10") or later: by its profile's own version where it has one, else by the one that the first of its strategies is taken for which
+ * stands for any, or the last that it stands for. A strategy of another system is none of Linux's versions.
  */
 export function isLinux(kernel: Kernel, version: string): boolean {
-  const { linux } = kernel.profile
-  if (linux !== undefined) return isAtLeast(linux, version)
+  const own = ownVersion(kernel)
+  if (own !== undefined) return isAtLeast(own, version)
   const range = rangeOf(kernel)
   if (range === undefined) return false
   return range.before === undefined || compareVersions(range.before, version) > 0
@@ -15,10 +15,14 @@ export function isLinux(kernel: Kernel, version: string): boolean {
 
 /** Whether a kernel is Linux before `version`, or its strategy stands for one that is. */
 export function isAnyLinuxBefore(kernel: Kernel, version: string): boolean {
-  const { linux } = kernel.profile
-  if (linux !== undefined) return !isAtLeast(linux, version)
+  const own = ownVersion(kernel)
+  if (own !== undefined) return !isAtLeast(own, version)
   const range = rangeOf(kernel)
   return range !== undefined && !isAtLeast(range.from, version)
+}
+
+function ownVersion(kernel: Kernel): string | undefined {
+  return kernel.profile.linux ?? rangeOf(kernel)?.as
 }
 
 /** The kernel's own strategy says of which versions it is, whatever the command line has chosen instead. */

@@ -19,7 +19,7 @@ import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapIntoDirectMap } from './legacy-virtual.ts'
 
 /** What later kernels do differently, with efi=old_map: what has no address is passed all the same, the map is gone through from its end, boot services that are not to be freed are marked, and KASLR may have the direct map begin anywhere. */
-const SINCE = { passesAll: '3.14', reversed: '4.3', marked: '4.6', aliasByTables: '4.12' } as const
+const SINCE = { passesAll: '3.14', reversed: '4.3', marked: '4.5', aliasByTables: '4.12' } as const
 
 /** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. One that has no address is not among them. */
 function minimalMap(kernel: Kernel, merged: readonly MemoryDescriptor[]): MemoryDescriptor[] {

@@ -49,7 +49,7 @@ import {
   VariableAttribute,
 } from '@trapdoor/uefi'
 import type { MixedMode } from './mixed-mode.ts'
-import type { LinuxVersion } from './version.ts'
+import { lastOf, type LinuxVersion, type LinuxVersions, versionOf } from './version.ts'
 
 /** EFI_DUMMY_GUID and the name of the variable that makes firmware collect its garbage (arch/x86/platform/efi/quirks.c). */
 const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
@@ -57,7 +57,7 @@ const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as
 const CHECKS_ATTRIBUTES_SIZE_SINCE = '6.13'
 /** EFI_MEMORY_ATTRIBUTES_FLAGS_RT_FORWARD_CONTROL_FLOW_GUARD. */
 const FORWARD_CFG = 1
-/** Since when efi=debug keeps boot services for debugfs (EFI_PRESERVE_BS_REGIONS, commit "efi: Export boot-services code and data as debugfs-blobs"). */
+/** Since when efi=debug keeps boot services, for debugfs (efi_free_boot_services() asks for EFI_DBG, "efi: Export boot services code and data as debugfs-blobs"). */
 const PRESERVES_SINCE = '5.7'
 /** Services that are called with rtc_lock held, and with __efivars->lock. */
 const CLOCK_SERVICES: ReadonlySet<RuntimeServiceName> = new Set([
@@ -79,9 +79,9 @@ const LAST_NULL_PAGE_BYTE = 0xfffn
 
 /** efi_enter_virtual_mode() and the calls after it, as Linux has had them since 3.14; what changed from version to version is in {@link LinuxVersion}. */
 export class EfiVirtualMode implements PageTableStrategy {
-  readonly serialised: boolean
   readonly detectsDuplicateNames = true
-  readonly #version: LinuxVersion
+  readonly #releases: LinuxVersions
+  #version: LinuxVersion
   readonly #mixed: MixedMode | undefined
   #pgd: EfiPgd | undefined
   #memoryAttributes: MemoryAttributesTable | undefined
@@ -99,10 +99,14 @@ export class EfiVirtualMode implements PageTableStrategy {
   #queued = false
 
   /** With `mixed` for firmware of 32 bits. */
-  constructor(version: LinuxVersion, mixed?: MixedMode) {
-    this.#version = version
+  constructor(releases: LinuxVersions, mixed?: MixedMode) {
+    this.#releases = releases
+    this.#version = lastOf(releases)
     this.#mixed = mixed
-    this.serialised = mixed?.serialised ?? version.lock === 'efi_runtime_lock'
+  }
+
+  get serialised(): boolean {
+    return this.#mixed?.serialised ?? this.#version.lock === 'efi_runtime_lock'
   }
 
   /** Of a firmware of 64 bits: what callers hold where the kernel has no lock for all of them. */
@@ -112,18 +116,28 @@ export class EfiVirtualMode implements PageTableStrategy {
     return VARIABLE_SERVICES.has(service) ? '__efivars->lock' : undefined
   }
 
+  /** virt_efi_reset_system() with down_trylock(); efi_thunk_reset_system() takes its spinlock as all do. */
+  triesLock(service: RuntimeServiceName): boolean {
+    return (
+      service === 'ResetSystem' &&
+      this.#mixed === undefined &&
+      this.#version.resetSystem === 'gives-up'
+    )
+  }
+
   /** setup_arch(): efi_clean_memmap(), efi_memattr_init(), efi_reserve_boot_services(). */
   reserve(kernel: Kernel): void {
+    this.#version = versionOf(kernel, this.#releases)
     this.#mixed?.reserve(kernel)
     const efi = kernel.requireEfi
     if (this.#version.cleanMemmap) efi.memoryMap = cleanMemmap(kernel, efi.memoryMap)
-    if (this.#version.tighten !== 'none') {
+    if (this.#version.tighten.startsWith('attributes')) {
       this.#memoryAttributes = memattrInit(kernel, {
         size: isLinux(kernel, CHECKS_ATTRIBUTES_SIZE_SINCE) ? 'checked' : 'unchecked',
         lastVersion: this.#version.lastAttributesVersion,
       })
     }
-    this.#marksPeData = this.#version.tighten === 'attributes-or-properties' && marksPeData(kernel)
+    this.#marksPeData = this.#version.tighten.endsWith('properties') && marksPeData(kernel)
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, this.#version.sharedBootServices)
   }
 
@@ -198,9 +212,12 @@ export class EfiVirtualMode implements PageTableStrategy {
     this.#sync()
     this.#savedMxcsr!.write(cpu, BigInt(cpu.mxcsr))
     this.#savedFlag!.write(cpu, cpu.interruptFlag ? 1n : 0n)
-    this.#lower(cpu, this.#version.branchTrackingOff !== 'never' && !this.#tracksBranches)
     if (this.#version.interrupts === 'off') cpu.interruptFlag = false
     this.#switchTo(cpu)
+    this.#lower(cpu, {
+      tracking: this.#version.branchTrackingOff !== 'never' && !this.#tracksBranches,
+      separation: this.#version.lassOff,
+    })
     this.#mixed?.enter(call)
   }
 
@@ -212,11 +229,11 @@ export class EfiVirtualMode implements PageTableStrategy {
     if (this.#version.interrupts === 'on' && cpu.interruptFlag !== interruptFlag) {
       kernel.print(`[Firmware Bug]: IRQ flags corrupted by EFI ${service}`)
     }
-    this.#switchBack(cpu)
     this.#raise(cpu)
+    this.#switchBack(cpu)
     if (this.#version.fpu === 'volatile-xmm') {
       restoreXmm(call)
-    } else {
+    } else if (this.#version.fpu !== 'left-to-firmware') {
       cpu.mxcsr = Number(this.#savedMxcsr!.read(cpu))
       cpu.floatingPoint = before.floatingPoint
     }
@@ -363,16 +380,19 @@ export class EfiVirtualMode implements PageTableStrategy {
           const { cpu } = call
           interruptFlag = cpu.interruptFlag
           if (this.#version.svamInterrupts === 'off') cpu.interruptFlag = false
-          this.#lower(cpu, this.#version.branchTrackingOff === 'calls-and-svam')
           this.#switchTo(cpu)
+          this.#lower(cpu, {
+            tracking: this.#version.branchTrackingOff === 'calls-and-svam',
+            separation: false,
+          })
           this.#mixed?.enter(call)
         },
         leave: (call) => {
           const { cpu } = call
           this.#mixed?.leave(call)
           if (this.#version.systab === 'read-one-to-one') readRuntime(efi.info, cpu)
-          this.#switchBack(cpu)
           this.#raise(cpu)
+          this.#switchBack(cpu)
           cpu.interruptFlag = interruptFlag
         },
       },
@@ -402,10 +422,10 @@ export class EfiVirtualMode implements PageTableStrategy {
     }
   }
 
-  /** ibt_save(), and CR4.LASS cleared: what firmware does not stand is switched off. */
-  #lower(cpu: Cpu, tracking: boolean): void {
-    const lass = this.#version.lassOff ? cpu.cr4 & Cr4.LASS : 0
-    const tracked = tracking && cpu.endbranchTracking
+  /** efi_disable_lass(), once the EFI page tables are loaded, and ibt_save(): what firmware does not stand is switched off. */
+  #lower(cpu: Cpu, off: { readonly tracking: boolean; readonly separation: boolean }): void {
+    const lass = off.separation ? cpu.cr4 & Cr4.LASS : 0
+    const tracked = off.tracking && cpu.endbranchTracking
     this.#lowered!.write(cpu, (tracked ? 1n : 0n) | BigInt(lass))
     if (tracked) cpu.endbranchTracking = false
     if (lass !== 0) cpu.writeCr4(cpu.cr4 & ~lass)
@@ -430,14 +450,19 @@ export class EfiVirtualMode implements PageTableStrategy {
     }
     this.#previousCr3!.write(cpu, BigInt(cpu.cr3))
     cpu.writeCr3(this.#pgd!.root)
+    if (this.#version.flush === 'both-ways') flushAll(cpu)
   }
 
   #switchBack(cpu: Cpu): void {
     cpu.writeCr3(Number(this.#previousCr3!.read(cpu)))
-    if (this.#version.leave === 'cr3') return
-    cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
-    cpu.writeCr4(cpu.cr4 | Cr4.PGE)
+    if (this.#version.flush !== 'none') flushAll(cpu)
   }
+}
+
+/** __flush_tlb_all(): global translations go with CR4.PGE. */
+function flushAll(cpu: Cpu): void {
+  cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
+  cpu.writeCr4(cpu.cr4 | Cr4.PGE)
 }
 
 const DUMMY_ATTRIBUTES =

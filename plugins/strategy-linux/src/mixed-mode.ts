@@ -20,6 +20,7 @@ import {
   pointerArguments,
   type RuntimeServiceName,
 } from '@trapdoor/uefi'
+import { lastOf, type Releases, versionOf } from './version.ts'
 
 /** What one version of Linux does differently from another where efi_is_mixed(). */
 export interface MixedModeVersion {
@@ -32,7 +33,7 @@ export interface MixedModeVersion {
   readonly image: 'image-rwx' | 'text-rwx' | 'text-rx' | 'trampoline'
   /** How pointers become physical: __pa(); a page walk (4.9 and later, CONFIG_VMAP_STACK); one that refuses what crosses a page (5.6 and later, commit 8319e9d5ad98). */
   readonly pointers: 'pa' | 'page-walk' | 'checked-page-walk'
-  /** Whether there is an efi_runtime_lock (5.6 and later, commit 83a0a2ea0b99). */
+  /** Whether there is an efi_runtime_lock (4.19 and later, commit 83a0a2ea0b99). */
   readonly lock: 'none' | 'spinlock'
   /** Whether the clock and the monotonic count may be asked for (up to 5.5). */
   readonly clock: 'called' | 'unsupported'
@@ -100,15 +101,17 @@ const FRAME_BYTES = { old: 80n, checked: 40n } as const
  * virtual address that it is given is the physical one. So it is with all that it gets: the stack is a page below 4 GiB, pointers are physical, and their upper halves are lost.
  */
 export class MixedMode {
-  readonly #version: MixedModeVersion
+  readonly #releases: Releases<MixedModeVersion>
+  #version: MixedModeVersion
   readonly #passed: WeakMap<RuntimeCall, readonly bigint[]> = new WeakMap()
   /** efi_scratch.phys_stack, later efi_mixed_mode_stack_pa: the end of the page. */
   #stack: bigint | undefined
   /** efi_saved_sp; 5.6 and later have it on the new stack. */
   #savedRsp: KernelVariable | undefined
 
-  constructor(version: MixedModeVersion) {
-    this.#version = version
+  constructor(releases: Releases<MixedModeVersion>) {
+    this.#releases = releases
+    this.#version = lastOf(releases)
   }
 
   get serialised(): boolean {
@@ -122,6 +125,7 @@ export class MixedMode {
 
   /** efi_runtime_supported(): with the old memory map there is no mixed mode. From 5.6 on it is the word that is not listened to in mixed mode (1f299fad1e31). */
   reserve(kernel: Kernel): void {
+    this.#version = versionOf(kernel, this.#releases)
     if (!kernel.commandLine.efi.has('old_map') || isLinux(kernel, '5.6')) return
     throw new StrategyRefusal(
       'No EFI runtime due to 32/64-bit mismatch with kernel: efi=old_map has no mixed mode',
@@ -223,7 +227,8 @@ export class MixedMode {
       const below = FOUR_GIBIBYTES / PAGE_SIZE
       return BigInt(kernel.allocatePages('EFI runtime stack', 1, { below }) + PAGE_SIZE)
     } catch (error) {
-      if (!(error instanceof OutOfMemory) || this.#version.lock === 'spinlock') throw error
+      const isSurvived = this.#version.pointers === 'checked-page-walk'
+      if (!(error instanceof OutOfMemory) || isSurvived) throw error
       throw new KernelPanic('Unable to allocate EFI runtime stack < 4GB', { cause: error })
     }
   }

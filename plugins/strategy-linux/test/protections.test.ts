@@ -72,7 +72,7 @@ describe('the properties table', () => {
     ['linux-4.14', 'fault'],
     ['linux-5.4', 'fault'],
     ['linux-6.1', 'fault'],
-    ['linux-7.0', 'ok'],
+    ['linux-7.1', 'ok'],
   ])(
     'is believed by %s where it lies, and firmware then cannot write its data: %s',
     async (strategy, outcome) => {
@@ -108,7 +108,7 @@ describe('the memory attributes table', () => {
 
   test.each([
     ['linux-6.1', 'ok'],
-    ['linux-7.0', 'fault'],
+    ['linux-7.1', 'fault'],
   ])(
     'says that code is marked for indirect branches, and is believed by %s: %s',
     async (strategy, outcome) => {

@@ -43,7 +43,9 @@ const strategy = z.strictObject({
   sources,
   alternatives: z.array(name).optional(),
   chosenByEfi: name.optional(),
-  linux: z.strictObject({ from: version, before: version.optional() }).optional(),
+  linux: z
+    .strictObject({ from: version, before: version.optional(), as: version.optional() })
+    .optional(),
   layout: z
     .union(
       [z.custom<AddressSpaceLayout>(isLayout), callable],
@@ -56,7 +58,7 @@ const strategy = z.strictObject({
   hardening: z
     .strictObject({
       ibt: z.enum(['before-setup', 'after-setup']).optional(),
-      lass: z.literal(true).optional(),
+      lass: z.literal('after-setup').optional(),
     })
     .optional(),
   options: z.record(name, strategyOption).optional(),

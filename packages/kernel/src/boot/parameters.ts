@@ -1,7 +1,7 @@
 import type { Kernel } from '../kernel.ts'
 import { isAnyLinuxBefore, isLinux } from '../linux-version.ts'
 
-/** Since when Linux tells which words of its command line it does not know (print_unknown_bootoptions(), init/main.c, commit 86d1919a4fb0). */
+/** Since when Linux tells which words of its command line it does not know (print_unknown_bootoptions(), init/main.c: in 5.14, not in 5.12). */
 const REPORTS_SINCE = '5.14'
 
 /** A word that some versions of Linux have and others do not. */
@@ -12,36 +12,47 @@ interface Word {
   readonly before?: string
 }
 
-/** Words of their own. `noefi` and `add_efi_memmap` are in all versions that are modelled. */
+/**
+ * Words of their own. `noefi` and `add_efi_memmap` are in all versions that are modelled. Releases are those whose source has a word where the one before has not; two releases apart, both are named.
+ */
 const WORDS: readonly Word[] = [
   // "EFI: run EFI in physical mode", and RHEL 6.
   { name: 'virtefi' },
   { name: 'physefi' },
-  // d2f7cbe7b26a, arch/x86/platform/efi/efi.c: parse_efi_cmdline().
+  // arch/x86/platform/efi/efi.c: parse_efi_cmdline() (commit d2f7cbe7b26a).
   { name: 'efi', from: '3.14' },
-  // 0f96a99dab36; 37aee82c213d "x86/efi: Drop support for fake EFI memory maps".
+  // drivers/firmware/efi/fake_mem.c: setup_fake_mem(); later arch/x86/platform/efi/fake_mem.c, in 6.8 and not in 6.12.
   { name: 'efi_fake_mem', from: '4.4', before: '6.11' },
-  // aa8c6248f8c7, arch/x86/mm/pti.c: pti_check_boottime_disable().
+  // arch/x86/mm/pti.c: pti_check_boottime_disable(); in stable kernels from 4.4.y on, too.
   { name: 'pti', from: '4.15' },
   { name: 'nopti', from: '4.15' },
-  // arch/x86/boot/compressed/aslr.c.
+  // arch/x86/boot/compressed/aslr.c: choose_kernel_location().
   { name: 'nokaslr', from: '3.14' },
-  // arch/x86/boot/compressed/pgtable_64.c: paging_prepare().
+  // arch/x86/boot/compressed/pgtable_64.c: paging_prepare(); in 4.19 and not in 4.16.
   { name: 'no5lvl', from: '4.18' },
 ]
 
-/** Words behind `efi=` (drivers/firmware/efi/efi.c, libstub/efi-stub-helper.c). One that a version does not have is passed over without a word. */
+/** Words behind `efi=` (drivers/firmware/efi/efi.c, arch/x86/platform/efi/efi.c, libstub/efi-stub-helper.c). One that a version does not have is passed over without a word. */
 const EFI_WORDS: readonly Word[] = [
+  // arch_parse_efi_cmdline(); from 5.6 on in arch/x86/platform/uv/bios_uv.c, for SGI UV1.
   { name: 'old_map', from: '3.14', before: '5.9' },
-  // 5ae3683c383a, and fed6cefe3b6e.
+  // drivers/firmware/efi/efi.c: parse_efi_cmdline().
   { name: 'noruntime', from: '3.18' },
-  { name: 'debug', from: '4.0' },
-  // 4e46c2a95621: parsed by the stub; x86 never asks.
+  // arch_parse_efi_cmdline() of 4.1, which has the memory map printed.
+  { name: 'debug', from: '4.1' },
+  // The stub's, in 5.2 and not in 5.0: x86 never asks.
   { name: 'novamap', from: '5.1' },
-  // b617c5266eed and 4444f8541dad.
+  // In 5.6 and not in 5.4.
   { name: 'nosoftreserve', from: '5.5' },
+  // The stub's, in 5.6 and not in 5.4.
   { name: 'disable_early_pci_dma', from: '5.6' },
 ]
+
+/** What words behind `efi=` do that this machine has nothing for. */
+const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
+  disable_early_pci_dma: 'no device of this machine masters the bus',
+  novamap: 'on x86 the kernel calls SetVirtualAddressMap, and not the stub, which alone reads this',
+}
 
 /** What a kernel makes of the words of a command line: those that it understands, without values of `efi=` that it passes over, and the others. */
 export interface ReadWords {
@@ -68,6 +79,14 @@ export function reportUnknownWords(kernel: Kernel, unknown: readonly string[]): 
   kernel.print(
     `Unknown kernel command line parameters "${unknown.join(' ')}", will be passed to user space.`,
   )
+}
+
+/** Says which of the words that a kernel has understood change nothing, and why: a reader of the log is not to think otherwise. */
+export function reportWordsWithoutEffect(kernel: Kernel): void {
+  if (!isLinux(kernel, '0')) return
+  for (const [word, reason] of Object.entries(WITHOUT_EFFECT)) {
+    if (kernel.commandLine.efi.has(word)) kernel.print(`efi=${word} changes nothing: ${reason}`)
+  }
 }
 
 function withoutUnknownValues(kernel: Kernel, word: string): string {

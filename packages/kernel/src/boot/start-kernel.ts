@@ -27,7 +27,7 @@ import { commandLineWords, parseCommandLine } from './command-line.ts'
 import { reserveCrashKernel } from './crash-kernel.ts'
 import type { Injections } from './injections.ts'
 import type { ByteRange, HandOff } from './loader.ts'
-import { readWords, reportUnknownWords } from './parameters.ts'
+import { readWords, reportUnknownWords, reportWordsWithoutEffect } from './parameters.ts'
 import { switchPagingMode } from './paging-mode-switch.ts'
 
 export interface BootOptions {
@@ -154,6 +154,7 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   const { understood, unknown } = readWords(kernel, words)
   kernel.commandLine = { ...parseCommandLine(understood.join(' ')), text: words.join(' ') }
   reportUnknownWords(kernel, unknown)
+  reportWordsWithoutEffect(kernel)
   kernel.e820 = trimBiosRange(sanitizeE820(kernel.bootParams.e820))
   const reserved = reserveEarly(kernel, loaded)
   kernel.strategy = chooseStrategy(kernel)
@@ -381,7 +382,7 @@ function takeMemory(
   }
 }
 
-/** setup_cet() and setup_lass(): what this kernel switches on at this time, on a CPU that has it. */
+/** setup_cet() and enable_lass(): what this kernel switches on at this time, on a CPU that has it. */
 function harden(
   { bootCpu, machine, strategy }: Kernel,
   when: 'before-setup' | 'after-setup',
@@ -391,8 +392,10 @@ function harden(
     bootCpu.writeCr4(bootCpu.cr4 | Cr4.CET)
     bootCpu.endbranchTracking = true
   }
-  if (lass === true && when === 'before-setup' && machine.features.lass) {
-    bootCpu.writeCr4(bootCpu.cr4 | Cr4.LASS)
+  if (lass === when && machine.features.lass) {
+    // Of data accesses LASS stops those that SMAP would, which is on in every kernel that has it.
+    const smap = machine.features.smap ? Cr4.SMAP : 0
+    bootCpu.writeCr4(bootCpu.cr4 | smap | Cr4.LASS)
   }
 }
 

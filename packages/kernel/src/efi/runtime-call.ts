@@ -23,6 +23,8 @@ export interface CallPath {
   readonly serialised?: boolean
   /** The lock that calls of a service wait for, where not all wait for one: those that name the same one wait for one another. */
   lockOf?(service: RuntimeServiceName): string | undefined
+  /** Whether a call of a service that finds its lock held is given up, where others wait (down_trylock()). */
+  triesLock?(service: RuntimeServiceName): boolean
   /** What the firmware gets in place of `args`, which are the kernel's own addresses. Default: the same. */
   passedArguments?(call: RuntimeCall): readonly bigint[]
   /** What the kernel's own wrapper returns where it does not get as far as the firmware; undefined where it calls. Asked before {@link enter}. */
@@ -73,6 +75,8 @@ export class RuntimeCall {
   /** RSP of the caller, and whether its own wrapper has answered in place of the firmware. */
   #callerRsp = 0n
   #isAnswered = false
+  /** The lock that this call has taken. */
+  #holds: string | undefined
   #interrupt: ((accesses: number, access: Touch['access']) => void) | undefined
   #interruptSwitch: ((access: Touch['access']) => void) | undefined
   #accesses = 0
@@ -141,7 +145,11 @@ export class RuntimeCall {
 
   /** Whether {@link enter} need not wait for another CPU's call to be left. */
   get mayEnter(): boolean {
-    return this.lock === undefined || !this.kernel.heldLocks.has(this.lock)
+    return !this.#isLocked || this.#path.triesLock?.(this.service) === true
+  }
+
+  get #isLocked(): boolean {
+    return this.lock !== undefined && this.kernel.heldLocks.has(this.lock)
   }
 
   /** The strategy's prolog. Throws KERNEL_WOULD_WAIT where {@link mayEnter} is false. */
@@ -154,7 +162,12 @@ export class RuntimeCall {
       })
     }
     this.#step('prepared', 'entered')
+    if (this.#isLocked) {
+      this.#giveUp()
+      return
+    }
     if (this.lock !== undefined) this.#hold(this.lock)
+    this.#holds = this.lock
     const { cpu } = this
     this.#callerRsp = cpu.rsp
     // The wrapper's frame is below its caller's, where what was passed may lie.
@@ -219,7 +232,7 @@ export class RuntimeCall {
     this.#step('returned', 'left')
     if (!this.#isAnswered) this.#switch(() => this.#path.leave?.(this))
     this.cpu.rsp = this.#callerRsp
-    if (this.lock !== undefined) this.#release(this.lock)
+    if (this.#holds !== undefined) this.#release(this.#holds)
     if (!this.#isAnswered) this.kernel.hooks.callLeft.call(this)
   }
 
@@ -256,6 +269,16 @@ export class RuntimeCall {
     if (!(error instanceof SystemManagementInterrupt)) return undefined
     this.kernel.hooks.managementInterrupt.call(this, error.command)
     return EfiStatus.DEVICE_ERROR
+  }
+
+  /** virt_efi_reset_system() where down_trylock() fails: its caller goes on, and tries another way to reset. */
+  #giveUp(): void {
+    this.kernel.print(
+      `efi: failed to invoke the ${this.service} runtime service: could not get exclusive access to the firmware`,
+    )
+    this.#callerRsp = this.cpu.rsp
+    this.#isAnswered = true
+    this.#status = EfiStatus.NOT_READY
   }
 
   #switch(run: () => void): void {

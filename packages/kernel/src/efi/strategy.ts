@@ -32,6 +32,8 @@ export interface PageTableStrategy {
   readonly serialised?: boolean
   /** The lock that calls of a service wait for, where not all wait for one. */
   lockOf?(service: RuntimeServiceName): string | undefined
+  /** Whether a call of a service that finds its lock held is given up, where others wait (down_trylock()). */
+  triesLock?(service: RuntimeServiceName): boolean
   /** The scheduler may take the CPU away inside a call, where interrupts are on. Default false: preemption is disabled, as kernel_fpu_begin() does and holding a spinlock does. */
   readonly preemptible?: boolean
   /** Whether GetNextVariableName is stopped where it gives a name twice (Linux 3.9 and later). */
@@ -109,8 +111,8 @@ export interface StrategyOption {
 export interface Hardening {
   /** Indirect-branch tracking (CONFIG_X86_KERNEL_IBT): on before the runtime services are set up, or after. */
   readonly ibt?: 'before-setup' | 'after-setup'
-  /** Linear-address-space separation, on early. */
-  readonly lass?: true
+  /** Linear-address-space separation: on after the runtime services are set up, from a late_initcall. */
+  readonly lass?: 'after-setup'
 }
 
 /** A strategy as a plugin offers it. */
@@ -126,8 +128,11 @@ export interface StrategyDefinition {
   readonly alternatives?: readonly string[]
   /** The word of `efi=` that chooses this strategy in a kernel that has another by default, such as `old_map`. */
   readonly chosenByEfi?: string
-  /** The versions of Linux that call EFI like this, as "6.1": the first, and the first that no longer does. */
-  readonly linux?: { readonly from: string; readonly before?: string }
+  /**
+   * The versions of Linux that call EFI like this, as "6.1": the first, the first that no longer does, and the one that a kernel is taken for of which nothing else is known; left out, it is the
+   * last of them.
+   */
+  readonly linux?: { readonly from: string; readonly before?: string; readonly as?: string }
   /** The address space of these kernels, which may depend on the options; default that of 2.6.35 on x86-64. It decides what the kernel is built for, too. */
   readonly layout?:
     | AddressSpaceLayout
