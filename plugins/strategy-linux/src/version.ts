@@ -89,8 +89,9 @@ function withChanges<Version>(
   { first, later = {} }: Releases<Version>,
   isIn: (release: string) => boolean,
 ): Version {
-  return Object.entries(later)
+  const changes = Object.entries(later)
     .toSorted(([one], [other]) => compareVersions(one, other))
     .filter(([release]) => isIn(release))
-    .reduce((version, [, changes]) => ({ ...version, ...changes }), first)
+    .map(([, each]) => each)
+  return Object.assign({}, first, ...changes) as Version
 }

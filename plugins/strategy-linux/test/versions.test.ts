@@ -160,27 +160,28 @@ describe('locks', () => {
   })
 })
 
-describe('ResetSystem beside another call', () => {
-  async function resetBeside(strategy: string): Promise<{ waits: boolean; said: string[] }> {
-    let waits = false
-    const trace = await play(
-      strategy,
-      (context, kernels) => {
-        boot(context, kernels)
-        const first = context.services('stack', 0).getTime().call!
-        const reset = context.services('stack', 1).resetSystem(0).call!
-        first.enter()
-        waits = !reset.mayEnter
-        if (!waits) reset.run()
-        first.execute()
-        first.leave()
-      },
-      { cpus: 2 },
-    )
-    expect(trace.result.outcome).toBe('ok')
-    return { waits, said: said(trace.events).filter((text) => text.includes('ResetSystem')) }
-  }
+/** Whether a reset on CPU 1 waits for a call on CPU 0, and what the kernel says of it. */
+async function resetBeside(strategy: string): Promise<{ waits: boolean; said: string[] }> {
+  let waits = false
+  const trace = await play(
+    strategy,
+    (context, kernels) => {
+      boot(context, kernels)
+      const first = context.services('stack', 0).getTime().call!
+      const reset = context.services('stack', 1).resetSystem(0).call!
+      first.enter()
+      waits = !reset.mayEnter
+      if (!waits) reset.run()
+      first.execute()
+      first.leave()
+    },
+    { cpus: 2 },
+  )
+  expect(trace.result.outcome).toBe('ok')
+  return { waits, said: said(trace.events).filter((text) => text.includes('ResetSystem')) }
+}
 
+describe('ResetSystem beside another call', () => {
   test('waits for it up to 5.14, and is given up with a warning from 5.15 on', async () => {
     for (const strategy of ['linux-3.18', 'linux-4.9', 'linux-5.4']) {
       expect(await resetBeside(strategy)).toEqual({ waits: true, said: [] })
