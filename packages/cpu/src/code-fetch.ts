@@ -21,6 +21,9 @@ interface CodeWindow {
   low: number
   frame: number
   code: CodeFrame | undefined
+  /** What {@link CodeFrame.blocks} has of `code`, for instructions of so many bits. */
+  blocks: readonly (Block | undefined)[]
+  bits: number
 }
 
 /** Where the next block comes from: fetches through the MMU, and what was decoded of the frames that they reach. */
@@ -104,6 +107,18 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
 
   /** Makes the page of a linear address the current one: a fetch, with all that it may raise. */
   protected enterPage(high: number, low: number): void {
+    const window = this.#windows[(low >>> 12) & (CODE_WINDOWS - 1)]!
+    const { code: known } = window
+    const isKnown =
+      window.high === high && window.low === (low & -PAGE) && window.bits === this.bits
+    if (isKnown && known!.isCurrent) {
+      // Nothing is recorded while there are windows.
+      this.code = known
+      this.blocks = window.blocks
+      this.codeHigh = high
+      this.codeLow = low & -PAGE
+      return
+    }
     const code = this.#fetch(high, low)
     this.code = code
     this.blocks = code.blocks(this.bits)
@@ -159,6 +174,8 @@ export abstract class CodeFetch extends Addressing implements FrameObserver {
       window.low = pageLow
       window.frame = frame
       window.code = code
+      window.blocks = code.blocks(this.bits)
+      window.bits = this.bits
     }
     return code
   }
@@ -232,5 +249,7 @@ function newWindows(): CodeWindow[] {
     low: 0,
     frame: -1,
     code: undefined,
+    blocks: NO_BLOCKS,
+    bits: 0,
   }))
 }

@@ -12,6 +12,7 @@ import { CodeFetch } from './code-fetch.ts'
 import { NOWHERE } from './data-access.ts'
 import type { Block } from './decode/block.ts'
 import type { CodeCache } from './decode/code-cache.ts'
+import { joinOperations } from './decode/join-operations.ts'
 import { MissingInstruction } from './error.ts'
 import { highHalf, join, lowHalf } from './halves.ts'
 import type { InstructionTable } from './instructions/table.ts'
@@ -40,6 +41,8 @@ export class Execution extends CodeFetch implements CpuExecution {
   nmiBlocked = false
 
   readonly #general: Int32Array
+  /** Runs after which the operations of a block are joined. */
+  readonly #hotAfter: number
   #attention = false
   #halted = false
   #tracer: ((cpu: Cpu) => void) | undefined
@@ -56,17 +59,18 @@ export class Execution extends CodeFetch implements CpuExecution {
   #running: number = NOTHING
   /** The last of the single ones. */
   #single: Block | undefined
-  /** The operation of the block that is carried out, and the one before which it stops. */
-  #at = 0
-  #end = 0
+  /** The operation of the block that is carried out, and the one before which it stops: 0 to leave the block after it. */
+  at = 0
+  end = 0
   /** Runs that have not ended: one, and those of code that gates have called. */
   #runs = 0
   /** Instructions until the next look, and those that were carried out when the quota was given. */
   #quota = 0
   #counted = 0
 
-  constructor(cpu: Cpu, codes: CodeCache, table: InstructionTable) {
+  constructor(cpu: Cpu, codes: CodeCache, table: InstructionTable, hotAfter: number) {
     super(cpu, codes, table)
+    this.#hotAfter = hotAfter
     this.#general = cpu.general
     this.rip = cpu.rip
     this.statusFlags = cpu.statusFlags
@@ -76,7 +80,7 @@ export class Execution extends CodeFetch implements CpuExecution {
   get rip(): bigint {
     const address = join(this.#general[33]!, this.#general[32]!)
     const block = this.#current
-    return block === undefined ? address : this.wrap(address + BigInt(block.offsets[this.#at]!))
+    return block === undefined ? address : this.wrap(address + BigInt(block.offsets[this.at]!))
   }
 
   set rip(value: bigint) {
@@ -90,7 +94,7 @@ export class Execution extends CodeFetch implements CpuExecution {
   }
 
   get instructions(): number {
-    return this.#counted - this.#quota + (this.#current?.counts[this.#at] ?? 0)
+    return this.#counted - this.#quota + (this.#current?.counts[this.at] ?? 0)
   }
 
   /** Set to have {@link attend} called before the next block. */
@@ -124,11 +128,11 @@ export class Execution extends CodeFetch implements CpuExecution {
   }
 
   protected get usesStackSegment(): boolean {
-    return this.#current?.stackOperands[this.#at] ?? false
+    return this.#current?.stackOperands[this.at] ?? false
   }
 
   override stop(): void {
-    this.#end = 0
+    this.end = 0
   }
 
   /** Has {@link attend} called when the instruction that is carried out is done. */
@@ -170,19 +174,19 @@ export class Execution extends CodeFetch implements CpuExecution {
     general[33] = general[33]! + distanceHigh + (next >>> 0 < low >>> 0 ? 1 : 0)
     general[32] = next
     this.#running = NOTHING
-    this.#end = 0
+    this.end = 0
   }
 
   /** Leaves the block, for the address that the block words have. */
   leaveBlock(): void {
     this.#running = NOTHING
-    this.#end = 0
+    this.end = 0
   }
 
   /** Runs a gate's function, from an operation that ends its block. */
   leaveForGate(gate: GateFunction): void {
     this.cpu.runGate(gate)
-    this.#end = 0
+    this.end = 0
   }
 
   /** See {@link InstructionExecutor}. */
@@ -252,17 +256,9 @@ export class Execution extends CodeFetch implements CpuExecution {
   }
 
   #carryOut(general: Int32Array, block: Block): void {
-    const { operations } = block
     this.#running = BLOCK
-    this.#end = operations.length
-    let at = 0
-    do {
-      this.#at = at
-      // A call through the array would pass it as the receiver.
-      const operation = operations[at]!
-      operation(general, this)
-      at++
-    } while (at < this.#end)
+    const { whole } = block
+    const at = whole === undefined ? this.#carryOutEach(general, block) : whole(general, this)
     if (this.#running === NOTHING) {
       this.#quota -= block.ends[at - 1]!
       return
@@ -271,6 +267,27 @@ export class Execution extends CodeFetch implements CpuExecution {
     this.#running = NOTHING
     const further = block.offsets[at]!
     if (further !== 0) this.branch(general, further)
+  }
+
+  /** Carries out the operations of a block one by one until it is hot, and returns how many they were. */
+  #carryOutEach(general: Int32Array, block: Block): number {
+    if (block.runs >= this.#hotAfter) {
+      const whole = joinOperations(block)
+      block.whole = whole
+      return whole(general, this)
+    }
+    block.runs++
+    const { operations } = block
+    this.end = operations.length
+    let at = 0
+    do {
+      this.at = at
+      // A call through the array would pass it as the receiver.
+      const operation = operations[at]!
+      operation(general, this)
+      at++
+    } while (at < this.end)
+    return at
   }
 
   /** Looks at what there is to look at, and then carries out as much as that allows; false for an end of the run. */
@@ -308,8 +325,8 @@ export class Execution extends CodeFetch implements CpuExecution {
   #carryOutOne(general: Int32Array, block: Block): void {
     this.#single = block
     this.#running = SINGLE
-    this.#at = 0
-    this.#end = 1
+    this.at = 0
+    this.end = 1
     const operation = block.operations[0]!
     operation(general, this)
     this.#quota--
@@ -353,7 +370,7 @@ export class Execution extends CodeFetch implements CpuExecution {
     const block = this.#current
     if (block === undefined) return
     const { rip } = this
-    this.#quota -= block.counts[this.#at]!
+    this.#quota -= block.counts[this.at]!
     this.rip = rip
   }
 

@@ -7,7 +7,11 @@ import { type InstructionFamily, InstructionTable } from './instructions/table.t
 export interface InterpreterOptions {
   /** The instructions that there are; default all of this package. */
   readonly families?: readonly InstructionFamily[]
+  /** Runs after which the operations of a block are made one function, which takes V8 some hundred microseconds to compile; default 4000, which take it about as long. */
+  readonly hotAfter?: number
 }
+
+const HOT_AFTER = 4000
 
 /**
  * Executes machine code on CPUs, by blocks of instructions that are decoded once for all machines that have the same bytes in memory: set `machine.executor` to one, before machines are
@@ -18,7 +22,10 @@ export class Interpreter implements InstructionExecutor {
   readonly #table: InstructionTable
   readonly #executions: WeakMap<Cpu, Execution> = new WeakMap()
 
-  constructor({ families = INSTRUCTION_FAMILIES }: InterpreterOptions = {}) {
+  readonly #hotAfter: number
+
+  constructor({ families = INSTRUCTION_FAMILIES, hotAfter = HOT_AFTER }: InterpreterOptions = {}) {
+    this.#hotAfter = hotAfter
     this.#table = new InstructionTable(families)
   }
 
@@ -35,7 +42,7 @@ export class Interpreter implements InstructionExecutor {
   execution(cpu: Cpu): Execution {
     const known = this.#executions.get(cpu)
     if (known !== undefined) return known
-    const execution = new Execution(cpu, this.#codes, this.#table)
+    const execution = new Execution(cpu, this.#codes, this.#table, this.#hotAfter)
     this.#executions.set(cpu, execution)
     cpu.execution = execution
     cpu.machine.memory.observers.push(execution)

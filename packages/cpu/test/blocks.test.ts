@@ -126,10 +126,6 @@ const program = fc
 
 let target: CodeMachine
 
-beforeEach(() => {
-  target = codeMachine()
-})
-
 /** Instructions that are carried out before one that faults. */
 function stepsToFault(): number {
   for (let steps = 0; ; steps++) {
@@ -170,136 +166,156 @@ function begin(values: readonly bigint[], code: readonly number[]): void {
 
 const values = fc.array(word, { minLength: 6, maxLength: 6 })
 
-test('instructions in blocks do what they do one by one, and as many are counted', () => {
-  const { cpu, interpreter } = target
-  fc.assert(
-    fc.property(program, values, (code, registers) => {
-      begin(registers, code)
-      let before = cpu.instructions
-      let steps = 0
-      while (cpu.rip !== RETURN) {
-        interpreter.step(cpu)
-        steps++
-      }
-      expect(cpu.instructions - before).toBe(steps)
-      const single = state()
-      begin(registers, code)
-      before = cpu.instructions
-      expect(interpreter.run(cpu, { until: { rip: RETURN, rsp: STACK_TOP } })).toBe('returned')
-      expect(state()).toEqual(single)
-      expect(cpu.instructions - before).toBe(steps)
-    }),
-    { numRuns: 150 },
-  )
-})
+describe.each([
+  { blocks: 'one by one', hotAfter: Infinity },
+  { blocks: 'made one function', hotAfter: 0 },
+])('with the operations of blocks $blocks', ({ hotAfter }) => {
+  beforeEach(() => {
+    target = codeMachine({}, { hotAfter })
+  })
 
-test('a run stops after any number of instructions as single steps would', () => {
-  const { cpu, interpreter } = target
-  fc.assert(
-    fc.property(program, values, fc.nat(30), (code, registers, limit) => {
-      begin(registers, code)
-      for (let step = 0; step < limit && cpu.rip !== RETURN; step++) interpreter.step(cpu)
-      const single = state()
-      begin(registers, code)
-      const until = { rip: RETURN, rsp: STACK_TOP }
-      const end = interpreter.run(cpu, { until, maxInstructions: limit })
-      expect(end).toBe(cpu.rip === RETURN ? 'returned' : 'instruction-limit')
-      expect(state()).toEqual(single)
-    }),
-    { numRuns: 100 },
-  )
-})
-
-test('a fault in the middle leaves everything as the instructions before it have it', () => {
-  const { cpu, interpreter } = target
-  // mov rax, [rbp + 0] of an address that is not mapped
-  const fault = [0x48, 0x8b, 0x45, 0]
-  fc.assert(
-    fc.property(
-      fc.array(instruction, { maxLength: 20 }),
-      fc.array(instruction, { maxLength: 5 }),
-      values,
-      (before, after, registers) => {
-        // mov rbp, 0x700000 clears no flags.
-        const code = [
-          ...before.flat(),
-          0x48,
-          0xc7,
-          0xc5,
-          0,
-          0,
-          0x70,
-          0,
-          ...fault,
-          ...after.flat(),
-          0xc3,
-        ]
+  test('instructions in blocks do what they do one by one, and as many are counted', () => {
+    const { cpu, interpreter } = target
+    fc.assert(
+      fc.property(program, values, (code, registers) => {
         begin(registers, code)
-        const counted = cpu.instructions
-        const steps = stepsToFault()
-        expect(cpu.instructions - counted).toBe(steps)
+        let before = cpu.instructions
+        let steps = 0
+        while (cpu.rip !== RETURN) {
+          interpreter.step(cpu)
+          steps++
+        }
+        expect(cpu.instructions - before).toBe(steps)
         const single = state()
         begin(registers, code)
-        const start = cpu.instructions
-        expect(() => interpreter.run(cpu)).toThrow(PageFault)
+        before = cpu.instructions
+        expect(interpreter.run(cpu, { until: { rip: RETURN, rsp: STACK_TOP } })).toBe('returned')
         expect(state()).toEqual(single)
-        expect(cpu.instructions - start).toBe(steps)
-      },
-    ),
-    { numRuns: 100 },
-  )
-})
-
-describe('a run', () => {
-  test('stops before an instruction in the middle of a block', () => {
-    const { cpu, interpreter } = target
-    // inc eax; inc eax; cmp eax, ebx; jne +0; inc eax; ret
-    begin([0n], [0xff, 0xc0, 0xff, 0xc0, 0x39, 0xd8, 0x75, 0, 0xff, 0xc0, 0xc3])
-    const { rsp } = cpu
-    for (const offset of [2n, 4n, 6n, 8n, 10n]) {
-      expect(interpreter.run(cpu, { until: { rip: CODE + offset, rsp } })).toBe('returned')
-      expect(cpu.rip).toBe(CODE + offset)
-    }
-    expect(cpu.general64[Gpr.RAX]).toBe(3n)
+        expect(cpu.instructions - before).toBe(steps)
+      }),
+      { numRuns: 150 },
+    )
   })
 
-  test('goes on where RIP is right and RSP is not', () => {
+  test('a run stops after any number of instructions as single steps would', () => {
     const { cpu, interpreter } = target
-    // again: push rax; dec ecx; jnz again; ret
-    begin([0n, 3n], [0x50, 0xff, 0xc9, 0x75, 0xfb, 0xc3])
-    const rsp = cpu.rsp - 16n
-    expect(interpreter.run(cpu, { until: { rip: CODE, rsp } })).toBe('returned')
-    expect(cpu.general64[Gpr.RCX]).toBe(1n)
+    fc.assert(
+      fc.property(program, values, fc.nat(30), (code, registers, limit) => {
+        begin(registers, code)
+        for (let step = 0; step < limit && cpu.rip !== RETURN; step++) interpreter.step(cpu)
+        const single = state()
+        begin(registers, code)
+        const until = { rip: RETURN, rsp: STACK_TOP }
+        const end = interpreter.run(cpu, { until, maxInstructions: limit })
+        expect(end).toBe(cpu.rip === RETURN ? 'returned' : 'instruction-limit')
+        expect(state()).toEqual(single)
+      }),
+      { numRuns: 100 },
+    )
   })
 
-  test('of code that a gate calls stops by itself, and the outer one goes on', () => {
-    const { cpu, machine, interpreter } = target
-    const gate = machine.gates.bind({
-      name: 'Again',
-      image: 'Model',
-      run: () => cpu.call(CODE + 0x200n) + 1n,
+  test('a fault in the middle leaves everything as the instructions before it have it', () => {
+    const { cpu, interpreter } = target
+    // mov rax, [rbp + 0] of an address that is not mapped
+    const fault = [0x48, 0x8b, 0x45, 0]
+    fc.assert(
+      fc.property(
+        fc.array(instruction, { maxLength: 20 }),
+        fc.array(instruction, { maxLength: 5 }),
+        values,
+        (before, after, registers) => {
+          // mov rbp, 0x700000 clears no flags.
+          const code = [
+            ...before.flat(),
+            0x48,
+            0xc7,
+            0xc5,
+            0,
+            0,
+            0x70,
+            0,
+            ...fault,
+            ...after.flat(),
+            0xc3,
+          ]
+          begin(registers, code)
+          const counted = cpu.instructions
+          const steps = stepsToFault()
+          expect(cpu.instructions - counted).toBe(steps)
+          const single = state()
+          begin(registers, code)
+          const start = cpu.instructions
+          expect(() => interpreter.run(cpu)).toThrow(PageFault)
+          expect(state()).toEqual(single)
+          expect(cpu.instructions - start).toBe(steps)
+        },
+      ),
+      { numRuns: 100 },
+    )
+  })
+
+  describe('a run', () => {
+    test('stops before an instruction in the middle of a block', () => {
+      const { cpu, interpreter } = target
+      // inc eax; inc eax; cmp eax, ebx; jne +0; inc eax; ret
+      begin([0n], [0xff, 0xc0, 0xff, 0xc0, 0x39, 0xd8, 0x75, 0, 0xff, 0xc0, 0xc3])
+      const { rsp } = cpu
+      for (const offset of [2n, 4n, 6n, 8n, 10n]) {
+        expect(interpreter.run(cpu, { until: { rip: CODE + offset, rsp } })).toBe('returned')
+        expect(cpu.rip).toBe(CODE + offset)
+      }
+      expect(cpu.general64[Gpr.RAX]).toBe(3n)
     })
-    machine.memory.write(CODE_PHYSICAL + 0x100, gate)
-    // mov eax, 5; nop; ret
-    machine.memory.write(CODE_PHYSICAL + 0x200, Uint8Array.of(0xb8, 5, 0, 0, 0, 0x90, 0xc3))
-    // call gate; add eax, 10; ret
-    begin([], [0xe8, 0xfb, 0, 0, 0, 0x83, 0xc0, 10, 0xc3])
-    const before = cpu.instructions
-    const until = { rip: RETURN, rsp: STACK_TOP }
-    expect(interpreter.run(cpu, { until, maxInstructions: 100 })).toBe('returned')
-    expect(cpu.general64[Gpr.RAX]).toBe(16n)
-    // call, gate, three of the other code, add, ret
-    expect(cpu.instructions - before).toBe(7)
+
+    test('goes on where RIP is right and RSP is not', () => {
+      const { cpu, interpreter } = target
+      // again: push rax; dec ecx; jnz again; ret
+      begin([0n, 3n], [0x50, 0xff, 0xc9, 0x75, 0xfb, 0xc3])
+      const rsp = cpu.rsp - 16n
+      expect(interpreter.run(cpu, { until: { rip: CODE, rsp } })).toBe('returned')
+      expect(cpu.general64[Gpr.RCX]).toBe(1n)
+    })
+
+    test('of code that a gate calls stops by itself, and the outer one goes on', () => {
+      const { cpu, machine, interpreter } = target
+      const gate = machine.gates.bind({
+        name: 'Again',
+        image: 'Model',
+        run: () => cpu.call(CODE + 0x200n) + 1n,
+      })
+      machine.memory.write(CODE_PHYSICAL + 0x100, gate)
+      // mov eax, 5; nop; ret
+      machine.memory.write(CODE_PHYSICAL + 0x200, Uint8Array.of(0xb8, 5, 0, 0, 0, 0x90, 0xc3))
+      // call gate; add eax, 10; ret
+      begin([], [0xe8, 0xfb, 0, 0, 0, 0x83, 0xc0, 10, 0xc3])
+      const before = cpu.instructions
+      const until = { rip: RETURN, rsp: STACK_TOP }
+      expect(interpreter.run(cpu, { until, maxInstructions: 100 })).toBe('returned')
+      expect(cpu.general64[Gpr.RAX]).toBe(16n)
+      // call, gate, three of the other code, add, ret
+      expect(cpu.instructions - before).toBe(7)
+    })
+
+    test('tells each instruction before it is carried out', () => {
+      const { cpu, interpreter } = target
+      begin([0n, 2n], [0xff, 0xc9, 0x75, 0xfc, 0xc3])
+      const seen: bigint[] = []
+      interpreter.execution(cpu).tracer = ({ rip, general64 }) => {
+        seen.push(rip - CODE, general64[Gpr.RCX]!)
+      }
+      interpreter.run(cpu, { until: { rip: RETURN, rsp: STACK_TOP } })
+      expect(seen).toEqual([0n, 2n, 2n, 1n, 0n, 1n, 2n, 0n, 4n, 0n])
+    })
   })
 
-  test('tells each instruction before it is carried out', () => {
+  test('changes code that lies behind it in its block', () => {
     const { cpu, interpreter } = target
-    begin([0n, 2n], [0xff, 0xc9, 0x75, 0xfc, 0xc3])
-    const seen: bigint[] = []
-    interpreter.execution(cpu).tracer = ({ rip, general64 }) => {
-      seen.push(rip - CODE, general64[Gpr.RCX]!)
+    // mov byte [rip + 2], 0xc3; inc eax; inc eax; ret: the second INC becomes RET.
+    const code = [0xc6, 0x05, 2, 0, 0, 0, 0xc3, 0xff, 0xc0, 0xff, 0xc0, 0xc3]
+    for (const run of [1, 2]) {
+      begin([BigInt(run)], code)
+      interpreter.run(cpu, { until: { rip: RETURN, rsp: STACK_TOP } })
+      expect(cpu.general64[Gpr.RAX]).toBe(BigInt(run) + 1n)
     }
-    interpreter.run(cpu, { until: { rip: RETURN, rsp: STACK_TOP } })
-    expect(seen).toEqual([0n, 2n, 2n, 1n, 0n, 1n, 2n, 0n, 4n, 0n])
   })
 })

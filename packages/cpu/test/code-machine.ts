@@ -9,7 +9,7 @@ import {
   QEMU_TCG,
   virt,
 } from '@trapdoor/core'
-import { Interpreter } from '../src/index.ts'
+import { Interpreter, type InterpreterOptions } from '../src/index.ts'
 
 export const CODE = 0x40_0000n
 export const CODE_PHYSICAL = 0x20_0000
@@ -25,9 +25,12 @@ export interface CodeMachine {
 }
 
 /** A machine with 16 pages of code at {@link CODE}, 16 of data at {@link DATA}, and 8 of stack below {@link STACK_TOP}. */
-export function codeMachine(options: MachineOptions = {}): CodeMachine {
+export function codeMachine(
+  options: MachineOptions = {},
+  interpreterOptions: InterpreterOptions = {},
+): CodeMachine {
   const machine = new Machine({ features: QEMU_TCG, ...options })
-  const interpreter = new Interpreter()
+  const interpreter = new Interpreter(interpreterOptions)
   machine.executor = interpreter
   let next = 0x11
   const tables = new PageTableBuilder(machine.memory, phys(0x10 * PAGE_SIZE), () => next++)

@@ -30,4 +30,10 @@ export interface Block {
   readonly stackOperands: readonly boolean[]
   /** The page in which the one instruction of a block ends that lies across two. */
   readonly second: CodeFrame | undefined
+  /** Whether each operation can neither fault nor leave the block. */
+  readonly plain: readonly boolean[]
+  /** How often the operations were carried out one by one. */
+  runs: number
+  /** All operations as one function, once the block is hot; it returns how many were carried out. */
+  whole: ((general: Int32Array, execution: Execution) => number) | undefined
 }

@@ -52,6 +52,12 @@ export function markDeadFlags(instructions: readonly DecodedInstruction[]): void
   }
 }
 
+/** Whether an instruction is known to work on registers alone, and neither to fault nor to leave its block. */
+export function isPlain(decoded: DecodedInstruction): boolean {
+  const { mnemonic } = decoded
+  return isOnRegisters(decoded) && (SETS_ALL.has(mnemonic) || TRANSPARENT.has(mnemonic))
+}
+
 function isOnRegisters({ instruction, mnemonic }: DecodedInstruction): boolean {
   if (instruction.flowControl !== FlowControl.Next) return false
   for (let operand = 0; operand < instruction.opCount; operand++) {

@@ -6,7 +6,7 @@ import type { InstructionTable } from '../instructions/table.ts'
 import { invalidOpcode, missingInstruction } from '../instructions/undefined.ts'
 import type { Block, Operation } from './block.ts'
 import { type CodeBits, DecodedInstruction } from './decoded-instruction.ts'
-import { markDeadFlags } from './flag-liveness.ts'
+import { isPlain, markDeadFlags } from './flag-liveness.ts'
 
 /** Instructions of a block at the most, and conditional jumps among them: what lies behind a jump is decoded again for its target. */
 const LIMIT = 32
@@ -110,17 +110,20 @@ function assemble({ decoded, last, end }: Trace, table: InstructionTable): Block
   const counts: number[] = []
   const ends: number[] = []
   const stackOperands: boolean[] = []
+  const plain: boolean[] = []
   const add = (
     operation: Operation,
     offset: number,
     [before, up]: readonly [number, number],
     isStack = false,
+    isOnRegisters = false,
   ): void => {
     operations.push(operation)
     offsets.push(offset)
     counts.push(before)
     ends.push(up)
     stackOperands.push(isStack)
+    plain.push(isOnRegisters)
   }
   for (let index = 0; index < decoded.length; index++) {
     const one = decoded[index]!
@@ -132,7 +135,7 @@ function assemble({ decoded, last, end }: Trace, table: InstructionTable): Block
     } else if (!one.isFollowed || one.instruction.isCallNear) {
       const operation =
         table.translate(one) ?? missingInstruction(one.instruction.toString(), one.bytes)
-      add(operation, one.offset, [index, index + 1], usesStackSegment(one))
+      add(operation, one.offset, [index, index + 1], usesStackSegment(one), isPlain(one))
     }
   }
   const instructions = decoded.length + (last === undefined ? 0 : 1)
@@ -147,6 +150,9 @@ function assemble({ decoded, last, end }: Trace, table: InstructionTable): Block
     instructions,
     stackOperands,
     second: undefined,
+    plain,
+    runs: 0,
+    whole: undefined,
   }
 }
 
