@@ -35,8 +35,6 @@ export interface LinuxVersion {
    * the call (5.7 and later: efi_set_virtual_address_map() takes `runtime` out of it).
    */
   readonly systab: 'looked-up' | 'read-one-to-one'
-  /** Whether memory that tables in boot-services memory take (ESRT, BGRT) is marked before boot services are freed: efi_arch_mem_reserve(), 4.9 and later. */
-  readonly reservesTables: boolean
   /** What kexec passes on: copies of what has the RUNTIME attribute and is no boot-services memory (save_runtime_map(), up to 4.8), or efi.memmap as it is then. */
   readonly runtimeMap: 'copied' | 'efi.memmap'
   /** RFLAGS.IF in SetVirtualAddressMap: as it was, on, where the prolog leaves at once without efi=old_map (3.14 to 4.0), else off. */

@@ -27,6 +27,8 @@ import { commandLineWords, parseCommandLine } from './command-line.ts'
 import { reserveCrashKernel } from './crash-kernel.ts'
 import type { Injections } from './injections.ts'
 import type { ByteRange, HandOff } from './loader.ts'
+import { efiBgrtInit } from '../efi/tables/bgrt.ts'
+import { efiEsrtInit } from '../efi/tables/esrt.ts'
 import { readWords, reportUnknownWords, reportWordsWithoutEffect } from './parameters.ts'
 import { switchPagingMode } from './paging-mode-switch.ts'
 
@@ -182,7 +184,9 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   }
   if (isLinux(kernel, '3.0')) kernel.allocator.reserve(0, RESERVE_LOW / PAGE_SIZE)
   if (kernel.efi !== undefined) {
+    efiEsrtInit(kernel)
     orRefuse(kernel, () => kernel.strategy?.instance.reserve?.(kernel))
+    efiBgrtInit(kernel)
   }
   reserveRealMode(kernel)
   kernel.enterPhase('init_memory_mapping')

@@ -19,7 +19,6 @@ export const LINUX_3_14: LinuxVersions = {
     lock: 'of-the-callers',
     resetSystem: 'waits',
     systab: 'looked-up',
-    reservesTables: false,
     runtimeMap: 'copied',
     svamInterrupts: 'on',
     interrupts: 'off',

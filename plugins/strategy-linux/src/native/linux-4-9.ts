@@ -7,7 +7,6 @@ import { LINUX_4_6 } from './linux-4-6.ts'
 export const LINUX_4_9: LinuxVersions = {
   first: {
     ...lastOf(LINUX_4_6),
-    reservesTables: true,
     runtimeMap: 'efi.memmap',
     kexecRegions: 'virtual-and-identity',
   },
@@ -25,7 +24,7 @@ export const linux49: StrategyDefinition = {
   efiOnlyWithRuntimeMap: true,
   alternatives: ['linux-3.4'],
   sources: [
-    'Linux 4.9 arch/x86/platform/efi/quirks.c: efi_arch_mem_reserve(), efi_free_boot_services()',
+    'Linux 4.9 arch/x86/platform/efi/quirks.c: efi_arch_mem_reserve(), for ESRT and BGRT (packages/kernel/src/efi/tables); efi_free_boot_services()',
     'Linux 4.9 arch/x86/platform/efi/efi_64.c: efi_map_region_fixed()',
     'Linux 4.9 drivers/firmware/efi/runtime-map.c: efi_get_runtime_map_size()',
     'Linux 4.10 arch/x86/platform/efi/efi_64.c: efi_setup_page_tables(), page 0; efi.c: efi_clean_memmap()',
