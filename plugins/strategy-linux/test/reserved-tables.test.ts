@@ -1,9 +1,12 @@
 import { PAGE_SIZE } from '@trapdoor/core'
-import type { FirmwareSetup } from '@trapdoor/firmware'
+import type { Plugin } from '@trapdoor/harness'
 import type { Kernel } from '@trapdoor/kernel'
 import { Guid, isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import { boot, inEfiTables, play, said } from './machine.ts'
+
+type Quirk = NonNullable<Plugin['quirks']>[number]
+type FirmwareSetup = Parameters<NonNullable<Quirk['hooks']['powerOn']>>[0]
 
 /** A kernel on firmware that does `powerOn`. */
 async function bootOn(
