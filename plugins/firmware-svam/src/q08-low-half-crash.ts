@@ -3,14 +3,14 @@ import { MemoryType } from '@trapdoor/uefi'
 import { plantWorkArea, useWorkArea } from './work-area.ts'
 
 const SLOT = 'Q08 pointer with a mark'
-/** The driver's mark of a pointer that it has converted: the sign, which kernels' addresses have anyway. */
+/** The mark: the sign, which kernels' addresses have. */
 const CONVERTED = 2n ** 63n
 
-/** The variable driver marks pointers as converted by their sign, and uses them with the mark. */
+/** The variable driver takes the sign for the mark of a pointer that was converted, and looks for its data there at once: where firmware is given an address without it, SetVirtualAddressMap ends here. */
 export const lowHalfCrash: Quirk = {
   id: 'Q08',
   name: 'low-half-crash',
-  title: 'Variable services use virtual addresses as if all had bit 63 set',
+  title: 'SetVirtualAddressMap crashes with virtual addresses whose bit 63 is clear',
   architectures: ['x64'],
   sources: ['H. Peter Anvin, linux-efi, November 2025: some firmware dies of low-half addresses'],
   hooks: {
@@ -21,11 +21,8 @@ export const lowHalfCrash: Quirk = {
     },
     virtualAddressChange: (call) => {
       if (call.image !== 'VariableRuntimeDxe') return
-      call.writeNatural(call.slot(SLOT), call.pointer(SLOT) | CONVERTED)
-    },
-    beforeService: (call) => {
-      if (call.image !== 'VariableRuntimeDxe') return undefined
-      return useWorkArea(call, call.pointer(SLOT))
+      const converted = call.pointer(SLOT)
+      if ((converted & CONVERTED) === 0n) useWorkArea(call, converted | CONVERTED)
     },
   },
 }

@@ -77,11 +77,14 @@ describe('Q07b unlisted-at-offset', () => {
 })
 
 describe('Q08 low-half-crash', () => {
-  test('serves variables in the upper half, and dies in the lower one', () => {
+  test('dies inside SetVirtualAddressMap of addresses in the lower half', () => {
     expect(getTimeout(converted(lowHalfCrash))).toBe(EfiStatus.SUCCESS)
     expect(getTimeout(start(lowHalfCrash))).toBe(EfiStatus.SUCCESS)
-    const low = converted(lowHalfCrash, { base: LOW_BASE })
-    expect(() => getTimeout(low)).toThrow(/not canonical: 0x8000002034/)
+    const low = start(lowHalfCrash)
+    low.useOwnTables(SMALL_MAP, { base: LOW_BASE, identity: true })
+    expect(() => low.setVirtualAddressMap(Caller.runtimeMap(SMALL_MAP, LOW_BASE))).toThrow(
+      /not canonical: 0x8000002034/,
+    )
   })
 })
 

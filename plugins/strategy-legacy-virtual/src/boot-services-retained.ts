@@ -6,6 +6,7 @@ import {
   isBootServices,
   isLinux,
   isServiceOfRevision,
+  isValidDescriptor,
   type Kernel,
   mergeRegions,
   type PageTableStrategy,
@@ -76,21 +77,27 @@ export const bootServicesRetained: StrategyDefinition = {
   create: () => ({ ...retainBootServices(), leave: restoreXmm }),
 }
 
-/** S38: addresses of the direct map, and calls on a table in which everything is 1:1 too. */
+/**
+ * S38: addresses of the direct map, and calls on a table in which everything is 1:1 too. No release has it (3.8 as it came out has not, nor 3.7 or 3.9), and the text of the commit could not be had: it is modelled from its message and that of
+ * "x86, mm: Include the entire kernel memory map in trampoline_pgd".
+ */
 export const identityBesideDirectMap: StrategyDefinition = {
   name: 'linux-3.8-rc',
   title:
     'S38: as linux-3.4, and calls run on trampoline_pgd with the whole map 1:1 (3.8-rc, reverted)',
   mode: 'virtual',
   rewindable: true,
-  sources: ['Linux commit 185034e72d59 "x86, efi: 1:1 pagetable mapping for virtual EFI calls"'],
+  sources: [
+    'Linux commit "x86, efi: 1:1 pagetable mapping for virtual EFI calls" (3.8-rc): its message, as secondary sources have it',
+  ],
   create: () => {
     let pgd: EfiPgd | undefined
     return {
       ...retainBootServices(),
       enteredVirtualMode: (kernel) => {
         pgd = EfiPgd.trampoline(kernel)
-        for (const region of kernel.requireEfi.memoryMap) {
+        // The whole map, boot services that others have reserved among it.
+        for (const region of kernel.requireEfi.firmwareMap.filter(isValidDescriptor)) {
           pgd.mapRegion(region, BigInt(region.physicalStart), true)
         }
         freeBootServices(kernel, kernel.requireEfi.memoryMap)

@@ -1,10 +1,8 @@
 import { type FrameOwner, PAGE_SIZE, phys } from '@trapdoor/core'
-import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
+import { LAYOUT_FIXED_ROOT, type StrategyDefinition } from '@trapdoor/kernel'
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
-import { codeExecutable, rwx, RuntimeTables } from './runtime-tables.ts'
+import { rwx, type Rights, RuntimeTables } from './runtime-tables.ts'
 
-/** What boot.efi has room for. */
-const MAP_BYTES = 4096
 /** The constant that turns the new physical addresses into virtual ones. */
 const KERNEL_BASE = 0xffff_8080_0000_0000n
 
@@ -16,7 +14,22 @@ function isMoved({ type }: MemoryDescriptor): boolean {
   return type === MemoryType.RuntimeServicesCode || type === MemoryType.RuntimeServicesData
 }
 
-/** macOS: runtime memory is moved to lie in one piece behind the kernel. */
+/** efi_init() (osfmk/i386/AT386/model_dep.c): by the type alone, whatever a memory attributes table says. */
+function rightsOf({ type }: MemoryDescriptor): Rights {
+  const isCode = type === MemoryType.RuntimeServicesCode
+  return {
+    writable: !isCode,
+    executable: isCode,
+    cacheDisable: type === MemoryType.MemoryMappedIO,
+  }
+}
+
+/**
+ * macOS: runtime memory is moved to lie in one piece behind the kernel, and mapped by type: code cannot be written, so that firmware whose images have their data in regions of code faults.
+ *
+ * Nothing refuses a long map. The OpenCore manual has 4096 bytes for its limit; xnu's efi_init() and i386_vm_init() read as many descriptors as boot_args say, from 2007 (xnu-1228) to today, and leave
+ * off after 128 kinds of memory (PMAP_MEMORY_REGIONS_SIZE) with a warning. What boot.efi does with a longer one is not public.
+ */
 export const macos: StrategyDefinition = {
   name: 'macos',
   title:
@@ -25,7 +38,8 @@ export const macos: StrategyDefinition = {
   rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
-    'OpenCore manual, Booter quirks: AvoidRuntimeDefrag (secondary: boot.efi’s source is not public)',
+    'xnu-11417 osfmk/i386/AT386/model_dep.c: efi_init(); osfmk/i386/i386_vm_init.c: i386_vm_init()',
+    'OpenCore manual, Booter quirks: AvoidRuntimeDefrag, RebuildAppleMemoryMap (secondary: boot.efi’s source is not public)',
   ],
   create: () => {
     let tables: RuntimeTables | undefined
@@ -34,9 +48,6 @@ export const macos: StrategyDefinition = {
       setup: (kernel) => {
         const efi = kernel.requireEfi
         const regions = efi.memoryMap.filter(isRuntime)
-        if (regions.length * efi.info.memdescSize > MAP_BYTES) {
-          throw new StrategyRefusal(`the runtime map has more than ${MAP_BYTES} bytes`)
-        }
         const pages = regions
           .filter(isMoved)
           .reduce((sum, { numberOfPages }) => sum + numberOfPages, 0)
@@ -60,7 +71,7 @@ export const macos: StrategyDefinition = {
             memory.owners.set(frame, frame + region.numberOfPages, MOVED)
           }
           const moved = { ...region, physicalStart: phys(to) }
-          tables.map(moved, region.virtualStart, codeExecutable(region))
+          tables.map(moved, region.virtualStart, rightsOf(region))
         }
       },
       enter: ({ cpu }) => {

@@ -3,15 +3,18 @@ import {
   type Kernel,
   type KernelVariable,
   type PageTableStrategy,
+  reserveBootServices,
   restoreXmm,
   type RuntimeCall,
 } from '@trapdoor/kernel'
+import { MemoryType } from '@trapdoor/uefi'
 
 /** What the patch does around a call: interrupts off, and its own page table in CR3. */
 export class EfiPgdSwitch implements PageTableStrategy {
   readonly #fill: (kernel: Kernel, efiPgd: PageTableBuilder) => void
   readonly #clonesAgain: boolean
   readonly #perCpuSaveArea: boolean
+  readonly #reservesBootServices: boolean
   #efiPgd: PageTableBuilder | undefined
   #saveCr3: KernelVariable | undefined
   #efiFlags: KernelVariable | undefined
@@ -19,11 +22,30 @@ export class EfiPgdSwitch implements PageTableStrategy {
   /** `fill` is efi_pagetable_init(), which gets an empty root. With `clonesAgain` there is a notifier for memory that is added. */
   constructor(
     fill: (kernel: Kernel, efiPgd: PageTableBuilder) => void,
-    options: { readonly perCpuSaveArea: boolean; readonly clonesAgain?: boolean },
+    options: {
+      readonly perCpuSaveArea: boolean
+      readonly clonesAgain?: boolean
+      /** Boot services are reserved, and never given back: nothing of physical mode calls efi_free_boot_services(). */
+      readonly reservesBootServices?: boolean
+    },
   ) {
     this.#fill = fill
     this.#clonesAgain = options.clonesAgain === true
     this.#perCpuSaveArea = options.perCpuSaveArea
+    this.#reservesBootServices = options.reservesBootServices === true
+  }
+
+  get earlyExecutableTypes(): readonly number[] {
+    return this.#reservesBootServices
+      ? [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode]
+      : [MemoryType.RuntimeServicesCode]
+  }
+
+  /** efi_reserve_boot_services(), as 3.0 has it. */
+  reserve(kernel: Kernel): void {
+    if (!this.#reservesBootServices) return
+    const efi = kernel.requireEfi
+    efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, 'forget')
   }
 
   /** efi_setup_physical_mode(). */

@@ -11,12 +11,13 @@ function efiPagetableInit(
   state: PatchState,
   page0: string | undefined,
 ): void {
+  // dell_efi_quirk() comes first, with PAGE_KERNEL.
+  if (page0 === 'mapped') {
+    efiPgd.mapRange(virt(0), phys(0), PAGE_SIZE, { global: true, executable: false })
+  }
   for (const descriptor of kernel.requireEfi.memoryMap) {
     const rights = state.rights(descriptor)
     if (rights !== undefined) mapDescriptor(efiPgd, descriptor, rights)
-  }
-  if (page0 === 'mapped') {
-    efiPgd.mapRange(virt(0), phys(0), PAGE_SIZE, { global: true, replace: true })
   }
   const { tables } = kernel
   if (state.wholeKernelHalf) {
@@ -70,6 +71,7 @@ export const privateEfiPgd: StrategyDefinition = {
       {
         perCpuSaveArea: saveArea !== 'static',
         clonesAgain: PATCH_STATES[state ?? 'C']!.wholeKernelHalf,
+        reservesBootServices: PATCH_STATES[state ?? 'C']!.reservesBootServices,
       },
     ),
 }

@@ -11,6 +11,8 @@ export interface PatchState {
   readonly rights: (descriptor: MemoryDescriptor) => LeafRights | undefined
   /** Whether the kernel's whole half is cloned, and again where memory is added, or only the direct map's and the kernel text's entry, once. */
   readonly wholeKernelHalf: boolean
+  /** Whether efi_reserve_boot_services() has come, which virtual mode frees again and physical mode does not; early calls then make boot-services code executable, too. */
+  readonly reservesBootServices: boolean
 }
 
 /**
@@ -32,7 +34,7 @@ function byRuntimeAttribute(descriptor: MemoryDescriptor): LeafRights | undefine
 
 /** A: RHEL 6 2.6.32-66, closest to the patch as it was sent. B: 6.0.z, "map whole memory". C: 6.3 and later. */
 export const PATCH_STATES: Readonly<Record<string, PatchState>> = {
-  A: { rights: byTypeBits, wholeKernelHalf: false },
-  B: { rights: byTypeBits, wholeKernelHalf: true },
-  C: { rights: byRuntimeAttribute, wholeKernelHalf: true },
+  A: { rights: byTypeBits, wholeKernelHalf: false, reservesBootServices: false },
+  B: { rights: byTypeBits, wholeKernelHalf: true, reservesBootServices: false },
+  C: { rights: byRuntimeAttribute, wholeKernelHalf: true, reservesBootServices: true },
 }
