@@ -2,7 +2,14 @@
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
-import { createEnvironment, loadConfig, planCases, runCase, runCases } from '@trapdoor/harness'
+import {
+  createEnvironment,
+  loadConfig,
+  machineOf,
+  planCases,
+  runCase,
+  runCases,
+} from '@trapdoor/harness'
 import { describe, expect, test } from 'vitest'
 
 const CONFIG = fileURLToPath(new URL('../../configs/all.config.ts', import.meta.url))
@@ -30,4 +37,14 @@ describe('what cases have in common is run once, and shows in no result', () => 
       expect(runCases(environment, specs)).toEqual(specs.map((spec) => runCase(environment, spec)))
     },
   )
+})
+
+test('a first kernel that is the same for any strategy boots once for all of them', () => {
+  const { registry } = config
+  const scenarios = config.scenarios.filter((name) => registry.scenario(name).steps[0]?.anyStrategy)
+  expect(scenarios).toEqual(['kexec-chain-physical', 'kexec-from-old', 'kexec-from-new'])
+  const specs = planCases(config, { scenarios, firmware: ['Q24'], memoryMaps: [maps[0]!] })
+  const machines = new Set(specs.map((spec) => machineOf(config, spec)))
+  expect([specs.length, machines.size]).toEqual([scenarios.length * config.strategies.length, 1])
+  expect(runCases(environment, specs)).toEqual(specs.map((spec) => runCase(environment, spec)))
 })

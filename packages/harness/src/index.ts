@@ -59,7 +59,7 @@ export { refuseUnwritable, serializeResults, writeFileAtomically } from './resul
 export { isSample } from './scenario/sample.ts'
 export { type CaseEnvironment, createEnvironment } from './case/environment.ts'
 export { type CaseTrace, runCase, traceCase } from './case/run-case.ts'
-export { runCases } from './case/run-cases.ts'
+export { machineOf, runCases } from './case/run-cases.ts'
 export type { TableSurvey } from './case/table-survey.ts'
 export type {
   Death,

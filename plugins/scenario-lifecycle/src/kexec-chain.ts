@@ -27,12 +27,13 @@ const SHARED_MAP: ChainedKernel = {
   ia32: { strategy: 'i386-paging-off' },
 }
 
-const CALLS: ScenarioStep = { name: 'calls from there', run: everydayCalls }
+const CALLS: ScenarioStep = { name: 'calls from there', anyStrategy: true, run: everydayCalls }
 
 function boots(choices: ChainedKernel): ScenarioStep {
   if (choices === OWN_KERNEL) return bootStep
   return {
     name: `boot ${nameOf(choices)}`,
+    anyStrategy: true,
     run: (context) => {
       context.boot(choices[context.architecture.name])
     },
@@ -42,6 +43,7 @@ function boots(choices: ChainedKernel): ScenarioStep {
 function kexecs(choices: ChainedKernel): ScenarioStep {
   return {
     name: `kexec into ${nameOf(choices)}`,
+    anyStrategy: choices !== OWN_KERNEL,
     run: (context) => {
       context.kexec(choices[context.kernel.architecture.name])
     },

@@ -5,9 +5,8 @@ import {
   type CaseEnvironment,
   type CaseResult,
   type CaseSpec,
-  firmwareLabel,
+  machineOf,
   runCases as runTogether,
-  strategyLabel,
 } from '@trapdoor/harness'
 import { Tinypool } from 'tinypool'
 import { BUILT_IN_PLUGINS } from '../builtin.ts'
@@ -16,7 +15,7 @@ import type { ConfigOptions } from '../options.ts'
 import { Progress } from '../progress.ts'
 import type { Batch } from './case-worker.ts'
 
-/** Cases of a batch: neighbours, which share their firmware. One has all cases of a strategy on it, or a few more than this. */
+/** Cases of a batch, which nearly always share their firmware. One has all cases of a machine, or a few more than this. */
 const BATCH = 48
 /** Cases that are worth the start of a thread. */
 const WORTH_A_THREAD = 384
@@ -43,10 +42,10 @@ export async function runCases(
   { io, config, jobs, partOf }: RunCasesOptions,
 ): Promise<CaseResult[] | undefined> {
   const threads = jobs ?? Math.min(availableParallelism(), Math.ceil(specs.length / WORTH_A_THREAD))
-  const batches = batchesOf(specs)
+  const batches = batchesOf(environment, specs)
   const pool = threads > 1 || runsForeignCode(environment) ? poolOf(threads) : undefined
   const progress = partOf?.progress ?? new Progress(io, specs.length)
-  const cases: CaseResult[] = []
+  const results = new Map<CaseSpec, CaseResult>()
   try {
     const elsewhere = pool && batches.map((specsOfBatch) => ask(pool, specsOfBatch, config, io))
     for (const [index, batch] of batches.entries()) {
@@ -55,32 +54,29 @@ export async function runCases(
       await setImmediate()
       if (io.signal?.aborted === true) {
         progress.finish()
-        io.stderr.write(`interrupted after ${cases.length} of ${specs.length} cases\n`)
+        io.stderr.write(`interrupted after ${results.size} of ${specs.length} cases\n`)
         return undefined
       }
-      cases.push(...(done.length > 0 ? done : runTogether(environment, batch)))
+      const own = done.length > 0 ? done : runTogether(environment, batch)
+      for (const [at, spec] of batch.entries()) results.set(spec, own[at]!)
       for (const { memoryMapId } of batch) progress.step(partOf?.part ?? memoryMapId)
     }
   } finally {
     await pool?.destroy()
   }
   if (partOf === undefined) progress.finish()
-  return cases
+  return specs.map((spec) => results.get(spec)!)
 }
 
-/** Cases in their order, in batches that do not part what can share its boots. */
-function batchesOf(specs: readonly CaseSpec[]): CaseSpec[][] {
+/** Batches that do not part what can share its boots. */
+function batchesOf({ config }: CaseEnvironment, specs: readonly CaseSpec[]): CaseSpec[][] {
   const batches: CaseSpec[][] = []
-  for (const own of Map.groupBy(specs, machineOf).values()) {
+  for (const own of Map.groupBy(specs, (spec) => machineOf(config, spec)).values()) {
     const last = batches.at(-1)
     if (last !== undefined && last.length < BATCH) last.push(...own)
     else batches.push([...own])
   }
   return batches
-}
-
-function machineOf({ memoryMapId, quirks, strategy }: CaseSpec): string {
-  return [memoryMapId, firmwareLabel(quirks), strategyLabel(strategy)].join('/')
 }
 
 /** Whether there are plugins of the user's: a loop in one of their hooks must not keep an interrupt from being heard, so that they run in another thread. */

@@ -65,7 +65,7 @@ function asResult({ finding, outcome, times }: CountedFinding, reproduce: string
 export class CaseExecution {
   readonly firmware: Firmware
   readonly #environment: CaseEnvironment
-  readonly #spec: CaseSpec
+  #spec: CaseSpec
   readonly #run: CaseRun
   readonly #findings: Map<string, CountedFinding> = new Map()
   readonly #calls: Map<number, RuntimeCall> = new Map()
@@ -242,6 +242,12 @@ export class CaseExecution {
     return this.#kernel === undefined
       ? this.#keptSurveys
       : [...this.#keptSurveys, ...surveyTables(this.#kernel, this.#run.rootsOfCalls)]
+  }
+
+  /** What comes next is of this case, which began like all that the execution was for so far. */
+  goOnAs(spec: CaseSpec): void {
+    this.#spec = spec
+    this.#run.goOnAs(spec)
   }
 
   /** Plays a step; false where it ends the machine. */

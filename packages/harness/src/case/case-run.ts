@@ -23,7 +23,7 @@ import {
   type StrategyChoice,
 } from '@trapdoor/kernel'
 import { type Architecture, EfiStatus, efiStatusName } from '@trapdoor/uefi'
-import { type CaseSpec, DEFAULT_SEED } from '../config/case-spec.ts'
+import { type CaseSpec, DEFAULT_SEED, strategyLabel } from '../config/case-spec.ts'
 import { HarnessError } from '../error.ts'
 import type { ServiceResult, StrategyCost } from '../results/results.ts'
 import type { KernelChoice, ScenarioContext } from '../scenario/scenario.ts'
@@ -79,7 +79,7 @@ export class CaseRun implements ScenarioContext {
   #tableCost: Omit<StrategyCost, 'perCall' | 'price'> | undefined
   #price: StrategyCost['price'] = null
   readonly #environment: CaseEnvironment
-  readonly #spec: CaseSpec
+  #spec: CaseSpec
   readonly #follower: CaseFollower
   readonly #firmware: Firmware
   #powered: PoweredMachine
@@ -88,7 +88,7 @@ export class CaseRun implements ScenarioContext {
   #machine: Machine
   #kernel: Kernel | undefined
   #kernels = 0
-  /** By command line; undefined where it cannot be done. */
+  /** By strategy, name and command line; undefined where it cannot be done. */
   readonly #halfBooted: Map<string, HalfBooted | undefined> = new Map()
 
   constructor(
@@ -165,6 +165,11 @@ export class CaseRun implements ScenarioContext {
       this.#kernel = kernel
       for (const rewind of rewinds) rewind()
     }
+  }
+
+  /** From now on kernels are those of this case. */
+  goOnAs(spec: CaseSpec): void {
+    this.#spec = spec
   }
 
   /** The case is over: what its machines hold is not looked at any more. */
@@ -358,7 +363,7 @@ export class CaseRun implements ScenarioContext {
       return undefined
     }
     const commandLine = this.#commandLine(choice)
-    const key = `${name} ${commandLine}`
+    const key = `${strategyLabel(this.#spec.strategy)} ${name} ${commandLine}`
     if (!this.#halfBooted.has(key)) {
       this.#halfBooted.set(key, this.#newHalfBoot(choice, name))
       this.#isNew = true

@@ -65,11 +65,17 @@ const strategy = z.strictObject({
   create: callable,
 })
 
+const scenarioStep = z.strictObject({
+  name: z.string().min(1),
+  anyStrategy: z.boolean().optional(),
+  run: callable,
+})
+
 const scenario = z.strictObject({
   name,
   title: z.string().min(1),
   cpus: z.int().min(1).optional(),
-  steps: z.array(z.strictObject({ name: z.string().min(1), run: callable })).min(1),
+  steps: z.array(scenarioStep).min(1),
   programs: z.array(z.array(callable).min(1)).min(2).optional(),
 })
 
@@ -101,7 +107,7 @@ const LEGAL_KEYS: Readonly<Record<string, readonly string[]>> = {
   strategies: Object.keys(strategy.shape),
   'strategies.options': Object.keys(strategyOption.shape),
   scenarios: Object.keys(scenario.shape),
-  'scenarios.steps': ['name', 'run'],
+  'scenarios.steps': Object.keys(scenarioStep.shape),
   rules: Object.keys(rule.shape),
 }
 

@@ -77,6 +77,11 @@ export interface ScenarioContext {
 /** One thing that happens to a machine. */
 export interface ScenarioStep {
   readonly name: string
+  /**
+   * Whether the step does the same whatever the strategy of the case is, given the machine and the kernel that it finds and the architecture of the case's kernel. A scenario that begins with such
+   * steps shares them among strategies; one whose first kernel is the case's own does not. Default false.
+   */
+  readonly anyStrategy?: boolean
   run(context: ScenarioContext): void
 }
 
