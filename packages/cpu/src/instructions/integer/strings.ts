@@ -354,14 +354,14 @@ function comparesElements({ rflagsWritten }: Instruction): boolean {
   return rflagsWritten !== 0
 }
 
-/** A fault during repeated comparisons leaves the flags as they were before them (SDM Vol. 2, REP). */
+/** A fault during repeated comparisons leaves the flags as they were before them on Intel's processors (SDM Vol. 2, REP); on AMD's, whose manual says nothing of it, they are those of the last comparison (seen on an EPYC). */
 function restoringFlags(operation: Operation): Operation {
   return (general, execution) => {
     const { statusFlags } = execution
     try {
       operation(general, execution)
     } catch (error) {
-      execution.statusFlags = statusFlags
+      if (execution.cpu.machine.features.vendor === 'intel') execution.statusFlags = statusFlags
       throw error
     }
   }
