@@ -186,6 +186,9 @@ function compareMemory(
   if (after.getUint8(RecordOffset.Length) === PAGE_FAULT && encoding.operandBytes > 8) {
     takeTornBytes(encoding, after.getBigUint64(RecordOffset.Window, true), window, { ours, theirs })
   }
+  if (STATE_STORES.has(encoding.mnemonic)) {
+    takeMisalignedMask(Number(operandAddress(encoding, before) - window), { ours, theirs })
+  }
   if (model.matchesData(window, theirs)) return
   const at = ours.findIndex((byte, index) => byte !== theirs[index])
   if (at < 0) {
@@ -196,6 +199,43 @@ function compareMemory(
     Buffer.from(bytes.subarray(at, at + 16)).toString('hex')
   const what = `memory at ${hex(window + BigInt(at))}`
   found.push({ what, ours: part(ours), theirs: part(theirs) })
+}
+
+const STATE_STORES: ReadonlySet<Mnemonic> = new Set([
+  Mnemonic.Fxsave,
+  Mnemonic.Fxsave64,
+  Mnemonic.Xsave,
+  Mnemonic.Xsave64,
+  Mnemonic.Xsavec,
+  Mnemonic.Xsavec64,
+])
+/** Where MXCSR_MASK is in the image of a state; of MM, bit 17 there, the byte and the bit in it. */
+const MXCSR_MASK_AT = 28
+const MXCSR_MASK = 0xffff
+const MM = { byte: 2, bit: 2 }
+
+/** Takes bit 17 of MXCSR_MASK out of the host's image: MXCSR.MM is AMD's misaligned exception mask (APM Vol. 1, 4.2.2), which CPUID has a bit for that no emulated processor reports. */
+function takeMisalignedMask(
+  address: number,
+  { ours, theirs }: { readonly ours: Uint8Array; readonly theirs: Uint8Array },
+): void {
+  const at = address + MXCSR_MASK_AT
+  if (at < 0 || at + 4 > ours.length) return
+  if (new DataView(ours.buffer, ours.byteOffset).getUint32(at, true) !== MXCSR_MASK) return
+  theirs[at + MM.byte] = theirs[at + MM.byte]! & ~MM.bit
+}
+
+/** The linear address of an operand in memory, as the registers were before the case. */
+function operandAddress({ memory }: Encoding, before: DataView): bigint {
+  const { base, index, scale, displacement, bits, segment } = memory!
+  const value = (register: number | undefined): bigint =>
+    register === undefined ? 0n : before.getBigUint64(register * 8, true)
+  const offset = BigInt.asUintN(bits, value(base) + value(index) * BigInt(scale) + displacement)
+  const segmentBase =
+    segment === undefined
+      ? 0n
+      : before.getBigUint64(segment === 'fs' ? RecordOffset.FsBase : RecordOffset.GsBase, true)
+  return BigInt.asUintN(64, offset + segmentBase)
 }
 
 /**

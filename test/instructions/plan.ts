@@ -1,6 +1,7 @@
 import { recordShape } from './experiment.ts'
 import { describeForm, type Form } from './forms/form.ts'
 import {
+  answeredByHypervisor,
   absentFeature,
   type FormTraits,
   missingFeature,
@@ -51,6 +52,8 @@ export function planForms(forms: readonly Form[], host: HostFeatures): Plan {
 function reasonSkipped(traits: FormTraits, host: HostFeatures): string | undefined {
   const reason = reasonNotNative(traits)
   if (reason !== undefined) return reason
+  const answered = answeredByHypervisor(traits, host)
+  if (answered !== undefined) return answered
   const absent = absentFeature(traits, host)
   if (absent !== undefined) return `this host has ${absent}, which is not modelled`
   const lacking = missingFeature(traits, host)

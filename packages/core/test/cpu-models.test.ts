@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import {
+  SAPPHIRE_RAPIDS,
   type CpuFeatures,
   CPU_MODELS,
   type CpuModel,
@@ -172,6 +173,14 @@ test.each(models)('$name can switch on all that it has, and nothing else', (mode
   const lacking = CONTROL_BITS.filter(([, value]) => (own & value) === 0)
   const taken = lacking.filter(([, value]) => !isRefused(cpu, cpu.cr4 | value))
   expect(taken).toEqual([])
+})
+
+test('CR4.VMXE and CR4.SMXE are reserved, as no model has VMX or SMX', () => {
+  const { bootCpu } = new Machine({ features: SAPPHIRE_RAPIDS })
+  expect([1 << 13, 1 << 14].map((added) => isRefused(bootCpu, bootCpu.cr4 | added))).toEqual([
+    true,
+    true,
+  ])
 })
 
 const CONTROL_BITS: readonly (readonly [keyof CpuFeatures, number])[] = [

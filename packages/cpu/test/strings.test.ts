@@ -1,8 +1,9 @@
-import { Gpr, PageFault, type PortDevice, virt } from '@trapdoor/core'
+import { Gpr, PageFault, type PortDevice, SKYLAKE_SP, virt, ZEN4 } from '@trapdoor/core'
 import fc from 'fast-check'
 import { beforeEach, describe, expect, test } from 'vitest'
 import {
   CODE,
+  CODE_PHYSICAL,
   type CodeMachine,
   codeMachine,
   DATA,
@@ -215,6 +216,24 @@ describe('a fault in a repetition', () => {
       expect(cpu.general64[Gpr.RDI]).toBe(start + 0x3000n)
     },
   )
+
+  test.each([
+    ['as they were', SKYLAKE_SP, false],
+    ['of the last comparison', ZEN4, true],
+  ])('of comparisons leaves flags %s, by %o', (_, features, areNew) => {
+    const { machine, cpu, interpreter } = codeMachine({ features })
+    const start = DATA + 16n * 0x1000n - 2n
+    cpu.general64[Gpr.RSI] = DATA
+    cpu.general64[Gpr.RDI] = start
+    cpu.general64[Gpr.RCX] = 9n
+    // REPE CMPSB of zeros
+    machine.memory.write(CODE_PHYSICAL, Uint8Array.of(0xf3, 0xa6))
+    cpu.rip = CODE
+    cpu.statusFlags = 1
+    expect(() => interpreter.run(cpu)).toThrow(PageFault)
+    expect(cpu.general64[Gpr.RDI]).toBe(start + 2n)
+    expect(cpu.statusFlags).toBe(areNew ? 0x44 : 1)
+  })
 
   test('of MOVS is that of the load where both fault', () => {
     expect(() => runAll([0xf3, 0xa4], { RSI: 0x90_0000n, RDI: 0x91_0000n, RCX: 64n })).toThrow(

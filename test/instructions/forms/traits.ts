@@ -8,7 +8,7 @@ import {
   Mnemonic,
 } from 'iced-x86'
 
-import type { HostFeatures } from '../native/host.ts'
+import { type HostFeatures, modeOf } from '../native/host.ts'
 import type { Form } from './form.ts'
 
 /** What decides how a form is run. */
@@ -130,6 +130,24 @@ const ABSENT: readonly (readonly [CpuidFeature, leaf: string, Word, bit: number]
   [CpuidFeature.RDPRU, '80000008:0', 'ebx', 4],
 ]
 
+const HYPERVISOR = 31
+/** SYSEXIT in long mode is #UD on AMD's processors (APM Vol. 3), which KVM takes over there (arch/x86/kvm/emulate.c, EmulateOnUD). */
+const EMULATED_ON_AMD: ReadonlySet<Mnemonic> = new Set([Mnemonic.Sysexit, Mnemonic.Sysexitq])
+
+/**
+ * Why a guest of a hypervisor does not show what a processor does by itself. EFER.SVME is set for guests, as VMRUN takes no other (APM Vol. 2, 15.5.1): instructions of SVM are #GP for a user then, and
+ * not #UD, though CPUID does not tell of them.
+ */
+export function answeredByHypervisor(traits: FormTraits, host: HostFeatures): string | undefined {
+  const isGuest = (((host.get('1:0')?.ecx ?? 0) >>> HYPERVISOR) & 1) === 1
+  if (!isGuest || modeOf(host).vendor !== 'amd') return undefined
+  if (EMULATED_ON_AMD.has(traits.mnemonic)) return BY_HYPERVISOR
+  const isOfSvm = SVM_FEATURES.some((feature) => traits.features.has(feature))
+  return isOfSvm ? 'is #GP where EFER.SVME is set, as it is under a hypervisor' : undefined
+}
+
+const SVM_FEATURES = [CpuidFeature.SVM, CpuidFeature.SKINIT, CpuidFeature.SKINIT_or_SVM]
+
 /** A feature that a form needs and the host has, and no emulated processor; undefined where there is none. */
 export function absentFeature(traits: FormTraits, host: HostFeatures): string | undefined {
   const found = ABSENT.find(
@@ -139,6 +157,7 @@ export function absentFeature(traits: FormTraits, host: HostFeatures): string | 
   return found === undefined ? undefined : CpuidFeature[found[0]]
 }
 
+const BY_HYPERVISOR = 'is answered by the hypervisor that the host may be under'
 const SEGMENT_REGISTERS = 'changes segment registers that the child process runs on'
 
 /** Why an instruction is not run in the child process. */
@@ -148,7 +167,7 @@ const NOT_NATIVE: readonly (readonly [reason: string, mnemonics: readonly Mnemon
     [Mnemonic.Syscall, Mnemonic.Sysenter, Mnemonic.Sysret, Mnemonic.Sysretq, Mnemonic.Int],
   ],
   [
-    'is answered by the hypervisor that the host may be under',
+    BY_HYPERVISOR,
     [Mnemonic.Vmcall, Mnemonic.Vmmcall, Mnemonic.Vmgexit, Mnemonic.Tdcall, Mnemonic.Vmfunc],
   ],
   [

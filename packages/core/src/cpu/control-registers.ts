@@ -14,10 +14,10 @@ export interface ControlState {
 }
 
 /**
- * Bits of CR4 that paging does not look at, whatever the CPU: VME, PVI, TSD, DE, MCE, PCE, OSFXSR, OSXMMEXCPT, UMIP, VMXE, SMXE, FSGSBASE, OSXSAVE.
+ * Bits of CR4 that paging does not look at, whatever the CPU: VME, PVI, TSD, DE, MCE, PCE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE. VMXE and SMXE are reserved, as no CPU here has VMX or SMX.
  * LAM would matter and is not modelled, so that it is refused; CET is there for indirect-branch tracking alone.
  */
-const CR4_OTHER = 0x5_6f4f
+const CR4_OTHER = 0x5_0f4f
 /** The bits that CR0 has, those that do not matter to paging (MP, EM, TS, ET, NE, AM) among them: others are not stored. */
 export const CR0_BITS: number = Cr0.PE | Cr0.WP | Cr0.NW | Cr0.CD | Cr0.PG | 0x4_003e
 /** Bit 63 of the operand of a MOV to CR3: the translations of the new context are kept (SDM Vol. 3, 4.10.4.1). */

@@ -112,6 +112,10 @@ export function farReturn(
     setStackPointer(cpu, movedPointer(currentStack(cpu), popped))
     return
   }
+  // AMD's pop the stack of the caller before they look at CS (APM Vol. 3, RETF): it may fault first, and even where RPL is below CPL.
+  if (cpu.machine.features.vendor === 'amd' && (pointer.selector & 3) !== cpu.cpl) {
+    peekStack(cpu, 2, operandBytes, popped)
+  }
   const target = returnTarget(cpu, pointer)
   if (target.level === cpu.cpl) {
     const top = movedPointer(currentStack(cpu), popped)

@@ -4,11 +4,16 @@ import {
   CPU_MODELS,
   Cr4,
   Gpr,
+  IVY_BRIDGE,
   LOCAL_APIC_ADDRESS,
+  NEHALEM,
   PAT_LINUX,
+  SANDY_BRIDGE,
   Segment,
   SKYLAKE_SP,
   Vector,
+  WESTMERE,
+  ZEN,
   ZEN3,
   ZEN4,
 } from '@trapdoor/core'
@@ -315,6 +320,73 @@ function withXsave(): Computer {
 }
 
 describe('instructions that CPUID decides about', () => {
+  test.each([
+    ['FSGSBASE', 16, NEHALEM, IVY_BRIDGE],
+    ['UMIP', 11, ZEN, ZEN3],
+    ['OSXSAVE', 18, WESTMERE, SANDY_BRIDGE],
+  ])('CR4.%s is reserved on processors without it', (_, bitNumber, without, having) => {
+    for (const [features, vector] of [
+      [without, Vector.GP],
+      [having, undefined],
+    ] as const) {
+      // MOV RAX, CR4; BTS EAX, bit; MOV CR4, RAX
+      const code = `0f20e00fbae8${bitNumber.toString(16).padStart(2, '0')}0f22e0`
+      expect(vectorOf(computer('64-bit', features), code)).toBe(vector)
+    }
+  })
+
+  test('0F 0D with a register is a NOP on Intel’s processors, and #UD on AMD’s', () => {
+    expect(vectorOf(computer('64-bit', SKYLAKE_SP), '0f0dc8')).toBeUndefined()
+    expect(vectorOf(computer('64-bit', ZEN3), '0f0dc8')).toBe(Vector.UD)
+  })
+
+  test('a far pointer with REX.W has an offset of 8 bytes on Intel’s processors, and of 4 on AMD’s', () => {
+    for (const [features, offset] of [
+      [SKYLAKE_SP, 8],
+      [ZEN3, 4],
+    ] as const) {
+      const target = computer('64-bit', features)
+      const { cpu } = target
+      const { cs } = cpu
+      cpu.write64(BigInt(DATA), 0n)
+      cpu.write64(BigInt(DATA + 8), 0n)
+      cpu.write16(BigInt(DATA + offset), cs)
+      cpu.write16(BigInt(DATA + 12 - offset), 0)
+      // MOV EAX, DATA; LEA RCX, [RIP + 5]; MOV [RAX], ECX; JMP FAR [RAX], with REX.W
+      target.place(
+        0xb8,
+        ...word(DATA),
+        0x48,
+        0x8d,
+        0x0d,
+        5,
+        0,
+        0,
+        0,
+        0x89,
+        0x08,
+        0x48,
+        0xff,
+        0x28,
+        HLT,
+      )
+      expect(target.run()).toBeUndefined()
+    }
+  })
+
+  test('EMMS sets the top of the x87 stack, but on AMD’s processors before Zen 4', () => {
+    for (const [features, top] of [
+      [SKYLAKE_SP, 0],
+      [ZEN3, 7],
+      [ZEN4, 0],
+    ] as const) {
+      // FLD1; EMMS; FNSTSW AX
+      const target = computer('64-bit', features)
+      expect(vectorOf(target, 'd9e80f77dfe0')).toBeUndefined()
+      expect((Number(target.cpu.general64[Gpr.RAX]) >>> 11) & 7).toBe(top)
+    }
+  })
+
   test.each([
     ['RDPRU', '0f01fd'],
     ['SKINIT EAX', '0f01de'],

@@ -195,6 +195,20 @@ const movsx: Translator = (decoded) => {
   }
 }
 
+/** MOVSXD with a 16-bit operand, which extends nothing: AMD's processors load 32 bits all the same, as a page fault shows (seen on an EPYC 9004). */
+const movsxd: Translator = (decoded) => {
+  const move = movsx(decoded)!
+  if (decoded.size(0) !== 2 || !decoded.isMemory(1)) return move
+  const { memory } = decoded
+  return (general, execution) => {
+    if (execution.cpu.machine.features.vendor === 'amd') {
+      const low = execution.address(general, memory)
+      execution.load32(execution.addressHigh, low)
+    }
+    move(general, execution)
+  }
+}
+
 const xchg: Translator = (decoded) => {
   const size = decoded.size(0)
   const memoryOperand = decoded.isMemory(0) ? 0 : decoded.isMemory(1) ? 1 : undefined
@@ -355,7 +369,7 @@ export const MOVES: InstructionFamily = {
     [Mnemonic.Lea, lea],
     [Mnemonic.Movzx, movzx],
     [Mnemonic.Movsx, movsx],
-    [Mnemonic.Movsxd, movsx],
+    [Mnemonic.Movsxd, movsxd],
     [Mnemonic.Movnti, mov],
     [Mnemonic.Xchg, xchg],
     [Mnemonic.Bswap, bswap],

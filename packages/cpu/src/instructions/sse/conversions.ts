@@ -12,6 +12,7 @@ import { elementAt, setElement, settle, sseEnvironment } from './arithmetic.ts'
 import { requireMmx, requireSse } from './availability.ts'
 import {
   enterMmxState,
+  hasEarlyMmx,
   mmxNumber,
   readXmm,
   vectorReader,
@@ -168,13 +169,12 @@ function toGeneral(
   }
 }
 
-/** Of an MMX register or 8 bytes of memory; only the former is an MMX instruction (SDM Vol. 2, CVTPI2PD). CVTPI2PS is one always for processors of AMD; Intel's leave the x87 state alone here, too, other than SDM Vol. 2, CVTPI2PS has it. */
+/** Of an MMX register or 8 bytes of memory; only the former is an MMX instruction (SDM Vol. 2, CVTPI2PD). CVTPI2PS is one always for processors of AMD before Zen 4; that and Intel's leave the x87 state alone here, too, other than SDM Vol. 2, CVTPI2PS has it. */
 function fromMmx(decoded: DecodedInstruction, convert: ConvertElement): ReturnType<Translator> {
   const to = xmmNumber(decoded, 0)!
   const isOfMmx = mmxNumber(decoded, 1) !== undefined
   const isPs = decoded.mnemonic === Mnemonic.Cvtpi2ps
-  const isMmxOf = ({ cpu }: Execution): boolean =>
-    isOfMmx || (isPs && cpu.machine.features.vendor === 'amd')
+  const isMmxOf = ({ cpu }: Execution): boolean => isOfMmx || (isPs && hasEarlyMmx(cpu))
   const readSecond = vectorReader(decoded, 1, 1)
   return (general, execution) => {
     requireSse(execution)

@@ -1,3 +1,4 @@
+import type { Cpu } from '@trapdoor/core'
 import { Register } from 'iced-x86'
 
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
@@ -91,6 +92,11 @@ export function writeMmx({ cpu }: Execution, number: number, low: number, high: 
   registers[number * 4] = low
   registers[number * 4 + 1] = high
   registers[number * 4 + 2] = EXPONENT_OF_MMX
+}
+
+/** Whether a CPU goes over from the x87 to MMX as AMD's processors before Zen 4 do: CVTPI2PS does so with an operand in memory, too, and EMMS leaves the top of the stack alone. */
+export function hasEarlyMmx({ machine: { features } }: Cpu): boolean {
+  return features.vendor === 'amd' && features.name !== 'zen4' && features.name !== 'zen5'
 }
 
 /** What every MMX instruction but EMMS does to the x87 state, whether it writes a register or not. */

@@ -14,7 +14,7 @@ import {
 } from '../../x87/state-image.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
 import { requireMmx, requireSse, requireX87 } from './availability.ts'
-import { probeForWrite, storeWords } from './operands.ts'
+import { hasEarlyMmx, probeForWrite, storeWords } from './operands.ts'
 import { checkAlignment, checkMxcsr, loadVectors, loadWords, vectorWords } from './state-area.ts'
 
 /** TOP of the x87 status word. */
@@ -58,9 +58,9 @@ function storeMxcsr(decoded: DecodedInstruction): ReturnType<Translator> {
 function emptyMmx(): ReturnType<Translator> {
   return (_general, execution) => {
     requireMmx(execution)
-    const { floatingPoint, machine } = execution.cpu
+    const { floatingPoint } = execution.cpu
     floatingPoint.tags = 0
-    if (machine.features.vendor === 'intel') floatingPoint.statusWord &= ~TOP
+    if (!hasEarlyMmx(execution.cpu)) floatingPoint.statusWord &= ~TOP
   }
 }
 

@@ -4,6 +4,7 @@ import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
 import type { Execution } from '../../execution.ts'
 import { highHalf, join, lowHalf } from '../../halves.ts'
+import { hasInstructionSet, type InstructionSet } from '../../system/instruction-sets.ts'
 import { invalidOpcode } from '../undefined.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
 import { supervisorOnly } from './privilege.ts'
@@ -51,6 +52,13 @@ function moveToControl(decoded: DecodedInstruction, number: number): Operation {
   })
 }
 
+/** Bits of CR4 that are reserved where CPUID does not tell of what they switch on (SDM Vol. 3, 2.5), those of paging apart, which core knows. */
+const CR4_OF_INSTRUCTION_SETS: readonly (readonly [number, InstructionSet])[] = [
+  [Cr4.UMIP, 'UMIP'],
+  [Cr4.FSGSBASE, 'FSGSBASE'],
+  [Cr4.OSXSAVE, 'XSAVE'],
+]
+
 const CONTROL_WRITES: ReadonlyMap<number, (execution: Execution, value: bigint) => void> = new Map([
   [
     0,
@@ -72,7 +80,13 @@ const CONTROL_WRITES: ReadonlyMap<number, (execution: Execution, value: bigint) 
   ],
   [
     4,
-    ({ cpu }, value) => {
+    (execution, value) => {
+      const { cpu } = execution
+      for (const [bit, set] of CR4_OF_INSTRUCTION_SETS) {
+        if ((value & BigInt(bit)) !== 0n && !hasInstructionSet(cpu.machine.features, set)) {
+          throw execution.generalProtection(`CR4 has no bit for ${set} here`, value)
+        }
+      }
       cpu.writeCr4(Number(value))
     },
   ],

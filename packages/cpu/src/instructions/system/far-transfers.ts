@@ -17,7 +17,7 @@ import { Code, Mnemonic, OpKind } from 'iced-x86'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
 import type { Execution } from '../../execution.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
-import { farOffsetBytes, readFarPointer } from './far-pointer.ts'
+import { farOffsetBytes, readFarPointer, supportedOffsetBytes } from './far-pointer.ts'
 import { nextRip } from './privilege.ts'
 
 type Read = (general: Int32Array, execution: Execution) => FarPointer
@@ -52,10 +52,14 @@ const call: Translator = (decoded) => {
   if (!decoded.isFarBranch) return undefined
   decoded.endsBlock = true
   const { read, operandBytes } = farTarget(decoded)
+  const isFromMemory = decoded.isMemory(0)
   const { next } = decoded
   return (general, execution) => {
     const pointer = read(general, execution)
-    farCall(execution.cpu, pointer, { operandBytes, returnRip: nextRip(general, execution, next) })
+    farCall(execution.cpu, pointer, {
+      operandBytes: isFromMemory ? supportedOffsetBytes(execution, operandBytes) : operandBytes,
+      returnRip: nextRip(general, execution, next),
+    })
   }
 }
 

@@ -146,7 +146,10 @@ function store(decoded: DecodedInstruction, pops: 0 | 1): ReturnType<Translator>
     const high = execution.addressHigh
     const { statusWord } = stack.state
     const value = valueToStore(stack, bytes)
-    if (value === undefined) return
+    if (value === undefined) {
+      probePrevented(execution, { stack, statusWord }, { high, low, bytes })
+      return
+    }
     storeOrUndo(stack, statusWord, () => {
       storeBytes(execution, high, low, { bytes, value })
     })
@@ -162,6 +165,18 @@ function storeOrUndo({ state }: RegisterStack, statusWord: number, storeValue: (
     state.statusWord = statusWord
     throw error
   }
+}
+
+/** A store that an unmasked exception prevents may fault nonetheless on AMD's processors (seen on an EPYC 9004): then that comes first. */
+function probePrevented(
+  execution: Execution,
+  { stack, statusWord }: { readonly stack: RegisterStack; readonly statusWord: number },
+  { high, low, bytes }: { readonly high: number; readonly low: number; readonly bytes: number },
+): void {
+  if (execution.cpu.machine.features.vendor !== 'amd') return
+  storeOrUndo(stack, statusWord, () => {
+    probeForWrite(execution, high, low, bytes)
+  })
 }
 
 /** What FST stores, or undefined where an exception prevents that. */
@@ -227,7 +242,10 @@ function storeInteger(
     const { statusWord } = stack.state
     let value = 1n << BigInt(bits - 1)
     if (stack.isEmpty(0)) {
-      if (!stack.stackFault('underflow')) return
+      if (!stack.stackFault('underflow')) {
+        probePrevented(execution, { stack, statusWord }, { high, low, bytes })
+        return
+      }
     } else {
       const environment = stack.environment()
       value = toInteger(EXTENDED, stack.read(0), {
@@ -235,7 +253,10 @@ function storeInteger(
         rounding: rounding ?? environment.rounding,
         environment,
       })
-      if (!stack.settle(environment)) return
+      if (!stack.settle(environment)) {
+        probePrevented(execution, { stack, statusWord }, { high, low, bytes })
+        return
+      }
     }
     storeOrUndo(stack, statusWord, () => {
       storeBytes(execution, high, low, { bytes, value })
