@@ -47,6 +47,7 @@ export {
   setRuntimeCodeExecutable,
 } from './efi/early/pgd-swap.ts'
 export { efiMemType } from './efi/mem-type.ts'
+export { callersLock } from './efi/callers-lock.ts'
 export { callPhysical } from './efi/physical-call.ts'
 export { EfiPgd } from './efi/pgd/efi-pgd.ts'
 export { runtimeSystab, virtualSystab } from './efi/virtual-systab.ts'

@@ -1,6 +1,7 @@
 import {
   aliasLowHalf,
   aliasLowHalfByTables,
+  callersLock,
   EfiPgd,
   freeBootServices,
   isBootServices,
@@ -38,6 +39,7 @@ export function retainBootServices(): PageTableStrategy {
   let merged: readonly MemoryDescriptor[] = []
   return {
     copiesMap: true,
+    lockOf: (service) => callersLock(service),
     earlyPath: (kernel) =>
       new PgdSwap(kernel, {
         count: rootEntriesOfRam(kernel),

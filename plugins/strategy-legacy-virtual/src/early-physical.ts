@@ -1,5 +1,6 @@
 import {
   aliasLowHalf,
+  callersLock,
   type Kernel,
   type KernelVariable,
   type PageTableStrategy,
@@ -21,6 +22,7 @@ interface Saved {
 function create(options: Readonly<Record<string, string>>): PageTableStrategy {
   let saved: Saved | undefined
   return {
+    lockOf: (service) => callersLock(service, 'efivars_lock'),
     setup: (kernel: Kernel) => {
       const count = options['entries'] === 'all' ? rootEntriesOfRam(kernel) : 1
       const variable = (): KernelVariable => kernel.variable({ perCpu: false })

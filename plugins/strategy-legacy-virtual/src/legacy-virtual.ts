@@ -1,4 +1,10 @@
-import { efiIoremap, type Kernel, restoreXmm, type StrategyDefinition } from '@trapdoor/kernel'
+import {
+  callersLock,
+  efiIoremap,
+  type Kernel,
+  restoreXmm,
+  type StrategyDefinition,
+} from '@trapdoor/kernel'
 import { descriptorEnd, isRuntime, MemoryAttribute, type MemoryDescriptor } from '@trapdoor/uefi'
 
 /** A runtime region in the direct map, or where efi_ioremap() puts it when that does not reach; UC- where it cannot be cached. Returns it with its virtual address, or as it was where there is none. */
@@ -33,6 +39,11 @@ export const legacyVirtual: StrategyDefinition = {
     'Linux 2.6.35 arch/x86/kernel/efi.c: efi_enter_virtual_mode()',
     'Linux 2.6.35 arch/x86/kernel/efi_64.c: efi_ioremap(), efi_call_phys_prelog()',
     'Linux 2.6.35 arch/x86/kernel/efi_stub_64.S: SAVE_XMM, RESTORE_XMM',
+    'Linux 2.6.35 drivers/firmware/efivars.c: efivars_lock; arch/x86/kernel/rtc.c: rtc_lock',
   ],
-  create: () => ({ virtualMap: enterVirtualMode, leave: restoreXmm }),
+  create: () => ({
+    virtualMap: enterVirtualMode,
+    leave: restoreXmm,
+    lockOf: (service) => callersLock(service, 'efivars_lock'),
+  }),
 }

@@ -9,6 +9,7 @@ import {
   phys,
 } from '@trapdoor/core'
 import {
+  callersLock,
   cleanMemmap,
   type EfiInfo,
   EfiPgd,
@@ -59,19 +60,6 @@ const CHECKS_ATTRIBUTES_SIZE_SINCE = '6.13'
 const FORWARD_CFG = 1
 /** Since when efi=debug keeps boot services, for debugfs (efi_free_boot_services() asks for EFI_DBG, "efi: Export boot services code and data as debugfs-blobs"). */
 const PRESERVES_SINCE = '5.7'
-/** Services that are called with rtc_lock held, and with __efivars->lock. */
-const CLOCK_SERVICES: ReadonlySet<RuntimeServiceName> = new Set([
-  'GetTime',
-  'SetTime',
-  'GetWakeupTime',
-  'SetWakeupTime',
-])
-const VARIABLE_SERVICES: ReadonlySet<RuntimeServiceName> = new Set([
-  'GetVariable',
-  'GetNextVariableName',
-  'SetVariable',
-  'QueryVariableInfo',
-])
 /** EFI_1_10_SYSTEM_TABLE_REVISION. */
 const EFI_1_10 = 0x1_000a
 /** Faults below are taken for the kernel's own (efi_crash_gracefully_on_page_fault()). */
@@ -112,8 +100,7 @@ export class EfiVirtualMode implements PageTableStrategy {
   /** Of a firmware of 64 bits: what callers hold where the kernel has no lock for all of them. */
   lockOf(service: RuntimeServiceName): string | undefined {
     if (this.#mixed !== undefined || this.#version.lock !== 'of-the-callers') return undefined
-    if (CLOCK_SERVICES.has(service)) return 'rtc_lock'
-    return VARIABLE_SERVICES.has(service) ? '__efivars->lock' : undefined
+    return callersLock(service)
   }
 
   /** virt_efi_reset_system() with down_trylock(); efi_thunk_reset_system() takes its spinlock as all do. */

@@ -1,5 +1,6 @@
 import type { PageTableBuilder } from '@trapdoor/core'
 import {
+  callersLock,
   type Kernel,
   type KernelVariable,
   type PageTableStrategy,
@@ -7,7 +8,7 @@ import {
   restoreXmm,
   type RuntimeCall,
 } from '@trapdoor/kernel'
-import { MemoryType } from '@trapdoor/uefi'
+import { MemoryType, type RuntimeServiceName } from '@trapdoor/uefi'
 
 /** What the patch does around a call: interrupts off, and its own page table in CR3. */
 export class EfiPgdSwitch implements PageTableStrategy {
@@ -46,6 +47,11 @@ export class EfiPgdSwitch implements PageTableStrategy {
     if (!this.#reservesBootServices) return
     const efi = kernel.requireEfi
     efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, 'forget')
+  }
+
+  /** The patch has none of its own: callers' locks, which differ for variables and the clock. */
+  lockOf(service: RuntimeServiceName): string | undefined {
+    return callersLock(service, 'efivars_lock')
   }
 
   /** efi_setup_physical_mode(). */

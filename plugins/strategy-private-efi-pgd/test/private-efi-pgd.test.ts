@@ -165,7 +165,7 @@ describe('page 0 in state C', () => {
   })
 })
 
-/** The roots that two CPUs are on after calls that overlap: in, in, out, out. */
+/** The roots that two CPUs are on after calls that overlap: in, in, out, out. Callers have one lock for the clock and another for variables. */
 async function rootsAfterOverlap(options: string): Promise<{ own: number[]; after: number[] }> {
   let own: number[] = []
   let after: number[] = []
@@ -175,7 +175,10 @@ async function rootsAfterOverlap(options: string): Promise<{ own: number[]; afte
       context.boot()
       const { cpus } = context.machine
       own = cpus.map(({ cr3 }) => cr3)
-      const calls = [0, 1].map((cpu) => context.services('stack', cpu).getTime().call!)
+      const calls = [
+        context.services('stack', 0).getTime().call!,
+        context.services('stack', 1).getNextVariableName().call!,
+      ]
       for (const call of calls) call.enter()
       for (const call of calls) call.execute()
       for (const call of calls) call.leave()
