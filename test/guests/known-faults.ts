@@ -86,11 +86,12 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
   {
     id: 'qemu-privilege-before-register',
-    fault: 'a control register that there is not is #GP for the user',
-    source: 'target/i386/tcg/translate.c, case 0x120 and 0x122: check_cpl0() comes first',
+    fault:
+      'a control register that there is not is #GP for the user, and so is XSETBV while CR4.OSXSAVE is clear',
+    source: 'target/i386/tcg/translate.c, case 0x120, 0x122 and 0xd1: check_cpl0() comes first',
     manual: 'SDM Vol. 3, table 6-2: an invalid opcode comes before a general-protection exception',
     expected: ({ name, level }, ours) =>
-      /^mov cr[15]/.test(name) && level === 3
+      /^(mov cr[15]|xsetbv)/.test(name) && level === 3
         ? withWords(ours, new Map([[Slot.Vector, Vector.GP]]))
         : undefined,
   },
@@ -146,6 +147,24 @@ export const AVOIDED_FAULTS: readonly Omit<KnownFault, 'expected'>[] = [
       'WRMSR looks neither at canonical addresses nor at reserved bits, RDMSR and WRMSR not at whether there is such a register, and IA32_SYSENTER_CS has 16 bits',
     source: 'target/i386/tcg/sysemu/misc_helper.c, helper_wrmsr() and helper_rdmsr()',
     manual: 'SDM Vol. 2, WRMSR: #GP(0)',
+  },
+  {
+    id: 'qemu-system-enter-compatibility',
+    fault: 'AMD’s processors have SYSENTER and SYSEXIT in compatibility mode',
+    source: 'target/i386/tcg/translate.c, case 0x134 and 0x135: CODE64(s)',
+    manual: 'APM Vol. 3, SYSENTER and SYSEXIT: #UD in long mode',
+  },
+  {
+    id: 'qemu-task-priority',
+    fault: 'MOV to CR8 takes more than 4 bits',
+    source: 'target/i386/tcg/sysemu/misc_helper.c, helper_write_crN(): case 8',
+    manual: 'SDM Vol. 2, MOV to control registers: #GP(0) for a reserved bit of CR8',
+  },
+  {
+    id: 'qemu-extended-state',
+    fault: 'no fault: QEMU has AVX, MPX and XGETBV with ECX = 1, which are not modelled',
+    source: 'target/i386/cpu.c, TCG_7_0_EBX_FEATURES and TCG_XSAVE_FEATURES',
+    manual: 'SDM Vol. 2, XSETBV: #GP(0) for a component that CPUID does not tell of',
   },
   {
     id: 'qemu-debug-status',

@@ -6,6 +6,7 @@ import { type ImageMode, probeImage } from './probe-image.ts'
 import { expectedOfQemu, runProbesHere, runProbesOnQemu } from './probe-runs.ts'
 import { AVOIDED_FAULTS } from './known-faults.ts'
 import { EVERYWHERE } from './probes/places.ts'
+import { EXTENSION_FORMS } from './extension-probes.ts'
 import { type PrivilegedForm, PRIVILEGED_FORMS, randomProbes } from './random-probes.ts'
 import { differences } from './record.ts'
 
@@ -29,7 +30,7 @@ const program = new Command('privileged')
   .parse()
 const options = program.opts<{ cases: number; seed: number; form?: string }>()
 const wanted = options.form ?? ''
-const forms = PRIVILEGED_FORMS.filter(({ name }) => name.includes(wanted))
+const forms = [...PRIVILEGED_FORMS, ...EXTENSION_FORMS].filter(({ name }) => name.includes(wanted))
 
 let cases = 0
 let differing = 0

@@ -1,3 +1,4 @@
+import { EXTENSION_FORMS } from './extension-probes.ts'
 import { execaSync } from 'execa'
 import { describe, expect, test } from 'vitest'
 import { type ImageMode, probeImage } from './probe-image.ts'
@@ -36,7 +37,7 @@ describe.skipIf(!hasQemu)('probes (skipped where qemu-system-x86_64 is not insta
     'with random operands end as on QEMU in %s mode',
     async (mode) => {
       // The command makes a thousand of each form.
-      const probes = PRIVILEGED_FORMS.flatMap((form, index) =>
+      const probes = [...PRIVILEGED_FORMS, ...EXTENSION_FORMS].flatMap((form, index) =>
         randomProbes(form, 10, new Random(7, index), mode),
       )
       const image = probeImage(mode, probes)

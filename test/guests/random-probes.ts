@@ -57,7 +57,7 @@ function chooseWord(random: Random): number {
 }
 
 /** MOV register, value: of 64 bits in 64-bit code. */
-function set(code: Assembler, register: Register, value: bigint): void {
+export function set(code: Assembler, register: Register, value: bigint): void {
   if (code.bits === 64) code.moveImmediate(64, register, BigInt.asUintN(64, value))
   else code.moveImmediate(32, register, Number(BigInt.asUintN(32, value)))
 }
@@ -179,12 +179,12 @@ function far(extension: 3 | 5): PrivilegedForm['choose'] {
   }
 }
 
-function pushes(code: Assembler, values: readonly number[]): void {
+export function pushes(code: Assembler, values: readonly number[]): void {
   for (const value of values) code.raw(0x68, ...word(value))
 }
 
 /** Operands of 64 bits were pushed in 64-bit mode. */
-function wide(code: Assembler): number[] {
+export function wide(code: Assembler): number[] {
   return code.bits === 64 ? [0x48] : []
 }
 
@@ -223,7 +223,7 @@ const returnFromInterrupt: PrivilegedForm['choose'] = (random) => {
 const EFER_SCE = 0x901
 const STAR_SELECTORS = (0x20 << 16) | Selector.Code64
 
-function writeMsr(code: Assembler, index: number, value: bigint): void {
+export function writeMsr(code: Assembler, index: number, value: bigint): void {
   code.raw(0xb9, ...word(index))
   code.raw(0xba, ...word(Number(BigInt.asUintN(32, value >> 32n))))
   code.raw(0xb8, ...word(Number(BigInt.asUintN(32, value))), 0x0f, 0x30)

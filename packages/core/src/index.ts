@@ -52,7 +52,7 @@ export {
 } from './cpu/exception.ts'
 export type { CpuExecution, InstructionExecutor, RunEnd, RunLimits } from './cpu/executor.ts'
 export { FCW_AT_INIT, FloatingPointState } from './cpu/floating-point-state.ts'
-export type { CpuFeatures } from './cpu/features.ts'
+export { type CpuFeatures, supportedLinearBits } from './cpu/features.ts'
 export { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './cpu/general-registers.ts'
 export { type ModelSpecificRegisters, MSRS_AT_RESET } from './cpu/model-specific.ts'
 export { Rflags, STATUS_FLAGS } from './cpu/rflags.ts'

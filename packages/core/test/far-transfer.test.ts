@@ -4,10 +4,13 @@ import {
   farJump,
   farReturn,
   interruptReturn,
+  loadLocalDescriptorTable,
   loadTaskRegister,
   Machine,
   Rflags,
   Segment,
+  ZEN3,
+  ZEN4,
 } from '../src/index.ts'
 import {
   CODE32,
@@ -115,6 +118,27 @@ describe('CALL far and RET far', () => {
     world.cpu.cpl = 3
     push(world, 8, 8, 0x4321)
     expect(faultOf(() => farReturn(world.cpu, { operandBytes: 8, release: 0 }))).toBe('#GP(0x8)')
+  })
+
+  test.each([
+    ['zen3', ZEN3, 48],
+    ['zen4', ZEN4, 57],
+  ])('a system segment has a base that is canonical for %s', (_, features, bits) => {
+    for (const [access, load] of [
+      [0x89, loadTaskRegister],
+      [0x82, loadLocalDescriptorTable],
+    ] as const) {
+      const { cpu, machine, describeSystem } = segmentedMachine('ia32e', features)
+      const selector = describeSystem(10, 0, access)
+      const setBase = (base: bigint): void => {
+        machine.memory.write32(GDT + selector + 8, Number(base >> 32n))
+      }
+      setBase(1n << BigInt(bits - 1))
+      expect(faultOf(() => load(cpu, selector))).toBe('#GP(0x50)')
+      setBase(1n << BigInt(bits - 2))
+      load(cpu, selector)
+      expect((access === 0x89 ? cpu.taskRegister : cpu.ldtr).base).toBe(1n << BigInt(bits - 2))
+    }
   })
 
   test('a call gate leads to an inner level, on the stack that the TSS has for it', () => {

@@ -1,4 +1,4 @@
-import { formatAddress } from '../address.ts'
+import { formatAddress, isCanonical } from '../address.ts'
 import { CoreError } from '../error.ts'
 import {
   type CachingControls,
@@ -18,6 +18,7 @@ import { EndlessCode } from '../machine/endless-code.ts'
 import { MachineReset } from '../machine/reset.ts'
 import type { Rewind } from '../rewind.ts'
 import { GATE_SIZE, type GateFunction } from './call-gate.ts'
+import { supportedLinearBits } from './features.ts'
 import { CR0_LONG_MODE, Cr0, Cr4, Efer } from './control.ts'
 import { passArguments, receivedArguments } from './calling-convention.ts'
 import {
@@ -499,8 +500,10 @@ export class Cpu {
     }
     this.#refuse('INVPCID', pcid, this.#refuseInvpcid(type, pcid, address))
     this.machine.log.emit({ kind: 'invpcid', cpu: this.id, type, pcid, address })
-    if (type === 0) this.mmu.invalidatePageOf(pcid, address)
-    else if (type === 1) this.mmu.flushContext(pcid)
+    if (type === 0) {
+      // What CR4.LA57 keeps from being an address has no translations.
+      if (isLinear(this.#mode, address)) this.mmu.invalidatePageOf(pcid, address)
+    } else if (type === 1) this.mmu.flushContext(pcid)
     else if (type === 2) this.#flushEverything()
     else this.mmu.flushNonGlobal()
   }
@@ -1116,7 +1119,11 @@ export class Cpu {
     if (type > 3) return 'there are types 0 to 3'
     if (pcid < 0 || pcid > PCID_MASK) return 'a PCID has 12 bits'
     if (type < 2 && pcid !== 0 && (this.cr4 & Cr4.PCIDE) === 0) return 'CR4.PCIDE is clear'
-    if (type === 0 && !isLinear(this.#mode, address)) return 'its address is not canonical'
+    const isHeld =
+      this.#mode.linearBits === 32
+        ? isLinear(this.#mode, address)
+        : isCanonical(address, supportedLinearBits(this.machine.features))
+    if (type === 0 && !isHeld) return 'its address is not canonical'
     return undefined
   }
 

@@ -1,3 +1,5 @@
+import type { LinearAddressBits } from '../address.ts'
+
 /** What a CPU model can do, as far as paging is concerned. */
 export interface CpuFeatures {
   readonly name: string
@@ -38,4 +40,12 @@ export interface CpuFeatures {
   readonly ibt: boolean
   /** Whether bit 8 of an entry above the PDPTEs is reserved, as AMD has it (APM Vol. 2, 5.3.3); Intel ignores it. */
   readonly nonLeafGlobalReserved: boolean
+}
+
+/**
+ * Bits of a linear address that a CPU model has, CPUID.80000008H:EAX[15:8]. By them, whatever CR4.LA57 says, it is judged whether what MSRs, GDTR, IDTR, LDTR and TR are to hold is canonical, and the address that INVPCID is given (5-Level Paging and 5-Level
+ * EPT white paper, 2.5; kvm-unit-tests, x86/la57.c).
+ */
+export function supportedLinearBits({ la57 }: CpuFeatures): LinearAddressBits {
+  return la57 ? 57 : 48
 }

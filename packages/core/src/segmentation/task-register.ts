@@ -1,5 +1,7 @@
+import { isCanonical } from '../address.ts'
 import { highHalf, lowHalf } from '../halves.ts'
 import type { Cpu } from '../cpu/cpu.ts'
+import { supportedLinearBits } from '../cpu/features.ts'
 import { CoreError } from '../error.ts'
 import {
   baseOf,
@@ -81,7 +83,12 @@ function systemBase(cpu: Cpu, selector: number, descriptor: Descriptor): bigint 
   }
   const { low, high } = readSecondHalf(cpu, descriptor)
   if ((high & 0x1f00) !== 0) throw selectorFault(cpu, '#GP', selector & 0xfffc)
-  return base | (BigInt(low >>> 0) << 32n)
+  const wide = base | (BigInt(low >>> 0) << 32n)
+  // Not in the SDM; "the 64-bit system-segment base address must be in canonical form" (APM Vol. 2, 4.8.3).
+  if (!isCanonical(wide, supportedLinearBits(cpu.machine.features))) {
+    throw selectorFault(cpu, '#GP', selector & 0xfffc)
+  }
+  return wide
 }
 
 /** Reads 32 bits of the task-state segment. What lies beyond its limit is #TS with the selector of TR; `external` is the EXT flag of the error code. */

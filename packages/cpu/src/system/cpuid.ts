@@ -1,4 +1,11 @@
-import { type Cpu, CPU_MODELS, type CpuFeatures, type CpuModel, Cr4 } from '@trapdoor/core'
+import {
+  type Cpu,
+  CPU_MODELS,
+  type CpuFeatures,
+  type CpuModel,
+  Cr4,
+  supportedLinearBits,
+} from '@trapdoor/core'
 import { STATE_COMPONENTS, XSAVE_AREA_BYTES } from '../x87/state-components.ts'
 import { hasInstructionSet } from './instruction-sets.ts'
 
@@ -48,7 +55,10 @@ export function identify(cpu: Cpu, leaf: number, subleaf: number): Identificatio
     case 0x8000_0001:
       return extendedFeatures(features)
     case 0x8000_0008:
-      return { ...NOTHING, eax: features.maxPhysicalAddressBits | ((features.la57 ? 57 : 48) << 8) }
+      return {
+        ...NOTHING,
+        eax: features.maxPhysicalAddressBits | (supportedLinearBits(features) << 8),
+      }
     default:
       return leaf >= BRAND_LEAVES && leaf < BRAND_LEAVES + 3
         ? brandLeaf(features, leaf - BRAND_LEAVES)

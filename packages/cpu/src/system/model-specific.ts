@@ -7,6 +7,7 @@ import {
   LOCAL_APIC_ADDRESS,
   type ModelSpecificRegisters,
   Segment,
+  supportedLinearBits,
   X2APIC_MSRS,
 } from '@trapdoor/core'
 
@@ -123,7 +124,8 @@ interface PlainRegister {
 
 const anything = (): boolean => true
 const word32 = (_cpu: Cpu, value: bigint): boolean => value >> 32n === 0n
-const canonical = (cpu: Cpu, value: bigint): boolean => isCanonical(value, linearBits(cpu))
+const canonical = (cpu: Cpu, value: bigint): boolean =>
+  isCanonical(value, supportedLinearBits(cpu.machine.features))
 
 const PLAIN: ReadonlyMap<number, PlainRegister> = new Map([
   [Msr.SysenterCs, { field: 'sysenterCs', holds: word32 }],
@@ -137,10 +139,6 @@ const PLAIN: ReadonlyMap<number, PlainRegister> = new Map([
   [Msr.KernelGsBase, { field: 'kernelGsBase', holds: canonical }],
   [Msr.TscAux, { field: 'tscAux', holds: word32 }],
 ])
-
-function linearBits(cpu: Cpu): 48 | 57 {
-  return cpu.mode.linearBits === 57 ? 57 : 48
-}
 
 function isX2Apic(index: number): boolean {
   return index >= X2APIC_MSRS && index < X2APIC_MSRS + X2APIC_MSR_COUNT
@@ -177,7 +175,7 @@ function writeApicBase(cpu: Cpu, value: bigint): boolean {
 }
 
 function writeBase(cpu: Cpu, number: 4 | 5, value: bigint): boolean {
-  if (!isCanonical(value, linearBits(cpu))) return false
+  if (!isCanonical(value, supportedLinearBits(cpu.machine.features))) return false
   cpu.loadSegment(number, { ...cpu.segments[number]!, base: value })
   return true
 }

@@ -1,6 +1,6 @@
 import { Gpr, Rflags, TripleFault, Vector } from '@trapdoor/core'
 import { describe, expect, test } from 'vitest'
-import { CODE, computer, HANDLERS, stackWords } from './computer.ts'
+import { CODE, computer, DATA, HANDLERS, stackWords } from './computer.ts'
 
 const NOP = 0x90
 const STI = 0xfb
@@ -161,6 +161,20 @@ describe('an NMI', () => {
 })
 
 describe('a single step', () => {
+  test('is one iteration of a repeated string instruction', () => {
+    const target = computer('64-bit')
+    const { cpu } = target
+    target.place(0xf3, 0xaa, 0xf4)
+    cpu.general64[Gpr.RDI] = BigInt(DATA)
+    cpu.general64[Gpr.RCX] = 3n
+    cpu.controlFlags |= Rflags.TF
+    const { rip } = cpu
+    expect(target.run()).toBe(Vector.DB)
+    expect(cpu.general64[Gpr.RCX]).toBe(2n)
+    expect(cpu.general64[Gpr.RDI]).toBe(BigInt(DATA + 1))
+    expect(cpu.read64(cpu.rsp)).toBe(rip)
+  })
+
   test('traps behind the instruction, with DR6.BS, and TF is clear in the handler', () => {
     const target = computer('64-bit')
     target.place(NOP, NOP)

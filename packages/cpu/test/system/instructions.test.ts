@@ -162,6 +162,13 @@ describe('model-specific registers', () => {
     expect(readMsr(target, index)).toBe(value)
   })
 
+  test('an address in one has as many bits as the CPU has, whatever CR4.LA57 is', () => {
+    const address = 1n << 55n
+    expect(refusesMsr(computer('64-bit', ZEN4), 0xc000_0100, address)).toBe(false)
+    expect(refusesMsr(computer('64-bit', ZEN3), 0xc000_0100, address)).toBe(true)
+    expect(refusesMsr(computer('64-bit', ZEN4), 0xc000_0100, address << 1n)).toBe(true)
+  })
+
   test.each<[string, number, bigint]>([
     ['LSTAR with an address that is not canonical', 0xc000_0082, 1n << 47n],
     ['FMASK with more than 32 bits', 0xc000_0084, 1n << 32n],
@@ -333,6 +340,30 @@ describe('instructions that CPUID decides about', () => {
       const code = `0f20e00fbae8${bitNumber.toString(16).padStart(2, '0')}0f22e0`
       expect(vectorOf(computer('64-bit', features), code)).toBe(vector)
     }
+  })
+
+  test.each([
+    ['ZEN3', ZEN3, 47, Vector.GP],
+    ['ZEN4', ZEN4, 47, undefined],
+    ['ZEN4', ZEN4, 56, Vector.GP],
+  ])('INVPCID of an address looks at as many bits as %s has (%#)', (_, features, shift, vector) => {
+    const target = computer('64-bit', features)
+    target.cpu.write64(BigInt(DATA + 8), 1n << BigInt(shift))
+    // XOR ECX, ECX; MOV EAX, DATA; INVPCID RCX, [RAX]
+    const code = Buffer.from([0x31, 0xc9, 0xb8, ...word(DATA), 0x66, 0x0f, 0x38, 0x82, 0x08])
+    expect(vectorOf(target, code.toString('hex'))).toBe(vector)
+  })
+
+  test('SALC makes a byte of CF, and is no instruction of 64-bit mode', () => {
+    for (const [carry, al] of [
+      ['f8', 0],
+      ['f9', 0xff],
+    ] as const) {
+      const target = computer('protected')
+      expect(vectorOf(target, `${carry}d6`)).toBeUndefined()
+      expect(Number(target.cpu.general64[Gpr.RAX]) & 0xff).toBe(al)
+    }
+    expect(vectorOf(computer('64-bit'), 'd6')).toBe(Vector.UD)
   })
 
   test('0F 0D with a register is a NOP on Intel’s processors, and #UD on AMD’s', () => {

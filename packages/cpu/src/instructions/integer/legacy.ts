@@ -122,6 +122,11 @@ const adjustUnpacked =
     setDecimalFlags(execution, value & 0xf, { adjusted, carry: adjusted })
   }
 
+/** SALC: AL is FFH where CF is set, and else 0; processors have had it since the 8086, and manuals leave D6 out (kvm-unit-tests, x86/realmode.c, test_salc()). */
+const salc: Translator = () => (general, execution) => {
+  general[0] = (general[0]! & ~AL) | (execution.carry ? AL : 0)
+}
+
 /** AAM: AL divided by a base, quotient to AH. A base of 0 is #DE. */
 const aam: Translator = (decoded) => {
   const base = decoded.immediate(0).low & AL
@@ -157,6 +162,7 @@ export const LEGACY: InstructionFamily = {
     [Mnemonic.Das, adjustPacked(-1)],
     [Mnemonic.Aaa, adjustUnpacked(1)],
     [Mnemonic.Aas, adjustUnpacked(-1)],
+    [Mnemonic.Salc, salc],
     [Mnemonic.Aam, aam],
     [Mnemonic.Aad, aad],
   ]),

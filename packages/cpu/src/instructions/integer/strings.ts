@@ -287,7 +287,9 @@ function repeated(
   bulk?: Bulk,
 ): Operation {
   return (general, execution) => {
-    let count = Math.min(remaining(general, form), Math.max(execution.quota, 1))
+    // A single step is one iteration: the trap comes behind each, as it does in QEMU and on processors.
+    const allowed = execution.singleStepDue ? 1 : Math.max(execution.quota, 1)
+    let count = Math.min(remaining(general, form), allowed)
     if (remaining(general, form) === 0) {
       execution.branch(general, next)
       return

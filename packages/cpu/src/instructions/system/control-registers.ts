@@ -187,10 +187,9 @@ const invlpg: Translator = (decoded) => {
 const invpcid: Translator = (decoded) => {
   const { memory } = decoded
   const { word, size } = decoded.register(0)
-  return supervisorOnly('INVPCID', (general, execution) => {
+  const invalidate = supervisorOnly('INVPCID', (general, execution) => {
     const { cpu } = execution
     const type = size === 8 ? join(general[word + 1]!, general[word]!) : join(0, general[word]!)
-    if (!cpu.machine.features.invpcid) throw execution.invalidOpcode(decoded.bytes)
     const low = execution.address(general, memory)
     const high = execution.addressHigh
     const pcid = loadWide(execution, high, low)
@@ -201,6 +200,10 @@ const invpcid: Translator = (decoded) => {
     if (pcid >> 12n !== 0n) throw execution.generalProtection('a PCID has 12 bits', pcid)
     cpu.invpcid(Number(type) as 0 | 1 | 2 | 3, Number(pcid), address)
   })
+  return (general, execution) => {
+    if (!execution.cpu.machine.features.invpcid) throw execution.invalidOpcode(decoded.bytes)
+    invalidate(general, execution)
+  }
 }
 
 function loadWide(execution: Execution, high: number, low: number): bigint {

@@ -1,4 +1,12 @@
-import { Cr0, Cr4, type Cpu, loadLocalDescriptorTable, loadTaskRegister } from '@trapdoor/core'
+import {
+  Cr0,
+  Cr4,
+  type Cpu,
+  isCanonical,
+  loadLocalDescriptorTable,
+  loadTaskRegister,
+  supportedLinearBits,
+} from '@trapdoor/core'
 import { Code, Mnemonic } from 'iced-x86'
 import type { Operation } from '../../decode/block.ts'
 import type { DecodedInstruction } from '../../decode/decoded-instruction.ts'
@@ -30,8 +38,14 @@ const loadTable =
       if (bits === 64) {
         const baseLow = execution.load64(baseHigh, baseAt)
         const upper = execution.high
-        execution.checkCanonical(upper, baseLow)
-        execution.cpu[table] = { base: join(upper, baseLow), limit }
+        const base = join(upper, baseLow)
+        if (!isCanonical(base, supportedLinearBits(execution.cpu.machine.features))) {
+          throw execution.generalProtection(
+            'a table lies at an address that is not canonical',
+            base,
+          )
+        }
+        execution.cpu[table] = { base, limit }
       } else {
         const baseLow = execution.load32(baseHigh, baseAt) & mask
         execution.cpu[table] = { base: join(0, baseLow), limit }
