@@ -103,6 +103,18 @@ describe('the command line', () => {
     },
   )
 
+  test('does not reach it in 4.8 to 4.11 where the direct map begins inside a root entry, and does from 4.12 on', () => {
+    const outcomes = (strategy: string): string[] =>
+      ['', 'efi=old_map'].map(
+        (commandLine) =>
+          play(`none/${strategy}/boot#42`, undefined, { commandLine, comesUp: false }).result
+            .outcome,
+      )
+    expect(outcomes('linux-4.9')).toEqual(['ok', 'fault'])
+    expect(outcomes('linux-4.14')).toEqual(['ok', 'ok'])
+    expect(play('none/linux-4.14/boot#42').result.kernel.profile).toBe('Linux 4.8, KASLR seed 42')
+  })
+
   test('passes the map from its end with efi=old_map from 4.3 on, as without', () => {
     expect(['linux-3.14', 'linux-4.3', 'linux-5.4'].map(descendsWithOldMap)).toEqual([
       false,

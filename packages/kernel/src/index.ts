@@ -82,6 +82,7 @@ export {
   LAYOUT_2_6_26,
   LAYOUT_2_6_35,
   LAYOUT_4_20,
+  LAYOUT_4_8,
   LAYOUT_4_20_LA57,
   LAYOUT_FIXED_ROOT,
 } from './memory/layout.ts'

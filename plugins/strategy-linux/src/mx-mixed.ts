@@ -1,4 +1,4 @@
-import { LAYOUT_4_20, type StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_4_20, LAYOUT_4_8, type StrategyDefinition } from '@trapdoor/kernel'
 import { EfiVirtualMode } from './enter-virtual-mode.ts'
 import { MixedMode, type MixedModeVersion } from './mixed-mode.ts'
 import { LINUX_3_14 } from './native/linux-3-14.ts'
@@ -142,6 +142,7 @@ export const mixed49: StrategyDefinition = {
   ...CONFIG_EFI_MIXED,
   name: 'linux-4.9-mixed',
   title: 'MX: as linux-4.6-mixed, pointers by page walk, and a lock since 4.19 (Linux 4.9 to 5.5)',
+  layout: LAYOUT_4_8,
   linux: { from: '4.9', before: '5.6', as: '4.9' },
   sources: [
     'Linux 4.9',

@@ -5,13 +5,14 @@ import { type Rights, RuntimeTables } from './runtime-tables.ts'
 /** End of the half of the address space that is not the kernel's. */
 const LOW_HALF = 2n ** 47n
 
-/** Uncached wherever the map offers that, be it one of several types: EFI_MEMORY_UC is looked at first, and WC next. */
+/** Uncached wherever the map offers that, be it one of several types: EFI_MEMORY_UC is looked at first, and WC next, whose PAT entry is PWT's here. */
 function rightsOf({ attribute, type }: MemoryDescriptor): Rights {
   const has = (bit: bigint): boolean => (attribute & bit) !== 0n
   return {
     writable: !has(MemoryAttribute.RO),
     executable: type === MemoryType.RuntimeServicesCode && !has(MemoryAttribute.XP),
     cacheDisable: has(MemoryAttribute.UC),
+    writeThrough: !has(MemoryAttribute.UC) && has(MemoryAttribute.WC),
   }
 }
 

@@ -14,7 +14,7 @@ export const openbsd: StrategyDefinition = {
   rewindable: true,
   layout: LAYOUT_FIXED_ROOT,
   sources: [
-    'OpenBSD sys/arch/amd64/amd64/efi_machdep.c: efi_attach(), efi_map_runtime(), efi_enter()',
+    'OpenBSD 7.3 sys/arch/amd64/amd64/efi_machdep.c: efi_attach(), efi_map_runtime(), efi_enter(); pmap.c: protection_codes',
   ],
   create: () => {
     let pmap: RuntimeTables | undefined
@@ -27,7 +27,7 @@ export const openbsd: StrategyDefinition = {
         pmap = new RuntimeTables(kernel, 'efi_pm')
         for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {
           const has = (bit: bigint): boolean => (region.attribute & bit) !== 0n
-          if (has(MemoryAttribute.RP)) continue
+          // EFI_MEMORY_RP takes PROT_READ away, which pmap_enter() has no bit for: the page is there all the same.
           pmap.map(region, region.virtualStart || BigInt(region.physicalStart), {
             writable: !has(MemoryAttribute.RO),
             executable: region.type === MemoryType.RuntimeServicesCode && !has(MemoryAttribute.XP),

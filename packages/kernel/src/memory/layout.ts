@@ -62,6 +62,9 @@ export const LAYOUT_2_6_35: AddressSpaceLayout = {
   ...UPPER,
 }
 
+/** x86-64 from 4.8 to 4.19: the same places where nothing is random (kernel_randomize_memory(), arch/x86/mm/kaslr.c). */
+export const LAYOUT_4_8: AddressSpaceLayout = { ...LAYOUT_2_6_35, name: '4.8', kaslr: true }
+
 /** Systems other than Linux: the same places, with every root entry of the kernel's half there from the boot on. */
 export const LAYOUT_FIXED_ROOT: AddressSpaceLayout = {
   ...LAYOUT_2_6_35,

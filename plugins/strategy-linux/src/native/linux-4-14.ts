@@ -1,4 +1,4 @@
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_4_8, type StrategyDefinition } from '@trapdoor/kernel'
 import { EfiVirtualMode } from '../enter-virtual-mode.ts'
 import { lastOf, type LinuxVersions } from '../version.ts'
 import { LINUX_4_9 } from './linux-4-9.ts'
@@ -14,6 +14,7 @@ export const linux414: StrategyDefinition = {
   title: 'T3: as linux-4.9, with the rights of the memory attributes table (Linux 4.11 to 4.16)',
   mode: 'virtual',
   rewindable: true,
+  layout: LAYOUT_4_8,
   linux: { from: '4.11', before: '4.17', as: '4.14' },
   efiOnlyWithRuntimeMap: true,
   alternatives: ['linux-3.4'],

@@ -1,4 +1,4 @@
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_4_8, type StrategyDefinition } from '@trapdoor/kernel'
 import { EfiVirtualMode } from '../enter-virtual-mode.ts'
 import { lastOf, type LinuxVersions } from '../version.ts'
 import { LINUX_4_14 } from './linux-4-14.ts'
@@ -15,6 +15,7 @@ export const linux419: StrategyDefinition = {
     'T4: as linux-4.14, by switch_mm() to an efi_mm, which flushes no more than CR3 does (Linux 4.17 to 4.19)',
   mode: 'virtual',
   rewindable: true,
+  layout: LAYOUT_4_8,
   linux: { from: '4.17', before: '4.20', as: '4.19' },
   efiOnlyWithRuntimeMap: true,
   alternatives: ['linux-3.4'],

@@ -1,4 +1,4 @@
-import type { StrategyDefinition } from '@trapdoor/kernel'
+import { LAYOUT_4_8, type StrategyDefinition } from '@trapdoor/kernel'
 import { EfiVirtualMode } from '../enter-virtual-mode.ts'
 import { lastOf, type LinuxVersions } from '../version.ts'
 import { LINUX_4_6 } from './linux-4-6.ts'
@@ -20,6 +20,7 @@ export const linux49: StrategyDefinition = {
     'T3: as linux-4.6, with a map that lasts and reserved tables, 1:1 after kexec too; page 0 (Linux 4.9 and 4.10)',
   mode: 'virtual',
   rewindable: true,
+  layout: LAYOUT_4_8,
   linux: { from: '4.9', before: '4.11', as: '4.9' },
   efiOnlyWithRuntimeMap: true,
   alternatives: ['linux-3.4'],

@@ -21,7 +21,7 @@ export function isBootServices({ type }: MemoryDescriptor): boolean {
 /**
  * efi_reserve_boot_services() (arch/x86/platform/efi/quirks.c, Linux 3.0 and later): keeps boot-services memory until SetVirtualAddressMap is over. What
  * somebody else has reserved already, what the kernel lies in, and what is not all RAM in the e820 map is marked with EFI_MEMORY_RUNTIME instead, so that it is never given
- * back (`mark`, Linux 4.6 and later), or left out of the map as a descriptor of no pages (`forget`, before). Returns the map as the kernel goes on with it.
+ * back (`mark`, Linux 4.5 and later), or left out of the map as a descriptor of no pages (`forget`, before). Returns the map as the kernel goes on with it.
  */
 export function reserveBootServices(
   kernel: Kernel,

@@ -17,7 +17,7 @@ import { ramRanges } from '../../memory/e820.ts'
 const HEADER_BYTES = 16
 
 /**
- * efi_memattr_init() (drivers/firmware/efi/memattr.c, Linux 4.9 and later): reads the memory attributes table that the configuration table names, and reserves its pages.
+ * efi_memattr_init() (drivers/firmware/efi/memattr.c; on x86 it is called from Linux 4.11 on): reads the memory attributes table that the configuration table names, and reserves its pages.
  * Undefined where there is none, or none that can be believed: one of a version above `lastVersion` is left alone, as kexec may have overwritten it; so is one of more than three times the bytes of the
  * memory map (8fbe4c49c0cc, Linux 6.13 and later). With `size` unchecked the bytes that its header speaks of are reserved all the same, as a signed 32-bit number, and then there is no way to map
  * them (Linux 6.1.192 and 6.12.117 still do so).
@@ -80,7 +80,7 @@ const END_OF_MEMORY = 2 ** 52
 
 /**
  * efi_memattr_apply_permissions(): calls `update` for each entry that entry_is_valid() lets pass, with its virtual address, and prints why it does not. It ends with the first
- * entry that `update` says it could not apply. Linux before 5.13 let no entry pass that protects nothing (commit 45add3cc99fe).
+ * entry that `update` says it could not apply. Linux up to 5.12 let no entry pass that protects nothing; 5.14 does.
  */
 export function memattrApplyPermissions(
   kernel: Kernel,

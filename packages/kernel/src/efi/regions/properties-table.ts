@@ -9,7 +9,7 @@ const NON_EXECUTABLE_PE_DATA = 1n
 
 /**
  * EFI_NX_PE_DATA: whether the properties table says that code and data of images are regions of their own, so that neither has to be both writable and executable
- * (efi_config_parse_tables(), drivers/firmware/efi/efi.c, Linux 4.4 to 6.13; commits bf924863c944 and 6d0cc887d5b4).
+ * (efi_config_parse_tables(), drivers/firmware/efi/efi.c, EFI_NX_PE_DATA is set from Linux 4.4 on and looked at from 4.6 to 6.12).
  */
 export function marksPeData({ bootCpu: cpu, requireEfi: efi, tables }: Kernel): boolean {
   const table = efi.configurationTable.find(({ guid }) => guid === Guid.PROPERTIES_TABLE)?.table
