@@ -9,7 +9,7 @@ import {
 } from '@trapdoor/core'
 import type { Interpreter } from '@trapdoor/cpu'
 
-import type { Ended, Entry } from './call-state.ts'
+import type { Ended, Entry, VectorState } from './call-state.ts'
 import type { NotedPorts, PortAccess } from './noted-ports.ts'
 
 /** How a call ended here, with the memory of that moment. */
@@ -17,6 +17,8 @@ export interface Exit {
   readonly ended: Ended
   readonly memory: PhysicalMemory
   readonly general: readonly bigint[]
+  readonly rflags: number
+  readonly vectors: VectorState
   /** What it did at ports, in order. */
   readonly ports: readonly PortAccess[]
 }
@@ -52,7 +54,14 @@ export class CallRecorder implements InstructionExecutor {
     const finish = (ended: Ended): void => {
       const { memory } = cpu.machine
       const accesses = ports.accesses.slice(noted)
-      this.exit = { ended, memory: memory.fork(), general: generalOf(cpu), ports: accesses }
+      this.exit = {
+        ended,
+        memory: memory.fork(),
+        general: generalOf(cpu),
+        rflags: cpu.rflags,
+        vectors: vectorsOf(cpu),
+        ports: accesses,
+      }
     }
     const execution = this.#interpreter.execution(cpu)
     execution.tracer = this.#onInstruction
@@ -78,6 +87,7 @@ function entryOf(cpu: Cpu, clock: string): Entry {
     general: generalOf(cpu),
     rip: cpu.rip,
     rflags: cpu.rflags,
+    vectors: vectorsOf(cpu),
     cr0: cpu.cr0,
     cr3: cpu.cr3,
     cr4: cpu.cr4,
@@ -97,4 +107,8 @@ function endingOf(error: unknown, { cr2 }: Cpu): Ended | undefined {
 
 function generalOf(cpu: Cpu): bigint[] {
   return [...cpu.general64.subarray(0, 16)]
+}
+
+function vectorsOf({ floatingPoint, mxcsr }: Cpu): VectorState {
+  return { fcw: floatingPoint.controlWord, mxcsr, xmm: [...floatingPoint.xmm] }
 }

@@ -6,6 +6,7 @@ export interface Entry {
   readonly general: readonly bigint[]
   readonly rip: bigint
   readonly rflags: number
+  readonly vectors: VectorState
   readonly cr0: number
   readonly cr3: number
   readonly cr4: number
@@ -14,6 +15,14 @@ export interface Entry {
   readonly returnSlot: number
   /** What the machine's clock says, ISO without zone. */
   readonly clock: string
+}
+
+/** What of SSE and of the x87 FPU firmware has to leave as it was (UEFI 2.10, 2.3.4.2), and the vector registers. */
+export interface VectorState {
+  readonly fcw: number
+  readonly mxcsr: number
+  /** XMM0 to XMM15, four words each, the lowest first. */
+  readonly xmm: readonly number[]
 }
 
 /** How a call ended. */

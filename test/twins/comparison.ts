@@ -60,16 +60,30 @@ export function flashOf({ flash }: FirmwareSnapshot, memory: PhysicalMemory): Ui
   return flash === undefined ? new Uint8Array(0) : memory.read(flash.address, flash.contents.length)
 }
 
-function endingDifferences({ ended, general }: Exit, twins: TwinResult): string[] {
+function endingDifferences(exit: Exit, twins: TwinResult): string[] {
+  const { ended, general } = exit
   const ours = describe(ended)
   const theirs = describe(twins.ended)
   if (ours !== theirs) return [`here: ${ours}; on QEMU: ${theirs}`]
-  return general.flatMap((value, register) =>
-    twins.general === undefined || value === twins.general[register]
+  const pairs: (readonly [string, number | bigint, number | bigint | undefined])[] = [
+    ...general.map((value, at) => [`register ${at}`, value, twins.general?.[at]] as const),
+    ['RFLAGS', exit.rflags & COMPARED_FLAGS, twins.rflags && twins.rflags & COMPARED_FLAGS],
+    ['FCW', exit.vectors.fcw, twins.vectors?.fcw],
+    ['MXCSR', exit.vectors.mxcsr, twins.vectors?.mxcsr],
+    ...exit.vectors.xmm.map(
+      (value, word) =>
+        [`XMM${word >> 2}, word ${word & 3}`, value, twins.vectors?.xmm[word]] as const,
+    ),
+  ]
+  return pairs.flatMap(([name, here, there]) =>
+    there === undefined || here === there
       ? []
-      : [`register ${register}: ${hex(value)} here, ${hex(twins.general[register]!)} on QEMU`],
+      : [`${name}: ${hex(here)} here, ${hex(there)} on QEMU`],
   )
 }
+
+/** Not IF, which is off on QEMU, and not RF, which an exception sets as it is delivered (SDM Vol. 3, 17.3.1.1). */
+const COMPARED_FLAGS = ~(Rflags.IF | Rflags.RF)
 
 /** An ending in words: two that are the same have the same. */
 export function describe(ended: Ended): string {

@@ -107,6 +107,8 @@ export class Session {
       result = prepared.run()
     } catch (error) {
       if (!(error instanceof CpuException || error instanceof MachineReset)) throw error
+      // The kernel has died with its locks held. The calls behind this one are compared all the same.
+      kernel.heldLocks = new Map()
     }
     const call = this.#made()
     return call && { call, result }

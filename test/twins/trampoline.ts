@@ -22,10 +22,17 @@ export const Shared = {
   Cr2: 0x290,
   Rip: 0x298,
   Rsp: 0x2a0,
+  Rflags: 0x2a8,
   /** Tops of the stacks of handlers and of the code around the call. */
   HandlerStack: 0x800,
   Stack: 0xf00,
+  /** FXSAVE images (SDM Vol. 1, 10.5.1), behind the IDT in the second page: what the call starts with, and what it ended with. */
+  VectorsBefore: 0x1400,
+  VectorsLeft: 0x1600,
 } as const
+
+/** Fields of an FXSAVE image. */
+export const FxImage = { Fcw: 0, Mxcsr: 24, Xmm: 160, Bytes: 512 } as const
 
 /** Selectors, as the ROM's GDT has them too. */
 export const Selector = { Data: 0x10, Code: 0x18, Task: 0x20 } as const
@@ -109,6 +116,8 @@ export function assembleTrampoline(
     to.load(64, A, B, field)
     to.moveToControl(register, A)
   }
+  // FXRSTOR64 [RBX + …].
+  to.raw(0x48, 0x0f, 0xae, 0x8b, ...doubleword(Shared.VectorsBefore))
   to.moveImmediate(64, SP, shared + BigInt(Shared.Stack))
   to.pushImmediate(flags)
   popFlags(to)
@@ -122,6 +131,10 @@ export function assembleTrampoline(
 
   to.label('returned')
   storeA(to, shared + BigInt(Shared.Left))
+  // PUSHFQ takes the place of the return address, and no instruction before it changes a flag.
+  to.raw(0x9c)
+  to.pop(A)
+  storeA(to, shared + BigInt(Shared.Rflags))
   to.moveImmediate(32, A, RETURNED)
   storeA(to, shared + BigInt(Shared.Vector))
   to.jump('note')
@@ -138,6 +151,7 @@ export function assembleTrampoline(
   for (const [field, offset] of [
     [Shared.ErrorCode, 0],
     [Shared.Rip, 8],
+    [Shared.Rflags, 24],
     [Shared.Rsp, 32],
   ] as const) {
     to.load(64, A, SP, offset)
@@ -150,6 +164,8 @@ export function assembleTrampoline(
   for (let register = 1; register < 16; register++) {
     to.store(64, A, Shared.Left + register * 8, register as Register)
   }
+  // FXSAVE64 [RAX + …].
+  to.raw(0x48, 0x0f, 0xae, 0x80, ...doubleword(Shared.VectorsLeft))
   to.moveImmediate(32, A, EXIT_VALUE)
   to.out(EXIT_PORT)
   to.hlt()
@@ -184,6 +200,10 @@ function popFlags(to: Assembler): void {
 /** MOV moffs64, RAX: to any address, with no register to name it. */
 function storeA(to: Assembler, address: bigint): void {
   to.raw(0x48, 0xa3, ...quadword(address))
+}
+
+function doubleword(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer)
 }
 
 function quadword(value: bigint): Uint8Array {

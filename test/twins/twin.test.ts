@@ -54,6 +54,7 @@ function runOnTwin(rcx: bigint, rdx: bigint): Promise<TwinResult> {
     general,
     rip: BigInt(FUNCTION),
     rflags: 2,
+    vectors: { fcw: 0x37f, mxcsr: 0x1f80, xmm: Array.from({ length: 64 }, (_, word) => word * 3) },
     cr0: 0x8001_0033,
     cr3: root,
     cr4: 0x620,
@@ -73,10 +74,14 @@ function runOnTwin(rcx: bigint, rdx: bigint): Promise<TwinResult> {
 }
 
 test('a function runs on QEMU from our memory, page tables and registers, and comes back', async () => {
-  const { ended, general, flash } = await runOnTwin(BigInt(DATA), 7n)
+  const { ended, general, rflags, vectors, flash } = await runOnTwin(BigInt(DATA), 7n)
   expect(ended).toStrictEqual({ kind: 'returned', rax: 0x123bn })
   expect(general?.[SP]).toBe(BigInt(STACK_TOP))
   expect(general?.[15]).toBe(15n << 40n)
+  // Of 0x123B, an odd number of bits in its low byte, the ADD leaves no flag but the one that is always 1, and AF: 4 and 7 carry into no bit 4.
+  expect(rflags).toBe(2)
+  expect(vectors).toMatchObject({ fcw: 0x37f, mxcsr: 0x1f80 })
+  expect(vectors?.xmm).toEqual(Array.from({ length: 64 }, (_, word) => word * 3))
   expect(flash.every((byte) => byte === 0xff)).toBe(true)
 })
 

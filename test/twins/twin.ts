@@ -19,12 +19,13 @@ import { Header } from '../emulators/guest/layout.ts'
 import { assembleRom } from '../emulators/guest/rom.ts'
 import type { QemuTrace } from '../traces/qemu-trace.ts'
 import { runEmulator } from '../emulators/machines/process.ts'
-import type { Ended, Entry } from './call-state.ts'
+import type { Ended, Entry, VectorState } from './call-state.ts'
 import type { PortAccess } from './noted-ports.ts'
 import {
   assembleTrampoline,
   EXIT_CODE,
   EXIT_PORT,
+  FxImage,
   LAST_MASK_PORT,
   RETURNED,
   Selector,
@@ -60,6 +61,8 @@ export interface TwinResult {
   readonly ended: Ended
   /** Undefined after a reset, which leaves no time to note them. */
   readonly general: readonly bigint[] | undefined
+  readonly rflags: number | undefined
+  readonly vectors: VectorState | undefined
   /** What the call did at ports, in order. */
   readonly ports: readonly PortAccess[]
   /** All RAM. */
@@ -208,6 +211,11 @@ function writeState(memory: PhysicalMemory, state: CallState): void {
     memory.write64(physical + field, BigInt(value))
   }
   memory.write64(physical + Shared.Vector, NOTHING_HAPPENED)
+  const { fcw, mxcsr, xmm } = state.vectors
+  const image = physical + Shared.VectorsBefore
+  memory.write16(image + FxImage.Fcw, fcw)
+  memory.write32(image + FxImage.Mxcsr, mxcsr)
+  for (const [word, value] of xmm.entries()) memory.write32(image + FxImage.Xmm + word * 4, value)
 }
 
 /** What {@link Shared}.Vector says until the call has ended. */
@@ -226,14 +234,21 @@ async function writeMemory(path: string, memory: PhysicalMemory, bytes: number):
 
 const CHUNK_BYTES = 0x40_0000
 
-function readResult(ram: Uint8Array, { room }: CallState): Pick<TwinResult, 'ended' | 'general'> {
-  const view = new DataView(ram.buffer, ram.byteOffset + room.data.physical, PAGE_SIZE)
+function readResult(
+  ram: Uint8Array,
+  { room }: CallState,
+): Pick<TwinResult, 'ended' | 'general' | 'rflags' | 'vectors'> {
+  const view = new DataView(ram.buffer, ram.byteOffset + room.data.physical, 2 * PAGE_SIZE)
   const field = (offset: number): bigint => view.getBigUint64(offset, true)
-  const general = Array.from({ length: 16 }, (_, register) => field(Shared.Left + register * 8))
   const vector = field(Shared.Vector)
-  if (vector === NOTHING_HAPPENED) return { ended: { kind: 'reset' }, general: undefined }
+  if (vector === NOTHING_HAPPENED) {
+    return { ended: { kind: 'reset' }, general: undefined, rflags: undefined, vectors: undefined }
+  }
+  const general = Array.from({ length: 16 }, (_, register) => field(Shared.Left + register * 8))
+  const rflags = Number(field(Shared.Rflags))
+  const vectors = vectorsIn(view)
   if (vector === BigInt(RETURNED)) {
-    return { ended: { kind: 'returned', rax: general[0]! }, general }
+    return { ended: { kind: 'returned', rax: general[0]! }, general, rflags, vectors }
   }
   // RAX and RSP were the handler's by the time that registers were noted.
   general[4] = field(Shared.Rsp)
@@ -246,6 +261,17 @@ function readResult(ram: Uint8Array, { room }: CallState): Pick<TwinResult, 'end
       rip: field(Shared.Rip),
     },
     general,
+    rflags,
+    vectors,
+  }
+}
+
+function vectorsIn(view: DataView): VectorState {
+  const at = Shared.VectorsLeft
+  return {
+    fcw: view.getUint16(at + FxImage.Fcw, true),
+    mxcsr: view.getUint32(at + FxImage.Mxcsr, true),
+    xmm: Array.from({ length: 64 }, (_, word) => view.getInt32(at + FxImage.Xmm + word * 4, true)),
   }
 }
 

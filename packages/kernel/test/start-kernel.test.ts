@@ -67,7 +67,7 @@ describe('the boot', () => {
     for (const cpu of machine.cpus) {
       expect(cpu.cr0 & Cr0.WP).toBe(Cr0.WP)
       expect(cpu.efer & Efer.NXE).toBe(Efer.NXE)
-      expect(cpu.cr4).toBe(Cr4.PAE | Cr4.PGE)
+      expect(cpu.cr4).toBe(Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT)
       expect(cpu.pat).toEqual(PAT_LINUX)
       expect(cpu.interruptFlag).toBe(true)
     }

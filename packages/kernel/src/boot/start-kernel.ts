@@ -200,7 +200,13 @@ function setupArch(kernel: Kernel, loaded: readonly ByteRange[]): void {
   }
 }
 
+/** fpu_init(), later fpu__init_cpu(): FXSAVE and SIMD exceptions are the kernel's from here on, and SSE is no invalid opcode. Every kernel has come by before it calls firmware. */
+function fpuInit({ bootCpu: cpu }: Kernel): void {
+  cpu.writeCr4(cpu.cr4 | Cr4.OSFXSR | Cr4.OSXMMEXCPT)
+}
+
 function startMemory(kernel: Kernel): void {
+  fpuInit(kernel)
   kernel.enterPhase('mm_init')
   allocateMemoryMap(kernel)
   kernel.tables.allowAttributeChanges()
