@@ -225,7 +225,7 @@ describe.skipIf(!existsSync(BOOTS))(
       const folder = copyOf('nd-q35-4M-1G')
       writeFileSync(
         join(folder, 'boot1.dmesg.gz'),
-        '[    0.000000] Linux version 2.4.20 (x)\n[    0.1] Command line: quiet\n',
+        '[    0.000000] Linux version 2.4.20 (x)\n[    0.1] Command line: quiet\n[    0.9] Run /init as init process\n',
       )
       const { code, stderr } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
       expect(code).toBe(2)

@@ -188,6 +188,15 @@ describe('an observed boot', () => {
       file: join(cutLog, 'boot1.dmesg.gz'),
     })
 
+    const beforeInit = LOG.slice(0, LOG.indexOf('[    1.500000]'))
+    const cutBeforeInit = folderWith({ 'boot1.dmesg.gz': gzipSync(beforeInit) })
+    expect(refusal(cutBeforeInit)).toMatchObject({
+      code: 'INTAKE_INCOMPLETE',
+      file: join(cutBeforeInit, 'boot1.dmesg.gz'),
+      line: 11,
+      expected: 'a log up to "Run /init as init process", as a process has written boot1.iomem.txt',
+    })
+
     const noBanner = folderWith({ 'boot1.dmesg.gz': gzipSync('[    0.1] something else\n') })
     expect(refusal(noBanner)).toMatchObject({ code: 'INTAKE_INCOMPLETE', line: 1 })
 

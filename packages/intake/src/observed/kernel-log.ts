@@ -24,6 +24,8 @@ export interface KernelLog {
   readonly biosE820: readonly ObservedE820Entry[] | undefined
   /** Words of the command line that it does not know and passes on to user space. */
   readonly unknownParameters: readonly string[]
+  /** Whether it started its first process. */
+  readonly startedInit: boolean
   /** How it ended, as far as the log goes. */
   readonly ending: KernelEnding
   /** How it had got through its boot, when it started the first process; the same where the log does not say when that was. */
@@ -129,6 +131,7 @@ function readKernelLog(lines: readonly SourceLine[]): KernelLog {
     biosE820: readBiosE820(text),
     unknownParameters:
       first(/^Unknown kernel command line parameters "(.*)", will be passed/)?.split(/\s+/) ?? [],
+    startedInit: init !== -1,
     ending: endingOf(text),
     bootEnding: endingOf(init === -1 ? text : text.slice(0, init)),
   }

@@ -54,6 +54,9 @@ export interface ObservedKernel extends KernelLog {
   readonly leaves: readonly ObservedLeaf[] | undefined
 }
 
+/** What a process of the kernel has to have written: it reads them in /proc and /sys. */
+const WRITTEN_BY_PROCESSES = ['iomem.txt', 'firmware-memmap.txt', 'runtime-map.txt'] as const
+
 const LOG = /^(.+?)\.dmesg(?:\.txt|\.log)?(?:\.gz)?$/
 
 /** Whether a folder holds what an observed boot leaves. */
@@ -176,7 +179,20 @@ function readKernel(
     const path = join(folder, `${stage}.${ending}`)
     return existsSync(path) ? read(path) : undefined
   }
-  const [log] = readKernelLogs(file, linesOf(file))
+  const lines = linesOf(file)
+  const [log] = readKernelLogs(file, lines)
+  const witness = WRITTEN_BY_PROCESSES.find((ending) =>
+    existsSync(join(folder, `${stage}.${ending}`)),
+  )
+  if (witness !== undefined && !log!.startedInit && log!.ending.panic === undefined) {
+    throw new IntakeError('INTAKE_INCOMPLETE', {
+      file,
+      line: lines.at(-1)!.number,
+      expected: `a log up to "Run /init as init process", as a process has written ${stage}.${witness}`,
+      found: 'its end before that',
+      hint: 'the log is cut: take all of it, with dmesg or from the console',
+    })
+  }
   const map = firmwareMapOf(mapsIn(file))
   return {
     ...log!,
