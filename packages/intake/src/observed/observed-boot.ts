@@ -187,7 +187,7 @@ function readKernel(
   if (witness !== undefined && !log!.startedInit && log!.ending.panic === undefined) {
     throw new IntakeError('INTAKE_INCOMPLETE', {
       file,
-      line: lines.at(-1)!.number,
+      line: lines.findLast(({ text }) => text !== '')?.number ?? 1,
       expected: `a log up to "Run /init as init process", as a process has written ${stage}.${witness}`,
       found: 'its end before that',
       hint: 'the log is cut: take all of it, with dmesg or from the console',
