@@ -22,7 +22,7 @@ export interface LinuxVersion {
   readonly tighten: 'none' | 'properties' | 'attributes-or-properties' | 'attributes'
   /** Whether Apple's firmware is taken for EFI 1.10, whatever it says (f5390cd0b43c, Linux 5.17 and stable kernels). */
   readonly apple: 'as-it-says' | 'efi-1.10'
-  /** The last version of the memory attributes table that is read: 1, and 2 since 636ab417a7ae (6.2, and the 6.1.y whose boots were watched). */
+  /** The last version of the memory attributes table that is read: 1, and 2 since 6.2 ("efi: Accept version 2 of memory attributes table"), and in the 6.1.y whose boots were watched. */
   readonly lastAttributesVersion: 1 | 2
   /** What follows when SetVirtualAddressMap fails: panic() up to 5.5, as "efi/x86: Don't panic or BUG() on non-critical error conditions" came with 5.6 (and with later 5.4.y). */
   readonly svamFailure: 'panic' | 'disable'

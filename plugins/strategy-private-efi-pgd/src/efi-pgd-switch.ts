@@ -36,10 +36,10 @@ export class EfiPgdSwitch implements PageTableStrategy {
     this.#reservesBootServices = options.reservesBootServices === true
   }
 
-  get earlyExecutableTypes(): readonly number[] {
+  get earlyExecutableTypes(): readonly number[] | undefined {
     return this.#reservesBootServices
       ? [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode]
-      : [MemoryType.RuntimeServicesCode]
+      : undefined
   }
 
   /** efi_reserve_boot_services(), as 3.0 has it. */

@@ -18,13 +18,15 @@ const LOW_BYTES = 2 ** 28
 
 /**
  * reserve_crashkernel() (arch/x86/kernel/setup.c): the lowest free range below 896 MiB in 2.6.35; from 2.6.37 on the highest (memblock searches from above, commit
- * 1a4a678b12c8), from 5.2 on below 4 GiB (commit 9ca5c8e632ce), and above where nothing is free there (commit b9ac3849af41), with 256 MiB for DMA below. Without room the kernel says so and boots on.
+ * 1a4a678b12c8), from 5.2 on below 4 GiB, and above where nothing is free there, with 256 MiB for DMA below. With `,high`, which kernels before 3.9 do not know, it is the highest of all memory. Without
+ * room the kernel says so and boots on.
  */
 export function reserveCrashKernel(kernel: Kernel): void {
   const { crashKernel } = kernel.commandLine
   const ram = ramRanges(kernel.e820).reduce((sum, { start, end }) => sum + end - start, 0)
   const bytes = Math.ceil(bytesOf(crashKernel, ram) / PAGE_SIZE) * PAGE_SIZE
   if (crashKernel === undefined || bytes === 0) return
+  if (crashKernel.isHigh && !isLinux(kernel, '3.9')) return
   const region = findRegion(kernel, bytes, crashKernel)
   if (region === undefined) {
     kernel.print('crashkernel reservation failed - No suitable area found.')
@@ -65,7 +67,7 @@ function findRegion(
   // No strategy tells 2.6.37 from 2.6.35.
   if (!isLinux(kernel, '3.0')) return reserve(kernel, bytes, { below: LIMIT_OF_2010 })
   if (!isLinux(kernel, '5.2')) {
-    return reserve(kernel, bytes, { topDown: true, below: LIMIT_OF_2010 })
+    return reserve(kernel, bytes, { topDown: true, below: isHigh ? HIGH_MAX : LIMIT_OF_2010 })
   }
   const low = (): ByteRange | undefined =>
     reserve(kernel, bytes, { topDown: true, below: LOW_MAX, from: ALIGN })

@@ -38,6 +38,8 @@ const EFI_WORDS: readonly Word[] = [
   { name: 'old_map', from: '3.14', before: '5.9' },
   // drivers/firmware/efi/efi.c: parse_efi_cmdline().
   { name: 'noruntime', from: '3.18' },
+  // parse_efi_cmdline(), with PREEMPT_RT; in 5.17, not in 5.15.
+  { name: 'runtime', from: '5.17' },
   // arch_parse_efi_cmdline() of 4.1, which has the memory map printed.
   { name: 'debug', from: '4.1' },
   // The stub's, in 5.2 and not in 5.0: x86 never asks.

@@ -38,8 +38,8 @@ export interface PageTableStrategy {
   readonly preemptible?: boolean
   /** Whether GetNextVariableName is stopped where it gives a name twice (Linux 3.9 and later). */
   readonly detectsDuplicateNames?: boolean
-  /** Types of memory that the early physical mode makes executable; default runtime-services code alone, as before Linux 3.0. */
-  readonly earlyExecutableTypes?: readonly number[]
+  /** Types of memory whose regions the early physical mode makes executable, as since Linux 3.0; default runtime-services code alone, in pages of 2 MiB around it, as before. */
+  readonly earlyExecutableTypes?: readonly number[] | undefined
   /** What must not be handed out, in setup_arch(): the map has been read, and nothing is allocated yet. */
   reserve?(kernel: Kernel): void
   /**

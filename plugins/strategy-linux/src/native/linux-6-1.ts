@@ -40,9 +40,9 @@ export const linux61: StrategyDefinition = {
     'Linux 6.1 arch/x86/platform/efi/efi_64.c: efi_map_region(), efi_set_virtual_address_map(), efi_runtime_update_mappings()',
     'Linux 6.1 arch/x86/platform/efi/quirks.c: efi_free_boot_services(), efi_crash_gracefully_on_page_fault()',
     'Linux 6.1 drivers/firmware/efi/runtime-wrappers.c: virt_efi_reset_system()',
-    'Linux commit 636ab417a7ae "efi: Accept version 2 of memory attributes table"',
+    'Linux 6.2 drivers/firmware/efi/memattr.c: efi_memattr_init(), version 2',
     'Linux 6.1 arch/x86/include/asm/efi.h: ibt_save() in arch_efi_call_virt()',
-    'Linux 6.4 arch/x86/platform/efi/efi_64.c: efi_disable_ibt_for_runtime (commit 1d959312e2f2)',
+    'Linux 6.4 arch/x86/platform/efi/efi_64.c: efi_disable_ibt_for_runtime',
   ],
   create: () => new EfiVirtualMode(LINUX_6_1),
 }

@@ -120,15 +120,16 @@ export function restoreLowHalf({ tables }: Kernel, cpu: Cpu, saved: readonly big
   tables.flushLocal(cpu)
 }
 
-/** early_runtime_code_mapping_set_exec(), later early_code_mapping_set_exec(): whole 2 MiB pages around each region of code. */
+/** early_runtime_code_mapping_set_exec(): whole 2 MiB pages around each region of code; from 3.0 on early_code_mapping_set_exec(), which takes the regions as they are (efi_set_executable()). */
 export function setRuntimeCodeExecutable(kernel: Kernel, executable: boolean): void {
   const { tables, requireEfi: efi, strategy } = kernel
-  const types = strategy?.instance.earlyExecutableTypes ?? [MemoryType.RuntimeServicesCode]
+  const types = strategy?.instance.earlyExecutableTypes
+  const granularity = types === undefined ? PAGE_SIZE_2M : PAGE_SIZE
   for (const descriptor of efi.memoryMap) {
-    if (!types.includes(descriptor.type)) continue
-    const start = Math.floor(descriptor.physicalStart / PAGE_SIZE_2M) * PAGE_SIZE_2M
+    if (!(types ?? [MemoryType.RuntimeServicesCode]).includes(descriptor.type)) continue
+    const start = Math.floor(descriptor.physicalStart / granularity) * granularity
     const end = descriptor.physicalStart + descriptor.numberOfPages * PAGE_SIZE
-    const bytes = Math.ceil((end - start) / PAGE_SIZE_2M) * PAGE_SIZE_2M
-    tables.setMemoryExecutable(tables.directMapAddress(start), bytes, executable)
+    const bytes = Math.ceil((end - start) / granularity) * granularity
+    if (bytes > 0) tables.setMemoryExecutable(tables.directMapAddress(start), bytes, executable)
   }
 }
