@@ -67,7 +67,7 @@ export class CallRecorder implements InstructionExecutor {
     execution.tracer = this.#onInstruction
     try {
       const end = this.#interpreter.run(cpu, limits)
-      finish({ kind: 'returned', rax: cpu.general64[0]! })
+      finish({ kind: 'returned', rax: generalOf(cpu)[0]! })
       return end
     } catch (error) {
       const ended = endingOf(error, cpu)
@@ -92,6 +92,7 @@ function entryOf(cpu: Cpu, clock: string): Entry {
     cr3: cpu.cr3,
     cr4: cpu.cr4,
     efer: cpu.efer,
+    isCompatible: !cpu.codeSegmentLong,
     returnSlot,
     clock,
   }
@@ -105,8 +106,11 @@ function endingOf(error: unknown, { cr2 }: Cpu): Ended | undefined {
   return { kind: 'exception', vector, errorCode: pushedCode ?? 0, cr2, rip: site.rip ?? 0n }
 }
 
+/** What code of the current segment sees: in compatibility mode eight registers of 32 bits. */
 function generalOf(cpu: Cpu): bigint[] {
-  return [...cpu.general64.subarray(0, 16)]
+  return cpu.codeSegmentLong
+    ? [...cpu.general64.subarray(0, 16)]
+    : Array.from(cpu.general64.subarray(0, 8), (value) => BigInt.asUintN(32, value))
 }
 
 function vectorsOf({ floatingPoint, mxcsr }: Cpu): VectorState {

@@ -11,7 +11,9 @@ export interface Entry {
   readonly cr3: number
   readonly cr4: number
   readonly efer: number
-  /** Physical address of the quadword that RSP points to: the return address. */
+  /** Whether its code segment is one of 32 bits, under long mode: compatibility mode. */
+  readonly isCompatible: boolean
+  /** Physical address of what RSP points to: the return address, of 64 bits, or of 32 in compatibility mode. */
   readonly returnSlot: number
   /** What the machine's clock says, ISO without zone. */
   readonly clock: string

@@ -1,4 +1,12 @@
-import { PAGE_SIZE, pagingMode, type PhysicalMemory, Rflags } from '@trapdoor/core'
+import {
+  CPU_MODELS,
+  mappedRanges,
+  PAGE_SIZE,
+  pagingMode,
+  phys,
+  type PhysicalMemory,
+  Rflags,
+} from '@trapdoor/core'
 import type { FirmwareSnapshot } from '@trapdoor/snapshot'
 import { descriptorEnd, MemoryType } from '@trapdoor/uefi'
 
@@ -33,12 +41,14 @@ export async function compareWithTwin(
   trace?: QemuTrace,
 ): Promise<readonly string[]> {
   const ramBytes = ramOf(snapshot)
+  const low = entry.isCompatible ? lowPage(entry, room) : undefined
   const twins = await runTwin(
-    { ...entry, rflags: entry.rflags & ~Rflags.IF, ramBytes, room },
+    { ...entry, rflags: entry.rflags & ~Rflags.IF, ramBytes, room: { ...room, low } },
     { board: snapshot.board, codeFlashBytes, flash: flashOf(snapshot, entry.memory) },
     trace,
   )
   const skipped = [room.code.physical, room.data.physical, room.data.physical + PAGE_SIZE]
+  if (low !== undefined) skipped.push(low)
   return [
     ...endingDifferences(exit, twins),
     ...portDifferences(exit.ports, twins.ports),
@@ -46,6 +56,29 @@ export async function compareWithTwin(
     ...flashDifferences(flashOf(snapshot, exit.memory), twins.flash),
   ]
 }
+
+/** A page behind the kernel's first that the call's tables map where it is, for code. */
+function lowPage({ memory, cr0, cr3, cr4, efer }: Entry, { code }: MadeCall['room']): number {
+  const behind = code.physical + PAGE_SIZE
+  const { ranges } = mappedRanges(
+    {
+      memory,
+      mode: pagingMode(cr0, cr4, efer),
+      features: CPU_MODELS.nehalem,
+      noExecute: true,
+      root: phys(cr3 - (cr3 % PAGE_SIZE)),
+    },
+    { start: BigInt(behind), end: BigInt(behind + KERNEL_BYTES) },
+  )
+  const found = ranges.find(
+    ({ start, physical, executable }) => executable && start === BigInt(physical),
+  )
+  if (found === undefined) throw new Error('the kernel maps none of its pages 1:1 for code')
+  return Math.max(found.physical, behind)
+}
+
+/** No kernel's text is longer. */
+const KERNEL_BYTES = 0x200_0000
 
 function ramOf({ memoryMap }: FirmwareSnapshot): number {
   const ends = memoryMap
@@ -129,7 +162,7 @@ function memoryDifferences(run: {
     const theirs = words(ram.slice(at, at + PAGE_SIZE))
     for (const [index, value] of ours.entries()) {
       const address = at + index * 8
-      if (value === theirs[index] || address === entry.returnSlot) continue
+      if (value === theirs[index] || isReturnSlot(address, entry)) continue
       if (exit.ended.kind === 'reset' && isOnStack(address, entry)) continue
       const flags = tables.has(frame) ? BigInt(ACCESSED) : 0n
       if ((value | flags) === (theirs[index]! | flags)) continue
@@ -138,6 +171,13 @@ function memoryDifferences(run: {
     }
   }
   return differences
+}
+
+/** Whether a quadword holds the return address, or the flags that the twin pushes to where it was. */
+function isReturnSlot(address: number, { returnSlot, isCompatible }: Entry): boolean {
+  return isCompatible
+    ? address < returnSlot + 4 && address + 8 > returnSlot - 4
+    : address === returnSlot
 }
 
 /** Whether an address is on the stack of the call. After the write that resets or switches off the machine QEMU goes on for some instructions, until it comes to it. */

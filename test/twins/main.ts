@@ -6,7 +6,12 @@ import { inspect, isDeepStrictEqual } from 'node:util'
 
 import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
 import { PluginRegistry } from '@trapdoor/harness'
-import { firmwareArchitectureOf, type StrategyChoice } from '@trapdoor/kernel'
+import {
+  firmwareArchitectureOf,
+  kernelArchitecture,
+  layoutOf,
+  type StrategyChoice,
+} from '@trapdoor/kernel'
 import { type FirmwareSnapshot, readObservedSnapshot } from '@trapdoor/snapshot'
 import { MemoryType } from '@trapdoor/uefi'
 import { Command } from 'commander'
@@ -31,7 +36,7 @@ const MEMORY = 128
 const SOME = ['private-efi-pgd', 'linux-6.1'] as const
 /** Those whose kernels call nothing but SetVirtualAddressMap when they boot, for firmware that has its variables in system-management mode. */
 const WITHOUT_VARIABLES = ['private-efi-pgd', 'legacy-virtual'] as const
-/** Every so many strategies each call is made again. */
+/** Every so many strategies each call is made again, and on builds with few that can be. */
 const THOROUGH = 8
 /** Calls that end in an exception must differ so often in service or cause. */
 const LEAST_FAULTS = 10
@@ -64,7 +69,7 @@ interface Report {
 
 const program = new Command('twins')
   .description(
-    "Makes calls of Debian's OVMF under every strategy for 64-bit firmware, and under tables with gaps, and makes each again on QEMU from the same memory, page tables and registers: how it ends, every register, what it does at ports, all memory and the flash have to agree.",
+    "Makes calls of Debian's OVMF under every strategy of a 64-bit kernel, and under tables with gaps, and makes each again on QEMU from the same memory, page tables and registers: how it ends, every register, what it does at ports, all memory and the flash have to agree.",
   )
   .option('--all', 'every strategy on every build, which takes long')
   .option('--cells <text>', 'only kernels whose line has this text')
@@ -83,9 +88,16 @@ if (!IS_INSTALLED) {
 }
 
 const registry = new PluginRegistry(BUILT_IN_PLUGINS)
-const strategies = [...registry.strategies.values()]
-  .map((definition): StrategyChoice => ({ definition }))
-  .filter((choice) => firmwareArchitectureOf(choice).name === 'x64')
+const choices = [...registry.strategies.values()].map((definition): StrategyChoice => ({
+  definition,
+}))
+const strategies = choices.filter((choice) => firmwareArchitectureOf(choice).name === 'x64')
+/** 64-bit kernels that call 32-bit firmware. A twin of a 32-bit kernel would have to begin outside of long mode. */
+const mixed = choices.filter(
+  (choice) =>
+    firmwareArchitectureOf(choice).name === 'ia32' &&
+    kernelArchitecture(layoutOf(choice)).name === 'x64',
+)
 const folder = mkdtempSync(join(tmpdir(), 'trapdoor-twins-'))
 try {
   process.exitCode = (await runAll()) ? 0 : 1
@@ -115,7 +127,7 @@ async function runAll(): Promise<boolean> {
   const differing = reports.reduce((sum, report) => sum + report.differing, 0)
   const idle = reports.filter(({ made }) => made.length === 0).length
   console.log(
-    `\n${calls.length} calls of ${services.size} services under ${strategies.length} strategies, ${differing} differences\n${faults.length} of them end in an exception here and on QEMU: ${pairs.size} that differ in service or cause, of ${causes.size} causes`,
+    `\n${calls.length} calls of ${services.size} services under ${strategies.length + mixed.length} strategies, ${differing} differences\n${faults.length} of them end in an exception here and on QEMU: ${pairs.size} that differ in service or cause, of ${causes.size} causes`,
   )
   const isEnough = reports.length > 0 && (cells !== '' || pairs.size >= LEAST_FAULTS)
   if (idle > 0) console.log(`✗ under ${idle} kernels no call was made again on QEMU`)
@@ -133,12 +145,14 @@ async function allCells(): Promise<Cell[]> {
     await build('q35', 'OVMF_CODE.secboot.fd'),
     await build('q35', 'OVMF_CODE_4M.secboot.fd'),
   ]
+  const thirtyTwoBit = await build('q35', 'OVMF32_CODE_4M.secboot.fd')
   return [
     ...strategies.map((strategy, turn) => strategyCell(strategy, usual, turn)),
     ...others.flatMap((each) =>
       strategiesFor(each).map((strategy, turn) => strategyCell(strategy, each, turn)),
     ),
     ...gapCells(usual),
+    ...mixed.map((strategy, turn) => strategyCell(strategy, thirtyTwoBit, turn)),
   ]
 }
 
@@ -168,7 +182,7 @@ function strategyCell(strategy: StrategyChoice, each: Build, turn: number): Cell
     kernel: definition.name,
     build: each,
     isToWork: true,
-    isThorough: all || turn % THOROUGH === 0,
+    isThorough: all || each.snapshot.smm || turn % THOROUGH === 0,
     calls: async function* () {
       const options = { snapshot: each.snapshot, strategy }
       const session = Session.start(options)

@@ -34,8 +34,8 @@ export const Shared = {
 /** Fields of an FXSAVE image. */
 export const FxImage = { Fcw: 0, Mxcsr: 24, Xmm: 160, Bytes: 512 } as const
 
-/** Selectors, as the ROM's GDT has them too. */
-export const Selector = { Data: 0x10, Code: 0x18, Task: 0x20 } as const
+/** Selectors, as the ROM's GDT has them too: data, code of 64 and of 32 bits. */
+export const Selector = { Code32: 0x08, Data: 0x10, Code: 0x18, Task: 0x20 } as const
 
 /** What {@link Shared}.Vector says where the call came back. */
 export const RETURNED = 0x100
@@ -86,7 +86,18 @@ export interface Trampoline {
 export function assembleTrampoline(
   code: bigint,
   shared: bigint,
-  { rip, flags, board }: { readonly rip: bigint; readonly flags: number; readonly board: Board },
+  {
+    rip,
+    flags,
+    board,
+    isCompatible,
+  }: {
+    readonly rip: bigint
+    readonly flags: number
+    readonly board: Board
+    /** Whether the call begins in a code segment of 32 bits. */
+    readonly isCompatible: boolean
+  },
 ): Trampoline {
   const { A, C, D, B, SP, R15 } = Register
   const to = new Assembler(code, 64)
@@ -103,7 +114,7 @@ export function assembleTrampoline(
   to.moveImmediate(32, A, Selector.Task)
   to.ltr(A)
   to.moveImmediate(32, A, Selector.Data)
-  to.moveToSegment('ss', A)
+  for (const segment of ['ss', 'ds', 'es'] as const) to.moveToSegment(segment, A)
   to.moveImmediate(32, C, MSR_EFER)
   to.load(32, A, B, Shared.Efer)
   to.load(32, D, B, Shared.Efer + 4)
@@ -126,8 +137,12 @@ export function assembleTrampoline(
     to.load(64, register as Register, R15, Shared.Registers + register * 8)
   }
   to.load(64, R15, R15, Shared.Registers + 15 * 8)
-  // JMP [RIP]: the address lies behind the instruction.
-  to.raw(0xff, 0x25, 0, 0, 0, 0, ...quadword(rip))
+  if (isCompatible) {
+    // JMP FAR [RIP], of an offset of 32 bits and a selector.
+    to.raw(0xff, 0x2d, 0, 0, 0, 0, ...doubleword(Number(rip)), Selector.Code32, 0)
+  } else {
+    to.raw(...jumpTo(rip))
+  }
 
   to.label('returned')
   storeA(to, shared + BigInt(Shared.Left))
@@ -191,6 +206,20 @@ function writeConfiguration(to: Assembler, register: number, value: number): voi
     to.raw(0xef)
   }
 }
+
+/** JMP [RIP]: the address lies behind the instruction. */
+function jumpTo(address: bigint): Uint8Array {
+  return Uint8Array.of(0xff, 0x25, 0, 0, 0, 0, ...quadword(address))
+}
+
+/** What code of 32 bits comes back to, at an address that it can have: a far jump into the segment of 64 bits, and from there to `returned`. */
+export function assembleWayBack(at: number, returned: bigint): Uint8Array {
+  const behind = at + FAR_JUMP_BYTES
+  return Uint8Array.of(0xea, ...doubleword(behind), Selector.Code, 0, ...jumpTo(returned))
+}
+
+/** JMP FAR, of 32 bits. */
+const FAR_JUMP_BYTES = 7
 
 /** POPFQ. */
 function popFlags(to: Assembler): void {

@@ -59,6 +59,7 @@ function runOnTwin(rcx: bigint, rdx: bigint): Promise<TwinResult> {
     cr3: root,
     cr4: 0x620,
     efer: 0xd01,
+    isCompatible: false,
     returnSlot: RETURN_SLOT,
     clock: '2010-08-13T14:39:25',
     room: {

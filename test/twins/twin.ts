@@ -23,6 +23,7 @@ import type { Ended, Entry, VectorState } from './call-state.ts'
 import type { PortAccess } from './noted-ports.ts'
 import {
   assembleTrampoline,
+  assembleWayBack,
   EXIT_CODE,
   EXIT_PORT,
   FxImage,
@@ -38,7 +39,15 @@ export interface CallState extends Entry {
   /** RAM from address 0 on, in bytes, below 3 GiB. */
   readonly ramBytes: number
   /** A page of code and two of data that the kernel maps and nobody looks at: where the twin's own code and tables go. */
-  readonly room: { readonly code: MappedPage; readonly data: MappedPage }
+  readonly room: Room
+}
+
+/** Pages for the twin. */
+export interface Room {
+  readonly code: MappedPage
+  readonly data: MappedPage
+  /** Physical address of a page that the call's tables map where it is, and code may be in: what 32-bit code comes back to. Undefined where it is not needed. */
+  readonly low?: number | undefined
 }
 
 /** Where a page is, and at which linear address the call's page tables map it. */
@@ -125,6 +134,7 @@ function prepare(state: CallState, board: Board): PhysicalMemory {
     rip: state.rip,
     flags: state.rflags,
     board,
+    isCompatible: state.isCompatible,
   })
   memory.write(room.code.physical, trampoline.bytes)
   writeDescriptors(memory, room.data, trampoline.handlers)
@@ -151,7 +161,12 @@ function prepare(state: CallState, board: Board): PhysicalMemory {
   memory.write64(ramBytes + Header.Cr4, BigInt(Cr4.PAE | (state.cr4 & Cr4.LA57)))
   memory.write64(ramBytes + Header.Root, BigInt(root))
   memory.write64(ramBytes + Header.Entry, trampoline.entry)
-  memory.write64(state.returnSlot, trampoline.returnAddress)
+  if (room.low === undefined) {
+    memory.write64(state.returnSlot, trampoline.returnAddress)
+  } else {
+    memory.write(room.low, assembleWayBack(room.low, trampoline.returnAddress))
+    memory.write32(state.returnSlot, room.low)
+  }
   return memory
 }
 
@@ -236,7 +251,7 @@ const CHUNK_BYTES = 0x40_0000
 
 function readResult(
   ram: Uint8Array,
-  { room }: CallState,
+  { room, isCompatible }: CallState,
 ): Pick<TwinResult, 'ended' | 'general' | 'rflags' | 'vectors'> {
   const view = new DataView(ram.buffer, ram.byteOffset + room.data.physical, 2 * PAGE_SIZE)
   const field = (offset: number): bigint => view.getBigUint64(offset, true)
@@ -244,14 +259,17 @@ function readResult(
   if (vector === NOTHING_HAPPENED) {
     return { ended: { kind: 'reset' }, general: undefined, rflags: undefined, vectors: undefined }
   }
-  const general = Array.from({ length: 16 }, (_, register) => field(Shared.Left + register * 8))
+  const bits = isCompatible ? 32 : 64
+  const general = Array.from({ length: isCompatible ? 8 : 16 }, (_, register) =>
+    BigInt.asUintN(bits, field(Shared.Left + register * 8)),
+  )
   const rflags = Number(field(Shared.Rflags))
   const vectors = vectorsIn(view)
   if (vector === BigInt(RETURNED)) {
     return { ended: { kind: 'returned', rax: general[0]! }, general, rflags, vectors }
   }
   // RAX and RSP were the handler's by the time that registers were noted.
-  general[4] = field(Shared.Rsp)
+  general[4] = BigInt.asUintN(bits, field(Shared.Rsp))
   return {
     ended: {
       kind: 'exception',
