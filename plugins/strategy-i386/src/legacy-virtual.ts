@@ -9,14 +9,14 @@ import { i386Layout, KERNEL_CONFIGURATION } from './kernel-configuration.ts'
 export const i386LegacyVirtual: StrategyDefinition = {
   name: 'i386-legacy-virtual',
   title:
-    'i386: SetVirtualAddressMap with paging off, into direct map and vmalloc space (Linux up to 2.6.37)',
+    'i386: SetVirtualAddressMap with paging off, into direct map and vmalloc space (Linux up to 3.0)',
   mode: 'virtual',
   rewindable: true,
   layout: i386Layout,
   options: KERNEL_CONFIGURATION,
   sources: [
     'Linux 2.6.35 arch/x86/kernel/efi.c: efi_enter_virtual_mode()',
-    'Linux 2.6.35 arch/x86/kernel/efi_32.c: efi_call_phys_prelog(), efi_stub_32.S: efi_call_phys()',
+    'Linux 2.6.35 arch/x86/kernel/efi_32.c: efi_call_phys_prelog(), efi_stub_32.S: efi_call_phys(); the same in 2.6.37, 2.6.39 and 3.0',
     'Linux 2.6.35 arch/x86/include/asm/efi.h: efi_ioremap() is ioremap_cache()',
   ],
   create: () => ({ virtualMap: enterVirtualMode }),
