@@ -12,7 +12,7 @@ export interface UnitTest {
   readonly qemuCpu: string
 }
 
-/** Those that judge segments, interrupts, privilege and paging. */
+/** Those that judge segments, interrupts, privilege and paging, and need neither KVM nor a device that is not modelled. */
 export const UNIT_TESTS: readonly UnitTest[] = [
   { name: 'memory', file: 'memory', cpu: 'zen3', qemuCpu: 'max' },
   { name: 'smap', file: 'smap', cpu: 'zen3', qemuCpu: 'max' },
@@ -20,6 +20,15 @@ export const UNIT_TESTS: readonly UnitTest[] = [
   { name: 'syscall', file: 'syscall', cpu: 'zen3', qemuCpu: 'Opteron_G1,vendor=AuthenticAMD' },
   { name: 'umip', file: 'umip', cpu: 'zen3', qemuCpu: 'qemu64,+umip' },
   { name: 'idt_test', file: 'idt_test', cpu: 'zen3', qemuCpu: 'qemu64' },
+  { name: 'la57', file: 'la57', cpu: 'zen4', qemuCpu: 'max' },
+  { name: 'pcid', file: 'pcid', cpu: 'zen3', qemuCpu: 'Haswell' },
+  { name: 'pks', file: 'pks', cpu: 'sapphire-rapids', qemuCpu: 'max' },
+  { name: 'xsave', file: 'xsave', cpu: 'zen3', qemuCpu: 'max' },
+  { name: 'eventinj', file: 'eventinj', cpu: 'zen3', qemuCpu: 'max' },
+  { name: 'tsc', file: 'tsc', cpu: 'zen3', qemuCpu: 'max' },
+  { name: 'lam', file: 'lam', cpu: 'zen3', qemuCpu: 'max' },
+  { name: 'setjmp', file: 'setjmp', cpu: 'zen3', qemuCpu: 'max' },
+  { name: 'rmap_chain', file: 'rmap_chain', cpu: 'zen3', qemuCpu: 'max' },
   { name: 'access', file: 'access_test', cpu: 'haswell', qemuCpu: 'Haswell' },
 ]
 /** The same with protection keys, which are ten times as many cases. */
