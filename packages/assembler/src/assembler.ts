@@ -1,3 +1,5 @@
+import { AssemblerError } from './error.ts'
+
 /** General registers by the number that instructions give them. The same number names the 32-bit and the 64-bit one. */
 export const Register = {
   A: 0,
@@ -66,7 +68,12 @@ export class Assembler {
 
   /** Gives the address of the next instruction a name. */
   label(name: string): void {
-    if (this.#labels.has(name)) throw new RangeError(`label ${name} is there twice`)
+    if (this.#labels.has(name)) {
+      throw new AssemblerError('ASSEMBLER_LABEL_TWICE', {
+        expected: 'a name that no other label has',
+        found: `"${name}" again`,
+      })
+    }
     this.#labels.set(name, this.size)
   }
 
@@ -106,7 +113,12 @@ export class Assembler {
 
   /** Fills up with NOPs to an offset from the origin. */
   padTo(offset: number): void {
-    if (this.size > offset) throw new RangeError(`code is ${this.size - offset} bytes too long`)
+    if (this.size > offset) {
+      throw new AssemblerError('ASSEMBLER_TOO_LONG', {
+        expected: `at most ${offset} bytes of code`,
+        found: `${this.size}`,
+      })
+    }
     while (this.size < offset) this.raw(0x90)
   }
 
@@ -411,7 +423,13 @@ export class Assembler {
   #rex(width: 32 | 64, reg: number, rm: number): void {
     const rex = (width === 64 ? 8 : 0) | (reg >= 8 ? 4 : 0) | (rm >= 8 ? 1 : 0)
     if (rex === 0) return
-    if (this.bits !== 64) throw new RangeError(`${this.bits}-bit code has no such register`)
+    if (this.bits !== 64) {
+      throw new AssemblerError('ASSEMBLER_NO_REGISTER', {
+        expected: `a register that ${this.bits}-bit code has`,
+        found: 'one that takes a REX prefix',
+        hint: 'R8 to R15, and operands of 64 bits, are for 64-bit code',
+      })
+    }
     this.raw(0x40 | rex)
   }
 
@@ -426,7 +444,13 @@ export class Assembler {
 
   #offsetOf(label: string): number {
     const offset = this.#labels.get(label)
-    if (offset === undefined) throw new RangeError(`no label ${label}`)
+    if (offset === undefined) {
+      throw new AssemblerError('ASSEMBLER_NO_LABEL', {
+        expected: [...this.#labels.keys()].join(', ') || 'a label',
+        found: `"${label}"`,
+        hint: 'label() names the address of the next instruction',
+      })
+    }
     return offset
   }
 }

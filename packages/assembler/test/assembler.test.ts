@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 
-import { Assembler, type CodeBits, Condition, Register } from '../src/index.ts'
+import { Assembler, AssemblerError, type CodeBits, Condition, Register } from '../src/index.ts'
 
 const { A, B, C, D, SP, BP, SI, DI, R8, R9, R15 } = Register
 
@@ -143,16 +143,44 @@ test('a call names its label by the distance from its end', () => {
   expect(hex).toBe('e8000000005b')
 })
 
+/** What is thrown. */
+function refusal(assemble: () => unknown): AssemblerError {
+  try {
+    assemble()
+  } catch (error) {
+    if (error instanceof AssemblerError) return error
+    throw error
+  }
+  throw new Error('it was assembled')
+}
+
 test('a label that is nowhere, or twice, is an error', () => {
   const code = new Assembler(0n, 64)
   code.jump('nowhere')
-  expect(() => code.assemble()).toThrow('no label nowhere')
   code.label('here')
-  expect(() => code.label('here')).toThrow('label here is there twice')
+  expect(refusal(() => code.assemble())).toMatchObject({
+    code: 'ASSEMBLER_NO_LABEL',
+    expected: 'here',
+    found: '"nowhere"',
+  })
+  expect(refusal(() => code.label('here')).code).toBe('ASSEMBLER_LABEL_TWICE')
+})
+
+test('code does not go back to an offset that it is behind', () => {
+  const code = new Assembler(0n, 64)
+  code.padTo(4)
+  expect(refusal(() => code.padTo(3))).toMatchObject({
+    code: 'ASSEMBLER_TOO_LONG',
+    expected: 'at most 3 bytes of code',
+    found: '4',
+  })
 })
 
 test('32-bit code has no register above the eighth and no 64-bit operand', () => {
   const code = new Assembler(0n, 32)
-  expect(() => code.moveToControl(3, R8)).toThrow('32-bit code has no such register')
-  expect(() => code.move(64, A, B)).toThrow('32-bit code has no such register')
+  expect(refusal(() => code.moveToControl(3, R8)).code).toBe('ASSEMBLER_NO_REGISTER')
+  expect(refusal(() => code.move(64, A, B))).toMatchObject({
+    code: 'ASSEMBLER_NO_REGISTER',
+    expected: 'a register that 32-bit code has',
+  })
 })

@@ -12,6 +12,7 @@ export type PhysicalAddress = number & { readonly [physicalBrand]: true }
 
 /** Bytes of the smallest page. */
 export const PAGE_SIZE = 4096
+/** Bits of an address within the smallest page: the base-2 logarithm of {@link PAGE_SIZE}. */
 export const PAGE_SHIFT = 12
 /** Bytes of the page that a page-directory entry maps. */
 export const PAGE_SIZE_2M = 0x20_0000

@@ -5,12 +5,19 @@ export type CpuErrorCode = 'CPU_MISSING_INSTRUCTION'
 export class CpuError extends Error {
   override readonly name: string = 'CpuError'
   readonly code: CpuErrorCode
+  readonly expected: string
+  readonly found: string
   readonly hint: string | undefined
 
-  constructor(code: CpuErrorCode, message: string, hint?: string) {
-    super(message)
+  constructor(
+    code: CpuErrorCode,
+    detail: { readonly expected: string; readonly found: string; readonly hint?: string },
+  ) {
+    super(`expected ${detail.expected}, found ${detail.found}`)
     this.code = code
-    this.hint = hint
+    this.expected = detail.expected
+    this.found = detail.found
+    this.hint = detail.hint
   }
 }
 
@@ -27,11 +34,11 @@ export class MissingInstruction extends CpuError {
 
   constructor(address: bigint, bytes: Uint8Array, text: string, image: string) {
     const hexadecimal = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
-    super(
-      'CPU_MISSING_INSTRUCTION',
-      `expected an instruction that is there, found "${text}" (${hexadecimal}) at 0x${address.toString(16)} in ${image}`,
-      'packages/cpu/README.md lists what is there',
-    )
+    super('CPU_MISSING_INSTRUCTION', {
+      expected: 'an instruction that is there',
+      found: `"${text}" (${hexadecimal}) at 0x${address.toString(16)} in ${image}`,
+      hint: 'packages/cpu/README.md lists what is there',
+    })
     this.address = address
     this.bytes = bytes
     this.text = text

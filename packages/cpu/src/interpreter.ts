@@ -4,6 +4,7 @@ import { Execution } from './execution.ts'
 import { INSTRUCTION_FAMILIES } from './instructions/families.ts'
 import { type InstructionFamily, InstructionTable } from './instructions/table.ts'
 
+/** How an interpreter works; what machine code sees is the same, but for instructions that are left out. */
 export interface InterpreterOptions {
   /** The instructions that there are; default all of this package. */
   readonly families?: readonly InstructionFamily[]

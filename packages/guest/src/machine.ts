@@ -34,6 +34,7 @@ export interface GuestModule {
   readonly commandLine: string
 }
 
+/** What a guest is started with. */
 export interface GuestOptions {
   /** What errors call the image, and the first word of its command line. */
   readonly file: string
@@ -55,6 +56,7 @@ export interface GuestMachine {
   readonly events: EventDelivery
 }
 
+/** Bytes of memory that a guest has where nothing else is said. */
 export const DEFAULT_MEMORY_BYTES: number = 256 * 2 ** 20
 const MIB = 2 ** 20
 const GIB = 2 ** 30

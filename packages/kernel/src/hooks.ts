@@ -12,6 +12,7 @@ export const BOOT_PHASES = [
   'efi',
   'running',
 ] as const
+/** One of {@link BOOT_PHASES}: the function of the kernel that has been entered. */
 export type BootPhase = (typeof BOOT_PHASES)[number]
 
 /** What a kernel tells whoever watches it. One object may serve any number of kernels, one after the other. */

@@ -5,6 +5,8 @@ import {
   argumentWords,
   type BootServiceName,
   decodeStatus,
+  EfiStatus,
+  efiStatusName,
   encodeMemoryMap,
   encodeUcs2,
   MemoryAttribute,
@@ -16,6 +18,7 @@ import {
 import {
   createFirmware,
   type Firmware,
+  FirmwareError,
   type ModelledFirmwareOptions,
   type PoweredMachine,
   type Quirk,
@@ -239,10 +242,16 @@ export function boot(firmware: Firmware): Caller {
   return new Caller(firmware.powerOn())
 }
 
-/** A caller after ExitBootServices. Throws where that fails. */
+/** A caller after ExitBootServices. Where that fails it is FIRMWARE_BAD_SETUP. */
 export function bootToRuntime(firmware: Firmware): Caller {
   const caller = boot(firmware)
   const status = caller.exitBootServices()
-  if (status !== 0n) throw new Error(`ExitBootServices returned ${status.toString(16)}`)
+  if (status !== EfiStatus.SUCCESS) {
+    throw new FirmwareError('FIRMWARE_BAD_SETUP', {
+      expected: 'ExitBootServices to succeed',
+      found: efiStatusName(status),
+      hint: 'boot() gives a caller that has not called it yet',
+    })
+  }
   return caller
 }

@@ -4,10 +4,14 @@ import type { Caller } from './caller.ts'
 /** EFI_GLOBAL_VARIABLE. */
 export const GLOBAL = '8be4df61-93ca-11d2-aa0d-00e098032b8c'
 const VENDOR = '12345678-9abc-def0-1122-334455667788'
-/** Attributes of variables, as arguments. */
+// Attributes of variables, as arguments (UEFI 2.10, 8.2).
+/** EFI_VARIABLE_NON_VOLATILE. */
 export const NV = 1n
+/** EFI_VARIABLE_BOOTSERVICE_ACCESS. */
 export const BS = 2n
+/** EFI_VARIABLE_RUNTIME_ACCESS. */
 export const RT = 4n
+/** EFI_VARIABLE_APPEND_WRITE. */
 export const APPEND = 0x40n
 
 /** The variable services as a program sees them. */

@@ -1,4 +1,4 @@
-import type { Quirk } from '@trapdoor/firmware'
+import { FirmwareError, type Quirk } from '@trapdoor/firmware'
 import { EfiStatus } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import {
@@ -41,6 +41,29 @@ describe('the plugin kit', () => {
     caller.useOwnTables(SMALL_MAP)
     expect(caller.runtimeTable).toBeGreaterThan(VIRTUAL_BASE)
     expect(caller.service('GetTime', time, 0n)).toBe(EfiStatus.DEVICE_ERROR)
+  })
+
+  test('says so where a quirk keeps it from leaving boot services', () => {
+    const neverSettles: Quirk = {
+      id: 'ACME2',
+      name: 'acme-map-never-settles',
+      title: 'every ExitBootServices finds the map changed',
+      sources: ['ACME Model 2, firmware 0.1'],
+      hooks: {
+        beforeExitBootServices: (call) => {
+          const allocatePages = call.read64(call.pointer('gBS') + 0x28n)
+          call.call(allocatePages, 0n, 4n, 1n, call.cpu.rsp - 256n)
+        },
+      },
+    }
+    let refusal: unknown
+    try {
+      bootToRuntime(smallFirmware([neverSettles]))
+    } catch (error) {
+      refusal = error
+    }
+    expect(refusal).toBeInstanceOf(FirmwareError)
+    expect(refusal).toMatchObject({ code: 'FIRMWARE_BAD_SETUP', found: 'EFI_INVALID_PARAMETER' })
   })
 
   test('hands scratch memory out once, zeroed and aligned', () => {

@@ -26,10 +26,12 @@ export const GENERAL_REGISTERS = [
   'r14',
   'r15',
 ] as const
+/** One of {@link GENERAL_REGISTERS}. */
 export type GeneralRegister = (typeof GENERAL_REGISTERS)[number]
 
 /** The names of the segment registers, TR and LDTR among them. */
 export const SEGMENT_REGISTERS = ['es', 'cs', 'ss', 'ds', 'fs', 'gs', 'ldt', 'tr'] as const
+/** One of {@link SEGMENT_REGISTERS}. */
 export type SegmentName = (typeof SEGMENT_REGISTERS)[number]
 
 /** A processor's registers. */

@@ -17,6 +17,7 @@ export interface MemoryDescriptor {
 export const MEMORY_DESCRIPTOR_SIZE = 40
 /** Bytes from one descriptor to the next in maps that edk2 reports: on purpose not the structure's size. */
 export const EDK2_DESCRIPTOR_STRIDE = 48
+/** EFI_MEMORY_DESCRIPTOR_VERSION (UEFI 2.10, 7.2). */
 export const MEMORY_DESCRIPTOR_VERSION = 1
 
 /** Exclusive end in bytes. A length that 64 bits do not hold wraps around, as it does in every kernel's arithmetic. */

@@ -3,6 +3,7 @@ import { UefiError } from './error.ts'
 
 /** Fields of EFI_TABLE_HEADER by offset (UEFI 2.10, 4.2). */
 export const TableHeader = { Signature: 0, Revision: 8, HeaderSize: 12, CRC32: 16 } as const
+/** Bytes of EFI_TABLE_HEADER (UEFI 2.10, 4.2). */
 export const TABLE_HEADER_SIZE = 24
 
 /** "IBI SYST", little endian. */
@@ -103,12 +104,15 @@ const ON_X64 = layOutTables(8)
 
 /** Fields of EFI_SYSTEM_TABLE on x86-64 by offset. */
 export const SystemTable: TableLayout['systemTable'] = ON_X64.systemTable
+/** Bytes of EFI_SYSTEM_TABLE on x86-64, the header included (UEFI 2.10, 4.3). */
 export const SYSTEM_TABLE_SIZE: number = ON_X64.systemTableSize
 /** Functions of EFI_RUNTIME_SERVICES on x86-64 by offset. */
 export const RuntimeServicesTable: TableLayout['runtimeServicesTable'] = ON_X64.runtimeServicesTable
+/** Bytes of EFI_RUNTIME_SERVICES on x86-64, the header included (UEFI 2.10, 4.5). */
 export const RUNTIME_SERVICES_TABLE_SIZE: number = ON_X64.runtimeServicesTableSize
 /** Functions of EFI_BOOT_SERVICES on x86-64 that a loader needs, by offset. */
 export const BootServicesTable: TableLayout['bootServicesTable'] = ON_X64.bootServicesTable
+/** Bytes of EFI_BOOT_SERVICES on x86-64, the header included (UEFI 2.10, 4.4). */
 export const BOOT_SERVICES_TABLE_SIZE: number = ON_X64.bootServicesTableSize
 
 /** A table's header, its CRC still 0. `revision` is major << 16 | minor; `headerSize` the bytes that the CRC covers. */

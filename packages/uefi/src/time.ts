@@ -18,6 +18,7 @@ export interface EfiTime {
   readonly daylight: number
 }
 
+/** Bytes of EFI_TIME (UEFI 2.10, 8.3). */
 export const EFI_TIME_SIZE = 16
 /** The time is local, wherever that is. */
 export const UNSPECIFIED_TIMEZONE = 2047

@@ -134,6 +134,10 @@ function earlyShape(): PageTableStrategy {
   }
 }
 
+/**
+ * The review's counter-proposal of 2010 to `efi_pgd`: one 1:1 table for all who need one (EFI, kexec, the trampoline, reboot), in the two shapes that the thread discussed. No kernel was released with it;
+ * what shares the table is Linux 2.6.37's initial_page_table.
+ */
 export const globalIdentityMap: StrategyDefinition = {
   name: 'global-identity-map',
   title: 'firmware stays physical; one shared 1:1 table of all memory, entered only around calls',

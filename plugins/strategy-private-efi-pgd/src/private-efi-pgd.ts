@@ -40,6 +40,7 @@ function mapDescriptor(
   efiPgd.mapRange(virt(start), phys(start), bytes, { ...rights, global: true, replace: true })
 }
 
+/** The patch of 2010, "EFI: run EFI in physical mode", as it was sent (state A), as it was revised (B), and as RHEL 6 shipped it (C): efi_pgd, loaded around each call. */
 export const privateEfiPgd: StrategyDefinition = {
   name: 'private-efi-pgd',
   title: 'firmware stays physical; a 1:1 page table of its own, CR3 switched around calls',

@@ -57,6 +57,7 @@ function mapAtPassedAddress(kernel: Kernel, descriptor: MemoryDescriptor): void 
   }
 }
 
+/** What ia64's purgatory does, on x86-64: SetVirtualAddressMap once, and each kernel hands the addresses on to the next, which has to map firmware there. Linux 3.14 came to it by SETUP_EFI. */
 export const virtualAddressPassing: StrategyDefinition = {
   name: 'virtual-address-passing',
   title: 'as legacy-virtual, and the virtual addresses are handed to the next kernel (as on ia64)',

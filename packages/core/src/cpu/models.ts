@@ -99,6 +99,7 @@ export const WESTMERE: CpuModel = {
   pcid: true,
 }
 
+/** Intel's second Core generation. */
 export const SANDY_BRIDGE: CpuModel = {
   ...WESTMERE,
   name: 'sandy-bridge',
@@ -203,6 +204,7 @@ export const LUNAR_LAKE: CpuModel = {
   ibt: true,
 }
 
+/** Intel's desktop processors of 2024, with what {@link LUNAR_LAKE} has. */
 export const ARROW_LAKE: CpuModel = {
   ...LUNAR_LAKE,
   name: 'arrow-lake',
@@ -235,6 +237,7 @@ export const K10: CpuModel = {
   pages1G: true,
 }
 
+/** AMD's family 15h: K10 and the instructions of AVX's time. */
 export const BULLDOZER: CpuModel = {
   ...K10,
   name: 'bulldozer',
@@ -288,6 +291,7 @@ export const ZEN4: CpuModel = {
   la57: true,
 }
 
+/** AMD's family 1Ah. */
 export const ZEN5: CpuModel = {
   ...ZEN4,
   name: 'zen5',

@@ -1,5 +1,6 @@
 /** Numbers of the segment registers, as instructions encode them. */
 export const Segment = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5 } as const
+/** One of {@link Segment}, as the Sreg field of ModR/M has it (SDM Vol. 2, table B-8). */
 export type SegmentNumber = (typeof Segment)[keyof typeof Segment]
 
 /** A segment register with its hidden part (SDM Vol. 3, 3.4.3), or LDTR. It is never changed in place: loading one puts another there. */

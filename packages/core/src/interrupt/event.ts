@@ -32,6 +32,7 @@ export interface Delivery {
   }
 }
 
+/** Exception vectors by their mnemonics (SDM Vol. 3, table 6-1). */
 export const Vector = {
   DE: 0,
   DB: 1,

@@ -11,6 +11,7 @@ import type { Rewind } from '../rewind.ts'
 import { EventLog, type StaleTranslation } from './event-log.ts'
 import type { IoPorts } from './ports.ts'
 
+/** What a machine is made of; what is left out is that of a PC of 2010 with one CPU. */
 export interface MachineOptions extends Partial<MmuPolicy> {
   /** Number of CPUs, default 1. */
   readonly cpus?: number

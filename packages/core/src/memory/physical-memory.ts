@@ -41,6 +41,7 @@ interface FillRange {
   readonly word: number
 }
 
+/** How memory is kept; what software sees is the same. */
 export interface PhysicalMemoryOptions {
   /**
    * Bytes of memory from address 0 that are kept in one flat array, which the walker reads fastest. The engine commits

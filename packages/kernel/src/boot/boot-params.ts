@@ -25,6 +25,7 @@ export interface BootParams {
 /** Bytes of the zero page and of the command line that follows it. */
 const BOOT_PARAMS_SIZE = 4096
 const COMMAND_LINE_SIZE = 2048
+/** Bytes of `struct boot_params` (Documentation/arch/x86/zero-page.rst) and of the command line behind it. */
 export const BOOT_PARAMS_BYTES: number = BOOT_PARAMS_SIZE + COMMAND_LINE_SIZE
 
 const OFFSET = {

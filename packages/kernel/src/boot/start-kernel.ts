@@ -32,6 +32,7 @@ import { efiEsrtInit } from '../efi/tables/esrt.ts'
 import { readWords, reportUnknownWords, reportWordsWithoutEffect } from './parameters.ts'
 import { switchPagingMode } from './paging-mode-switch.ts'
 
+/** What a kernel is booted with beside what its loader has left. */
 export interface BootOptions {
   /** Such as "first kernel": it appears in events, owners and findings. */
   readonly name: string

@@ -13,7 +13,9 @@ import type { Kernel } from '../kernel.ts'
 
 /** Selectors of x86-64 (arch/x86/include/asm/segment.h), as a thunk into firmware of 32 bits needs them. */
 export const KERNEL32_CS = 0x08
+/** __KERNEL_CS: code of 64 bits. */
 export const KERNEL_CS = 0x10
+/** __KERNEL_DS, of data and stack. */
 export const KERNEL_DS = 0x18
 
 /** What the tables of a kernel look like. */
