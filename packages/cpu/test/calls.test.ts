@@ -1,4 +1,4 @@
-import { EndlessCode, Gpr, InvalidOpcode, PageFault, virt } from '@trapdoor/core'
+import { EndlessCode, Gpr, InvalidOpcode, PageFault, SKYLAKE_SP, virt, ZEN4 } from '@trapdoor/core'
 import { beforeEach, expect, test } from 'vitest'
 import { MissingInstruction } from '../src/index.ts'
 import {
@@ -154,4 +154,32 @@ test('a fault on the way to the first instruction is the fetch', () => {
   expect(() => target.cpu.call(DATA)).toThrow(
     expect.objectContaining({ access: 'execute', address: DATA, errorCode: 0x11 }),
   )
+})
+
+test('a near branch with an operand-size prefix goes on on Intel’s processors, and stops on AMD’s, where it would end elsewhere', () => {
+  const jumps = [
+    // JMP, CALL, JE behind CMP, RET
+    [0x66, 0xe9, 0, 0, 0, 0],
+    [0x90, 0x66, 0xe8, 0, 0, 0, 0],
+    [0x39, 0xc0, 0x66, 0x74, 0],
+    [0x66, 0xc3],
+  ]
+  for (const code of jumps) {
+    const amd = codeMachine({ features: ZEN4 })
+    amd.machine.memory.write(CODE_PHYSICAL, Uint8Array.from(code))
+    amd.cpu.rip = CODE
+    amd.cpu.rsp = STACK_TOP - 8n
+    expect(() => amd.interpreter.run(amd.cpu, { maxInstructions: 4 })).toThrow(MissingInstruction)
+  }
+  // With REX.W it counts for nobody: CALL, as compilers write it for thread-local storage.
+  const { machine, interpreter, cpu } = codeMachine({ features: ZEN4 })
+  machine.memory.write(CODE_PHYSICAL, Uint8Array.of(0x66, 0x66, 0x48, 0xe8, 1, 0, 0, 0, 0x90, 0x90))
+  cpu.rip = CODE
+  interpreter.run(cpu, { maxInstructions: 1 })
+  expect(cpu.rip).toBe(CODE + 9n)
+  const intel = codeMachine({ features: SKYLAKE_SP })
+  intel.machine.memory.write(CODE_PHYSICAL, Uint8Array.from(jumps[0]!))
+  intel.cpu.rip = CODE
+  intel.interpreter.run(intel.cpu, { maxInstructions: 1 })
+  expect(intel.cpu.rip).toBe(CODE + 6n)
 })

@@ -1,6 +1,7 @@
 import { type SegmentNumber, Segment } from '@trapdoor/core'
 import {
   Code,
+  FlowControl,
   type Instruction,
   InstructionInfoFactory,
   MemorySizeExt,
@@ -31,6 +32,31 @@ const QUADWORD_FRAMES: ReadonlySet<Code> = new Set([
   Code.Leaveq,
   Code.Enterq_imm16_imm8,
 ])
+
+const NEAR_BRANCHES: ReadonlySet<FlowControl> = new Set([
+  FlowControl.UnconditionalBranch,
+  FlowControl.IndirectBranch,
+  FlowControl.ConditionalBranch,
+  FlowControl.Call,
+  FlowControl.IndirectCall,
+  FlowControl.Return,
+])
+const OPERAND_SIZE_PREFIX = 0x66
+const LEGACY_PREFIXES: ReadonlySet<number> = new Set([
+  OPERAND_SIZE_PREFIX,
+  0x67,
+  0xf0,
+  0xf2,
+  0xf3,
+  0x26,
+  0x2e,
+  0x36,
+  0x3e,
+  0x64,
+  0x65,
+])
+/** REX with W set, its lower bits apart. */
+const REX_W = 0x48
 
 export type OperandSize = 1 | 2 | 4 | 8
 /** The default size of addresses and operands: 64-bit mode, or what CS.D says elsewhere. */
@@ -154,6 +180,16 @@ export class DecodedInstruction {
       instruction.isJmpFarIndirect ||
       instruction.isCallFarIndirect
     )
+  }
+
+  /** Whether a near branch of 64-bit mode has an operand-size prefix that counts: Intel's processors ignore it (SDM Vol. 2, JMP), AMD's then have a 16-bit operand (APM Vol. 3, 1.2.7). */
+  get isNarrowNearBranch(): boolean {
+    const { bits, bytes, instruction } = this
+    if (bits !== 64 || this.isFarBranch) return false
+    if (!NEAR_BRANCHES.has(instruction.flowControl)) return false
+    const end = bytes.findIndex((byte) => !LEGACY_PREFIXES.has(byte))
+    const isWide = (bytes[end]! & 0xf8) === REX_W
+    return !isWide && bytes.subarray(0, end).includes(OPERAND_SIZE_PREFIX)
   }
 
   /** Bytes of RIP that a near branch sets. */

@@ -91,7 +91,7 @@ function decodeTrace(
       const isFirst = decoded.length === 1 && !instruction.isCallNear
       const target = start + one.branchDistance
       const isInside = bits === 64 && target >= 0 && target < bytes.length
-      if (!isInside || isFirst || decoded.length === limit) break
+      if (!isInside || isFirst || one.isNarrowNearBranch || decoded.length === limit) break
       one.isFollowed = true
       at = target
     } else if (instruction.flowControl !== FlowControl.Next) {

@@ -236,7 +236,11 @@ export function compareAndBranch(
   const { mnemonic } = comparison
   const isComparison = mnemonic === Mnemonic.Cmp
   if (!isComparison && mnemonic !== Mnemonic.Test) return undefined
-  if (jump.instruction.flowControl !== FlowControl.ConditionalBranch || jump.bits !== 64) {
+  if (
+    jump.instruction.flowControl !== FlowControl.ConditionalBranch ||
+    jump.bits !== 64 ||
+    jump.isNarrowNearBranch
+  ) {
     return undefined
   }
   const condition = conditionOf(jump.mnemonic)

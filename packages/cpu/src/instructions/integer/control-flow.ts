@@ -4,7 +4,7 @@ import type { Execution } from '../../execution.ts'
 import { reader, wideReader } from '../../operands.ts'
 import { forConditions } from './conditions.ts'
 import type { InstructionFamily, Translator } from '../table.ts'
-import { invalidOpcode } from '../undefined.ts'
+import { invalidOpcode, missingInstruction } from '../undefined.ts'
 
 /** Leaves RIP where a near branch leads, `distance` bytes from the beginning of the block. */
 function branch(general: Int32Array, distance: number, distanceHigh: number): void {
@@ -237,21 +237,41 @@ function countDown(
   return kind === 'loop' || execution.zero === (kind === 'loope')
 }
 
+/** A near branch with an operand-size prefix in 64-bit mode, which ends elsewhere on AMD's processors, and may be shorter there: it is not modelled for them. */
+function refusingNarrow([mnemonic, translator]: [Mnemonic, Translator]): [Mnemonic, Translator] {
+  return [
+    mnemonic,
+    (decoded) => {
+      const operation = translator(decoded)
+      if (operation === undefined || !decoded.isNarrowNearBranch) return operation
+      const missing = missingInstruction(`o16 ${decoded.instruction.toString()}`, decoded.bytes)
+      return (general, execution) => {
+        if (execution.cpu.machine.features.vendor === 'amd') missing(general, execution)
+        operation(general, execution)
+      }
+    },
+  ]
+}
+
+const BRANCHES: readonly [Mnemonic, Translator][] = [
+  ...forConditions('J', jcc),
+  [Mnemonic.Jmp, jmp],
+  [Mnemonic.Call, call],
+  [Mnemonic.Ret, ret],
+  [Mnemonic.Jrcxz, countedBranch('jcxz', 64)],
+  [Mnemonic.Jecxz, countedBranch('jcxz', 32)],
+  [Mnemonic.Jcxz, countedBranch('jcxz', 16)],
+  [Mnemonic.Loop, (decoded) => countedBranch('loop', decoded.countBits)(decoded)],
+  [Mnemonic.Loope, (decoded) => countedBranch('loope', decoded.countBits)(decoded)],
+  [Mnemonic.Loopne, (decoded) => countedBranch('loopne', decoded.countBits)(decoded)],
+]
+
 const undefinedInstruction: Translator = ({ bytes }) => invalidOpcode(bytes)
 
 export const CONTROL_FLOW: InstructionFamily = {
   name: 'control flow',
   translators: new Map([
-    ...forConditions('J', jcc),
-    [Mnemonic.Jmp, jmp],
-    [Mnemonic.Call, call],
-    [Mnemonic.Ret, ret],
-    [Mnemonic.Jrcxz, countedBranch('jcxz', 64)],
-    [Mnemonic.Jecxz, countedBranch('jcxz', 32)],
-    [Mnemonic.Jcxz, countedBranch('jcxz', 16)],
-    [Mnemonic.Loop, (decoded) => countedBranch('loop', decoded.countBits)(decoded)],
-    [Mnemonic.Loope, (decoded) => countedBranch('loope', decoded.countBits)(decoded)],
-    [Mnemonic.Loopne, (decoded) => countedBranch('loopne', decoded.countBits)(decoded)],
+    ...BRANCHES.map(refusingNarrow),
     [Mnemonic.Ud0, undefinedInstruction],
     [Mnemonic.Ud1, undefinedInstruction],
     [Mnemonic.Ud2, undefinedInstruction],
