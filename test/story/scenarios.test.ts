@@ -164,10 +164,20 @@ describe('reboot', () => {
 
 describe('capsule', () => {
   test('is put together after the warm reset, from physical addresses', () => {
-    for (const strategy of ['legacy-virtual', 'private-efi-pgd', 'linux-6.1']) {
+    for (const strategy of ['linux-3.4', 'linux-4.6', 'linux-6.1', 'windows']) {
       const { result } = play(`none/${strategy}/capsule`)
       expect(result.outcome).toBe('ok')
       expect(result.services.at(-1)).toMatchObject({ name: 'GetVariable', ok: true })
+    }
+  })
+
+  test('is nothing that 2.6.35 has a wrapper for', () => {
+    for (const strategy of ['legacy-virtual', 'private-efi-pgd']) {
+      const { result, events } = play(`none/${strategy}/capsule`)
+      expect(result.outcome).toBe('degraded')
+      expect(
+        events.filter((event) => event.kind === 'call' && event.name === 'UpdateCapsule'),
+      ).toEqual([])
     }
   })
 })

@@ -23,7 +23,7 @@ export {
 export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'
 export { restoreXmm } from './efi/save-xmm.ts'
 export { efivarInit, type VariableName } from './efi/efivars.ts'
-export { isServiceOfRevision } from './efi/runtime-version.ts'
+export { isServiceOf2635, isServiceOfRevision } from './efi/runtime-version.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
 export {
   createStrategy,

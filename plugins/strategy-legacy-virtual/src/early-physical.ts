@@ -1,6 +1,7 @@
 import {
   aliasLowHalf,
   callersLock,
+  isServiceOf2635,
   type Kernel,
   type KernelVariable,
   type PageTableStrategy,
@@ -23,6 +24,7 @@ function create(options: Readonly<Record<string, string>>): PageTableStrategy {
   let saved: Saved | undefined
   return {
     lockOf: (service) => callersLock(service, 'efivars_lock'),
+    offers: (_, service) => isServiceOf2635(service),
     setup: (kernel: Kernel) => {
       const count = options['entries'] === 'all' ? rootEntriesOfRam(kernel) : 1
       const variable = (): KernelVariable => kernel.variable({ perCpu: false })

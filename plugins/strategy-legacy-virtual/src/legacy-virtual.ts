@@ -1,6 +1,7 @@
 import {
   callersLock,
   efiIoremap,
+  isServiceOf2635,
   type Kernel,
   restoreXmm,
   type StrategyDefinition,
@@ -45,5 +46,6 @@ export const legacyVirtual: StrategyDefinition = {
     virtualMap: enterVirtualMode,
     leave: restoreXmm,
     lockOf: (service) => callersLock(service, 'efivars_lock'),
+    offers: (_, service) => isServiceOf2635(service),
   }),
 }

@@ -1,6 +1,7 @@
 import type { PageTableBuilder } from '@trapdoor/core'
 import {
   callersLock,
+  isServiceOf2635,
   type Kernel,
   type KernelVariable,
   type PageTableStrategy,
@@ -52,6 +53,11 @@ export class EfiPgdSwitch implements PageTableStrategy {
   /** The patch has none of its own: callers' locks, which differ for variables and the clock. */
   lockOf(service: RuntimeServiceName): string | undefined {
     return callersLock(service, 'efivars_lock')
+  }
+
+  /** The nine callbacks of efi_setup_physical_mode(). */
+  offers(_: Kernel, service: RuntimeServiceName): boolean {
+    return isServiceOf2635(service)
   }
 
   /** efi_setup_physical_mode(). */

@@ -16,3 +16,10 @@ const ADDED_IN_2_00: ReadonlySet<RuntimeServiceName> = new Set([
 export function isServiceOfRevision(revision: number, service: RuntimeServiceName): boolean {
   return revision >= EFI_2_00 || !ADDED_IN_2_00.has(service)
 }
+
+/**
+ * Whether 2.6.35 calls a service (struct efi, include/linux/efi.h): those of UEFI 2.0 got their wrappers later, and are in 3.4.
+ */
+export function isServiceOf2635(service: RuntimeServiceName): boolean {
+  return !ADDED_IN_2_00.has(service)
+}
