@@ -144,7 +144,20 @@ describe('hibernate', () => {
       expect(outcomeOf(cell)).toBe('fault')
       // It is not the boot that dies.
       expect(said(cell)).toContain('PM: Image restored')
+      expect(play(cell).result.findings[0]).toMatchObject({
+        rule: 'S4',
+        kernel: 'first kernel',
+        explanation: expect.stringContaining('There RuntimeServicesCode was 0x'),
+      })
     }
+  })
+
+  test('costs a kernel its services that recovers from faults of firmware, and it is told why', () => {
+    const { result } = play('none/freebsd/hibernate-drift')
+    expect(result.outcome).toBe('degraded')
+    expect(result.findings[0]).toMatchObject({ rule: 'S4', service: 'GetTime' })
+    const { result: without } = play('none/freebsd/hibernate')
+    expect(without.findings.map(({ rule }) => rule)).not.toContain('S4')
   })
 
   test('is refused by Linux from 4.10 on, which boots on', () => {

@@ -10,7 +10,7 @@ import {
   type Rewind,
   type VirtualAddress,
 } from '@trapdoor/core'
-import type { Architecture } from '@trapdoor/uefi'
+import type { Architecture, MemoryDescriptor } from '@trapdoor/uefi'
 import type { BootParams } from './boot/boot-params.ts'
 import type { ByteRange, RealImage } from './boot/loader.ts'
 import type { CommandLine } from './boot/command-line.ts'
@@ -104,6 +104,8 @@ export class Kernel {
   heldLocks: ReadonlyMap<string, Cpu> = new Map()
   /** Why there are no EFI runtime services, where the kernel decided so. */
   efiRefusal: string | undefined
+  /** The memory map of the firmware in the boot that brought this kernel back from hibernation, as the kernel that restored it was given it; undefined before, and where that had none. */
+  restoredMap: readonly MemoryDescriptor[] | undefined
 
   #phase: BootPhase = 'head_64'
   #rodata: ByteRange = { start: 0, end: 0 }
@@ -382,7 +384,7 @@ export class Kernel {
   checkpoint(): Rewind {
     const { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap } = this
     const { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap } = this
-    const { heldLocks, efiRefusal, unmappedRegions } = this
+    const { heldLocks, efiRefusal, restoredMap, unmappedRegions } = this
     const known = { roots, tasks, otherTasks, argumentAreas, crashRegion, efiMemmap }
     const set = { efiTablePages, efiAllocations, realModeMemory, hasTrampolinePgd, identityMap }
     const phase = this.#phase
@@ -413,6 +415,7 @@ export class Kernel {
       this.handling.clear()
       this.heldLocks = heldLocks
       this.efiRefusal = efiRefusal
+      this.restoredMap = restoredMap
       this.unmappedRegions = unmappedRegions
       this.#phase = phase
       this.#bootParams = bootParams

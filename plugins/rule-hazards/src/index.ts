@@ -22,6 +22,7 @@ import { h20Segments } from './h20-segments.ts'
 import { h21EarlyAndLate } from './h21-early-and-late.ts'
 import { h22AddressWidth } from './h22-address-width.ts'
 import { h23AddressCollision } from './h23-address-collision.ts'
+import { hibernationDrift } from './hibernation-drift.ts'
 import { smiWithoutHandler } from './smi-without-handler.ts'
 
 export { h01PerCpuSaveArea } from './h01-per-cpu-save-area.ts'
@@ -47,6 +48,7 @@ export { h20Segments } from './h20-segments.ts'
 export { h21EarlyAndLate } from './h21-early-and-late.ts'
 export { h22AddressWidth } from './h22-address-width.ts'
 export { h23AddressCollision } from './h23-address-collision.ts'
+export { hibernationDrift } from './hibernation-drift.ts'
 export { smiWithoutHandler } from './smi-without-handler.ts'
 
 // A death is explained by the first rule that knows its cause: the narrower ones come first.
@@ -70,6 +72,7 @@ const plugin: Plugin = definePlugin({
     h03TableMemory,
     h06PageZero,
     h07MemoryTypeAliasing,
+    hibernationDrift,
     h09StaleTranslations,
     h10WritableExecutable,
     h15InterruptInside,

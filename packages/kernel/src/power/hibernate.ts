@@ -19,6 +19,7 @@ export function restoreImage(kernel: Kernel, booted: Kernel): boolean {
   }
   kernel.machine.log.continueFrom(booted.machine.log)
   takeOver(kernel, booted.machine)
+  kernel.restoredMap = booted.efi?.firmwareMap
   resumeBootCpu(kernel)
   kernel.print('PM: Image restored')
   return true
