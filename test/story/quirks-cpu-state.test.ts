@@ -52,3 +52,12 @@ test.each([
     play(`none/${strategy}/boot`).result.cost!.writableExecutableBytes,
   )
 })
+
+test('Q41: a crash kernel that has no RAM behind the table does not map it either', () => {
+  const { result, events } = play('Q41/linux-4.14/kdump')
+  const failed = events.filter(
+    (event) => event.kind === 'message' && event.text.includes('Failed to map EFI Memory Attr'),
+  )
+  expect(failed.map((event) => event.era)).toEqual(['first kernel', 'crash kernel'])
+  expect(result.findings.filter(({ severity }) => severity === 'error')).toEqual([])
+})

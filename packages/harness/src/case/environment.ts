@@ -51,6 +51,9 @@ export interface Diagnosis {
   readonly draft: FindingDraft
 }
 
+/** Variants of firmware that are kept powered on: those of a row, with one, two and four CPUs, and of the row before. */
+const MOST_FIRMWARE = 8
+
 /** What the cases of a run share: memory maps that were read, firmware that was powered on, rules that watch. */
 export class CaseEnvironment {
   readonly config: ResolvedConfig
@@ -110,7 +113,7 @@ export class CaseEnvironment {
     return [...this.#maps.values()].map(({ summary }) => summary)
   }
 
-  /** The variant of a case. It is powered on once for all cases that share it. */
+  /** The variant of a case. It is powered on once for all cases that share it and follow one another. */
   firmware(spec: CaseSpec, cpus: number): Firmware {
     const key = `${spec.memoryMapId}/${spec.quirks.join('+')}/${cpus}`
     let firmware = this.#firmware.get(key)
@@ -144,7 +147,13 @@ export class CaseEnvironment {
               instructionLimit,
               ...(cpu === undefined ? {} : { features: CPU_MODELS[cpu] }),
             })
-      this.#firmware.set(key, firmware)
+    }
+    // The last ones are kept: cases come by firmware, and a machine of each of hundreds would only be in the garbage collector's way.
+    this.#firmware.delete(key)
+    this.#firmware.set(key, firmware)
+    if (this.#firmware.size > MOST_FIRMWARE) {
+      const [oldest] = this.#firmware.keys()
+      this.#firmware.delete(oldest!)
     }
     return firmware
   }

@@ -60,9 +60,9 @@ export function memattrInit(
   const tblSize = (HEADER_BYTES + Math.imul(count, stride)) | 0
   const end = tblSize < 0 ? END_OF_MEMORY : start + tblSize
   kernel.allocator.reserve(Math.floor(start / PAGE_SIZE), Math.ceil(end / PAGE_SIZE))
-  // memremap() gives nothing that is RAM only in part.
+  // memremap() gives nothing that is RAM only in part, and ioremap() nothing that wraps.
   const ram = ramRanges(kernel.e820).filter((range) => range.start < end && start < range.end)
-  if (ram.some((range) => start < range.start || range.end < end)) {
+  if (tblSize < 0 || ram.some((range) => start < range.start || range.end < end)) {
     return refuse(
       `efi: memattr: Failed to map EFI Memory Attributes table @ 0x${address.toString(16)}`,
     )
