@@ -83,7 +83,7 @@ export interface TwinResult {
 const EXTRA_BYTES = 0x20_0000
 const EXIT_AT_RESET = 0
 const LONGEST_IDENTITY = 2 ** 32
-/** A trace writes all registers before each instruction, half a gigabyte of text for SetVirtualAddressMap. */
+/** A trace writes all registers before each instruction: hundreds of megabytes of text for SetVirtualAddressMap. */
 const TRACE_LIMIT_MS = 900_000
 
 /** Runs a call on QEMU without acceleration, from the same memory, page tables and registers; a trace gets every state on the way. Throws EmulatorError where QEMU is missing or hangs. */
