@@ -1,3 +1,4 @@
+import { Cr4 } from '@trapdoor/core'
 import type { Kernel } from '@trapdoor/kernel'
 import type { MemoryDescriptor } from '@trapdoor/uefi'
 import { rwx, RuntimeTables } from './runtime-tables.ts'
@@ -16,5 +17,10 @@ export function mapInLoader(
   tables.mapEverything(kernel.requireEfi.memoryMap)
   for (const region of map) tables.map(region, region.virtualStart, rwx(region))
   if (offset !== undefined) tables.copyLowHalf(offset)
+  // A loader runs with the CR4 that firmware has set for itself, SSE included (UEFI 2.10, 2.3.4.2), where a kernel's entry code has cleared it.
+  const { bootCpu: cpu } = kernel
+  const { cr4 } = cpu
+  cpu.writeCr4(cr4 | Cr4.OSFXSR | Cr4.OSXMMEXCPT)
   tables.setVirtualAddressMap(map)
+  cpu.writeCr4(cr4)
 }
