@@ -1,6 +1,7 @@
 import {
   type Cpu,
   CpuException,
+  Efer,
   type InstructionExecutor,
   MachineReset,
   type PhysicalMemory,
@@ -9,7 +10,7 @@ import {
 } from '@trapdoor/core'
 import type { Interpreter } from '@trapdoor/cpu'
 
-import type { Ended, Entry, VectorState } from './call-state.ts'
+import type { CodeMode, Ended, Entry, VectorState } from './call-state.ts'
 import type { NotedPorts, PortAccess } from './noted-ports.ts'
 
 /** How a call ended here, with the memory of that moment. */
@@ -92,7 +93,7 @@ function entryOf(cpu: Cpu, clock: string): Entry {
     cr3: cpu.cr3,
     cr4: cpu.cr4,
     efer: cpu.efer,
-    isCompatible: !cpu.codeSegmentLong,
+    mode: modeOf(cpu),
     returnSlot,
     clock,
   }
@@ -106,13 +107,20 @@ function endingOf(error: unknown, { cr2 }: Cpu): Ended | undefined {
   return { kind: 'exception', vector, errorCode: pushedCode ?? 0, cr2, rip: site.rip ?? 0n }
 }
 
-/** What code of the current segment sees: in compatibility mode eight registers of 32 bits. */
+function modeOf({ codeSegmentLong, efer }: Cpu): CodeMode {
+  if ((efer & Efer.LMA) === 0) return 'legacy'
+  return codeSegmentLong ? 'long' : 'compatible'
+}
+
+/** What code of the current segment sees: where that has 32 bits, eight registers of as many. */
 function generalOf(cpu: Cpu): bigint[] {
   return cpu.codeSegmentLong
     ? [...cpu.general64.subarray(0, 16)]
     : Array.from(cpu.general64.subarray(0, 8), (value) => BigInt.asUintN(32, value))
 }
 
-function vectorsOf({ floatingPoint, mxcsr }: Cpu): VectorState {
-  return { fcw: floatingPoint.controlWord, mxcsr, xmm: [...floatingPoint.xmm] }
+function vectorsOf(cpu: Cpu): VectorState {
+  const { floatingPoint, mxcsr } = cpu
+  const xmm = modeOf(cpu) === 'legacy' ? floatingPoint.xmm.subarray(0, 32) : floatingPoint.xmm
+  return { fcw: floatingPoint.controlWord, mxcsr, xmm: [...xmm] }
 }

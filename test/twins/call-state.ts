@@ -1,5 +1,8 @@
 import type { PhysicalMemory } from '@trapdoor/core'
 
+/** 64-bit mode, compatibility mode, or protected mode outside of long mode, with paging or without. */
+export type CodeMode = 'long' | 'compatible' | 'legacy'
+
 /** A processor when it comes to a call's first instruction, with the memory of that moment. Addresses in bytes; the general registers by their numbers. */
 export interface Entry {
   readonly memory: PhysicalMemory
@@ -11,9 +14,8 @@ export interface Entry {
   readonly cr3: number
   readonly cr4: number
   readonly efer: number
-  /** Whether its code segment is one of 32 bits, under long mode: compatibility mode. */
-  readonly isCompatible: boolean
-  /** Physical address of what RSP points to: the return address, of 64 bits, or of 32 in compatibility mode. */
+  readonly mode: CodeMode
+  /** Physical address of what RSP points to: the return address, of 64 bits, or of 32 in code of 32 bits. */
   readonly returnSlot: number
   /** What the machine's clock says, ISO without zone. */
   readonly clock: string
@@ -23,7 +25,7 @@ export interface Entry {
 export interface VectorState {
   readonly fcw: number
   readonly mxcsr: number
-  /** XMM0 to XMM15, four words each, the lowest first. */
+  /** XMM0 to XMM15, outside of long mode to XMM7, four words each, the lowest first. */
   readonly xmm: readonly number[]
 }
 

@@ -30,8 +30,8 @@ export interface Build {
 /** The loader's table of the first GiBs: RAM of the machines here ends below. */
 const HIGHEST_RAM = 2 ** 31
 const MEBIBYTE = 2 ** 20
-/** The accessed flag: QEMU sets it as it walks down, ours when an access succeeds, and the SDM allows both (Vol. 3, 4.8). Dirty flags have to agree. */
-const ACCESSED = 0x20
+/** The accessed flag in 64 bits, by the bytes of an entry: QEMU sets it as it walks down, ours when an access succeeds, and the SDM allows both (Vol. 3, 4.8). Dirty flags have to agree. */
+const ACCESSED = { 8: 0x20n, 4: 0x20_0000_0020n } as const
 const MOST_DIFFERENCES = 8
 
 /** Makes a call again on QEMU from the state in which the firmware was entered, and says in what the two differ. */
@@ -41,7 +41,7 @@ export async function compareWithTwin(
   trace?: QemuTrace,
 ): Promise<readonly string[]> {
   const ramBytes = ramOf(snapshot)
-  const low = entry.isCompatible ? lowPage(entry, room) : undefined
+  const low = entry.mode === 'compatible' ? lowPage(entry, room) : undefined
   const twins = await runTwin(
     { ...entry, rflags: entry.rflags & ~Rflags.IF, ramBytes, room: { ...room, low } },
     { board: snapshot.board, codeFlashBytes, flash: flashOf(snapshot, entry.memory) },
@@ -152,6 +152,7 @@ function memoryDifferences(run: {
   readonly skipped: readonly number[]
 }): string[] {
   const { entry, exit, ram, skipped } = run
+  const { entryBytes } = pagingMode(entry.cr0, entry.cr4, entry.efer)
   let tables: ReadonlySet<number> | undefined
   const differences: string[] = []
   for (const frame of differingFrames(exit.memory, ram)) {
@@ -164,7 +165,7 @@ function memoryDifferences(run: {
       const address = at + index * 8
       if (value === theirs[index] || isReturnSlot(address, entry)) continue
       if (exit.ended.kind === 'reset' && isOnStack(address, entry)) continue
-      const flags = tables.has(frame) ? BigInt(ACCESSED) : 0n
+      const flags = tables.has(frame) ? ACCESSED[entryBytes] : 0n
       if ((value | flags) === (theirs[index]! | flags)) continue
       differences.push(`${hex(address)}: ${hex(value)} here, ${hex(theirs[index]!)} on QEMU`)
       if (differences.length === MOST_DIFFERENCES) return differences
@@ -174,10 +175,10 @@ function memoryDifferences(run: {
 }
 
 /** Whether a quadword holds the return address, or the flags that the twin pushes to where it was. */
-function isReturnSlot(address: number, { returnSlot, isCompatible }: Entry): boolean {
-  return isCompatible
-    ? address < returnSlot + 4 && address + 8 > returnSlot - 4
-    : address === returnSlot
+function isReturnSlot(address: number, { returnSlot, mode }: Entry): boolean {
+  if (mode === 'long') return address === returnSlot
+  const below = mode === 'compatible' ? 4 : 0
+  return address < returnSlot + 4 && address + 8 > returnSlot - below
 }
 
 /** Whether an address is on the stack of the call. After the write that resets or switches off the machine QEMU goes on for some instructions, until it comes to it. */
@@ -202,18 +203,26 @@ function* differingFrames(memory: PhysicalMemory, ram: Uint8Array): Generator<nu
 
 /** Frames of page tables that the call's CR3 leads to. */
 function tableFrames({ memory, cr0, cr3, cr4, efer }: Entry): Set<number> {
-  const { levels } = pagingMode(cr0, cr4, efer)
+  const { levels, entryBytes, rootInRegisters } = pagingMode(cr0, cr4, efer)
   const frames = new Set<number>()
+  const entriesOf = (frame: number, depth: number): bigint[] => {
+    // Four entries, which need not be at the begin of a page.
+    if (rootInRegisters && depth === 0) return [...words(memory.read(cr3 - (cr3 % 32), 32))]
+    const bytes = memory.read(frame * PAGE_SIZE, PAGE_SIZE)
+    return entryBytes === 8
+      ? [...words(bytes)]
+      : Array.from(new Uint32Array(bytes.buffer), (entry) => BigInt(entry))
+  }
   const visit = (frame: number, depth: number): void => {
     if (frames.has(frame)) return
     frames.add(frame)
     if (depth === levels.length - 1) return
-    for (const entry of words(memory.read(frame * PAGE_SIZE, PAGE_SIZE))) {
+    for (const entry of entriesOf(frame, depth)) {
       const isTable = (entry & PRESENT) !== 0n && (entry & LARGE) === 0n
       if (isTable) visit(Number((entry & ADDRESS_BITS) >> 12n), depth + 1)
     }
   }
-  visit(Math.floor(cr3 / PAGE_SIZE), 0)
+  if (levels.length > 0) visit(Math.floor(cr3 / PAGE_SIZE), 0)
   return frames
 }
 

@@ -48,13 +48,14 @@ const WITH_ERROR_CODE: ReadonlySet<number> = new Set([8, 10, 11, 12, 13, 14, 17,
 /** Where the guest ends the emulator. */
 export const EXIT_PORT = 0xf4
 /** What it writes there; the process ends with twice that and one. */
-const EXIT_VALUE = 0x21
+export const EXIT_VALUE = 0x21
 export const EXIT_CODE: number = 2 * EXIT_VALUE + 1
 /** The mask of the second interrupt controller: the last port that is written to before the call. */
 export const LAST_MASK_PORT = 0xa1
 /** Masks of the interrupt controllers. */
 const PIC_MASKS = [0x21, LAST_MASK_PORT] as const
-const MSR_EFER = 0xc000_0080
+/** IA32_EFER. */
+export const MSR_EFER = 0xc000_0080
 
 /** CONFIG_ADDRESS and CONFIG_DATA. */
 const CONFIGURATION_PORTS = [0xcf8, 0xcfc] as const
@@ -101,13 +102,8 @@ export function assembleTrampoline(
 ): Trampoline {
   const { A, C, D, B, SP, R15 } = Register
   const to = new Assembler(code, 64)
-  for (const [register, value] of POWER_MANAGEMENT[board]) {
-    writeConfiguration(to, register, value)
-  }
-  for (const port of PIC_MASKS) {
-    to.moveImmediate(32, A, 0xff)
-    to.out(port)
-  }
+  placePowerManagement(to, board)
+  maskInterrupts(to)
   to.moveImmediate(64, B, shared)
   to.lgdt(B, Shared.GdtPointer)
   to.lidt(B, Shared.IdtPointer)
@@ -155,7 +151,7 @@ export function assembleTrampoline(
   to.jump('note')
   for (let vector = 0; vector < VECTORS; vector++) {
     to.label(`handler ${vector}`)
-    if (!WITH_ERROR_CODE.has(vector)) to.pushImmediate(0)
+    if (!pushesErrorCode(vector)) to.pushImmediate(0)
     storeA(to, shared + BigInt(Shared.Left))
     to.moveImmediate(32, A, vector)
     storeA(to, shared + BigInt(Shared.Vector))
@@ -192,6 +188,26 @@ export function assembleTrampoline(
     returnAddress: to.addressOf('returned'),
     handlers: Array.from({ length: VECTORS }, (_, vector) => to.addressOf(`handler ${vector}`)),
   }
+}
+
+/** Puts the registers of power management where the firmware has put them. */
+export function placePowerManagement(to: Assembler, board: Board): void {
+  for (const [register, value] of POWER_MANAGEMENT[board]) {
+    writeConfiguration(to, register, value)
+  }
+}
+
+/** Masks all interrupts of the two controllers. */
+export function maskInterrupts(to: Assembler): void {
+  for (const port of PIC_MASKS) {
+    to.moveImmediate(32, Register.A, 0xff)
+    to.out(port)
+  }
+}
+
+/** Whether an exception pushes an error code. */
+export function pushesErrorCode(vector: number): boolean {
+  return WITH_ERROR_CODE.has(vector)
 }
 
 function writeConfiguration(to: Assembler, register: number, value: number): void {

@@ -1,6 +1,8 @@
 import { statSync } from 'node:fs'
 
+import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
 import { FOUR_LEVEL, PageTableBuilder, PhysicalMemory, phys, virt } from '@trapdoor/core'
+import { PluginRegistry } from '@trapdoor/harness'
 import { readObservedSnapshot } from '@trapdoor/snapshot'
 import { MemoryType } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
@@ -59,7 +61,7 @@ function runOnTwin(rcx: bigint, rdx: bigint): Promise<TwinResult> {
     cr3: root,
     cr4: 0x620,
     efer: 0xd01,
-    isCompatible: false,
+    mode: 'long',
     returnSlot: RETURN_SLOT,
     clock: '2010-08-13T14:39:25',
     room: {
@@ -137,6 +139,23 @@ describe.skipIf(!IS_INSTALLED)(`a captured firmware (${NEEDS})`, () => {
       expect(await compareWithTwin(call, build)).toStrictEqual([])
     }
   })
+
+  test.each(['linux-3.15-mixed', 'i386-legacy-virtual', 'i386-paging-off'])(
+    'of 32 bits tells the time here as on QEMU under %s',
+    async (name) => {
+      const firmware = ovmf('OVMF32_CODE_4M.secboot.fd')
+      const path = await snapshotOf({ board: 'q35', firmware, memory: 128 })
+      const snapshot = readObservedSnapshot(path)
+      const { size: codeFlashBytes } = statSync(firmware)
+      const definition = new PluginRegistry(BUILT_IN_PLUGINS).strategy(name)
+      const session = Session.start({ snapshot, strategy: { definition } })
+      const { call, surprise } = stepNamed('GetTime').run(session)!
+      expect(call.exit.ended).toStrictEqual({ kind: 'returned', rax: 0n })
+      expect(call.exit.general).toHaveLength(8)
+      const build = { name: 'ia32', firmware, snapshot, codeFlashBytes }
+      expect([surprise, await compareWithTwin(call, build)]).toStrictEqual([undefined, []])
+    },
+  )
 
   test('faults here where it faults on QEMU, if its data is not mapped', async () => {
     const { RuntimeServicesData } = MemoryType

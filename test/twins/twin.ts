@@ -5,12 +5,15 @@ import { join } from 'node:path'
 import { parseAccesses } from '@trapdoor/capture'
 import {
   type Board,
+  Cr0,
   Cr4,
   FIVE_LEVEL,
   FOUR_LEVEL,
   type PhysicalMemory,
   PAGE_SIZE,
   PageTableBuilder,
+  type PagingMode,
+  pagingMode,
   phys,
   virt,
 } from '@trapdoor/core'
@@ -19,7 +22,8 @@ import { Header } from '../emulators/guest/layout.ts'
 import { assembleRom } from '../emulators/guest/rom.ts'
 import type { QemuTrace } from '../traces/qemu-trace.ts'
 import { runEmulator } from '../emulators/machines/process.ts'
-import type { Ended, Entry, VectorState } from './call-state.ts'
+import type { CodeMode, Ended, Entry, VectorState } from './call-state.ts'
+import { assembleLegacyTrampoline, LegacyShared } from './legacy-trampoline.ts'
 import type { PortAccess } from './noted-ports.ts'
 import {
   assembleTrampoline,
@@ -99,7 +103,10 @@ export async function runTwin(
     const total = state.ramBytes + EXTRA_BYTES
     await writeMemory(at('ram'), memory, total)
     const code = new Uint8Array(machine.codeFlashBytes).fill(0xff)
-    const rom = assembleRom({ header: state.ramBytes })
+    const rom = assembleRom({
+      header: state.ramBytes,
+      mode: state.mode === 'legacy' ? 'protected' : 'long',
+    })
     code.set(rom, code.length - rom.length)
     await writeFile(at('code'), code)
     await writeFile(at('vars'), machine.flash)
@@ -132,38 +139,32 @@ export async function runTwin(
 
 /** A copy of the call's memory with the twin's code, descriptors and tables in it, and the call's return address pointing at them. */
 function prepare(state: CallState, board: Board): PhysicalMemory {
-  const { room, ramBytes } = state
   const memory = state.memory.fork()
+  memory.write(state.room.data.physical, new Uint8Array(2 * PAGE_SIZE))
+  if (state.mode === 'legacy') prepareLegacy(memory, state, board)
+  else prepareLong(memory, state, board)
+  writeState(memory, state)
+  return memory
+}
+
+function prepareLong(memory: PhysicalMemory, state: CallState, board: Board): void {
+  const { room, ramBytes } = state
   const trampoline = assembleTrampoline(room.code.virtual, room.data.virtual, {
     rip: state.rip,
     flags: state.rflags,
     board,
-    isCompatible: state.isCompatible,
+    isCompatible: state.mode === 'compatible',
   })
   memory.write(room.code.physical, trampoline.bytes)
   writeDescriptors(memory, room.data, trampoline.handlers)
-  writeState(memory, state)
   const mode = (state.cr4 & Cr4.LA57) === 0 ? FOUR_LEVEL : FIVE_LEVEL
-  let next = ramBytes + PAGE_SIZE
-  const frame = (): number => {
-    const taken = next / PAGE_SIZE
-    memory.clearFrame(taken)
-    next += PAGE_SIZE
-    return taken
-  }
-  const root = frame() * PAGE_SIZE
-  const tables = new PageTableBuilder(memory, phys(root), frame, { mode })
+  const tables = extraTables(memory, ramBytes, mode)
   // The ROM runs without EFER.NXE: NX would be a reserved bit.
   const executable = { executable: true } as const
   tables.identityMap(phys(0), LONGEST_IDENTITY, { ...executable, largestPage: 2 ** 30 })
-  for (const [page, bytes] of [
-    [room.code, PAGE_SIZE],
-    [room.data, 2 * PAGE_SIZE],
-  ] as const) {
-    tables.mapRange(virt(page.virtual), phys(page.physical), bytes, executable)
-  }
+  mapRoom(tables, room)
   memory.write64(ramBytes + Header.Cr4, BigInt(Cr4.PAE | (state.cr4 & Cr4.LA57)))
-  memory.write64(ramBytes + Header.Root, BigInt(root))
+  memory.write64(ramBytes + Header.Root, BigInt(tables.root))
   memory.write64(ramBytes + Header.Entry, trampoline.entry)
   if (room.low === undefined) {
     memory.write64(state.returnSlot, trampoline.returnAddress)
@@ -171,8 +172,75 @@ function prepare(state: CallState, board: Board): PhysicalMemory {
     memory.write(room.low, assembleWayBack(room.low, trampoline.returnAddress))
     memory.write32(state.returnSlot, room.low)
   }
-  return memory
 }
+
+function prepareLegacy(memory: PhysicalMemory, state: CallState, board: Board): void {
+  const { room, ramBytes } = state
+  const isPaged = (state.cr0 & Cr0.PG) !== 0
+  const trampoline = assembleLegacyTrampoline(
+    { code: room.code, shared: room.data },
+    { rip: state.rip, flags: state.rflags, board, isPaged },
+  )
+  memory.write(room.code.physical, trampoline.bytes)
+  const { physical } = room.data
+  const base = isPaged ? room.data.virtual : BigInt(physical)
+  writeLegacyDescriptors(memory, physical, base, trampoline.handlers)
+  if (isPaged) {
+    const tables = extraTables(memory, ramBytes, pagingMode(state.cr0, state.cr4, state.efer))
+    tables.identityMap(phys(room.code.physical), PAGE_SIZE, { executable: true })
+    tables.identityMap(phys(physical), 2 * PAGE_SIZE, { executable: true })
+    mapRoom(tables, room)
+    memory.write32(physical + LegacyShared.TemporaryCr3, tables.root)
+  }
+  memory.write64(ramBytes + Header.Entry, trampoline.entry)
+  memory.write32(state.returnSlot, Number(trampoline.returnAddress))
+}
+
+/** Tables behind the machine's own memory. */
+function extraTables(memory: PhysicalMemory, ramBytes: number, mode: PagingMode): PageTableBuilder {
+  let next = ramBytes + PAGE_SIZE
+  const frame = (): number => {
+    const taken = next / PAGE_SIZE
+    memory.clearFrame(taken)
+    next += PAGE_SIZE
+    return taken
+  }
+  return new PageTableBuilder(memory, phys(frame() * PAGE_SIZE), frame, { mode })
+}
+
+function mapRoom(tables: PageTableBuilder, { code, data }: Room): void {
+  for (const [{ virtual, physical }, bytes] of [
+    [code, PAGE_SIZE],
+    [data, 2 * PAGE_SIZE],
+  ] as const) {
+    tables.mapRange(virt(virtual), phys(physical), bytes, { executable: true })
+  }
+}
+
+/** GDT and IDT of 32-bit code in the two data pages, for addresses from `base` on. */
+function writeLegacyDescriptors(
+  memory: PhysicalMemory,
+  physical: number,
+  base: bigint,
+  handlers: readonly bigint[],
+): void {
+  for (const [index, entry] of FLAT.entries()) {
+    memory.write64(physical + Shared.Gdt + index * 8, entry)
+  }
+  for (const [vector, handler] of handlers.entries()) {
+    const low = (handler & 0xffffn) | (BigInt(Selector.Code32) << 16n)
+    const gate = low | INTERRUPT_GATE | ((handler >> 16n) << 48n)
+    memory.write64(physical + PAGE_SIZE + vector * 8, gate)
+  }
+  const pointer = (field: number, limit: number, table: bigint): void => {
+    memory.write64(physical + field, BigInt(limit) | (table << 16n))
+  }
+  pointer(Shared.GdtPointer, FLAT.length * 8 - 1, base + BigInt(Shared.Gdt))
+  pointer(Shared.IdtPointer, VECTORS * 8 - 1, base + BigInt(PAGE_SIZE))
+}
+
+/** Segments of all 4 GiB: code of 32 bits, data, code of 64 bits. */
+const FLAT = [0n, 0x00cf_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn, 0x00af_9b00_0000_ffffn] as const
 
 /** GDT, IDT and TSS in the two data pages. */
 function writeDescriptors(
@@ -182,10 +250,7 @@ function writeDescriptors(
 ): void {
   const task = virtual + BigInt(Shared.Tss)
   const gdt = [
-    0n,
-    0x00cf_9b00_0000_ffffn,
-    0x00cf_9300_0000_ffffn,
-    0x00af_9b00_0000_ffffn,
+    ...FLAT,
     0x67n | ((task & 0xff_ffffn) << 16n) | (0x89n << 40n) | (((task >> 24n) & 0xffn) << 56n),
     task >> 32n,
   ]
@@ -255,7 +320,7 @@ const CHUNK_BYTES = 0x40_0000
 
 function readResult(
   ram: Uint8Array,
-  { room, isCompatible }: CallState,
+  { room, mode }: CallState,
 ): Pick<TwinResult, 'ended' | 'general' | 'rflags' | 'vectors'> {
   const view = new DataView(ram.buffer, ram.byteOffset + room.data.physical, 2 * PAGE_SIZE)
   const field = (offset: number): bigint => view.getBigUint64(offset, true)
@@ -263,17 +328,18 @@ function readResult(
   if (vector === NOTHING_HAPPENED) {
     return { ended: { kind: 'reset' }, general: undefined, rflags: undefined, vectors: undefined }
   }
-  const bits = isCompatible ? 32 : 64
-  const general = Array.from({ length: isCompatible ? 8 : 16 }, (_, register) =>
+  const bits = mode === 'long' ? 64 : 32
+  const general = Array.from({ length: mode === 'long' ? 16 : 8 }, (_, register) =>
     BigInt.asUintN(bits, field(Shared.Left + register * 8)),
   )
   const rflags = Number(field(Shared.Rflags))
-  const vectors = vectorsIn(view)
+  const vectors = vectorsIn(view, mode)
   if (vector === BigInt(RETURNED)) {
     return { ended: { kind: 'returned', rax: general[0]! }, general, rflags, vectors }
   }
   // RAX and RSP were the handler's by the time that registers were noted.
-  general[4] = BigInt.asUintN(bits, field(Shared.Rsp))
+  general[4] =
+    mode === 'legacy' ? general[4]! + LEGACY_FRAME_BYTES : BigInt.asUintN(bits, field(Shared.Rsp))
   return {
     ended: {
       kind: 'exception',
@@ -288,12 +354,16 @@ function readResult(
   }
 }
 
-function vectorsIn(view: DataView): VectorState {
+/** Error code, EIP, CS, EFLAGS. */
+const LEGACY_FRAME_BYTES = 16n
+
+function vectorsIn(view: DataView, mode: CodeMode): VectorState {
   const at = Shared.VectorsLeft
+  const length = mode === 'legacy' ? 32 : 64
   return {
     fcw: view.getUint16(at + FxImage.Fcw, true),
     mxcsr: view.getUint32(at + FxImage.Mxcsr, true),
-    xmm: Array.from({ length: 64 }, (_, word) => view.getInt32(at + FxImage.Xmm + word * 4, true)),
+    xmm: Array.from({ length }, (_, word) => view.getInt32(at + FxImage.Xmm + word * 4, true)),
   }
 }
 

@@ -29,19 +29,21 @@ const BOCHS_BLOCK = 0x2_0000
 export interface RomOptions {
   /** The {@link Header}, of which it reads Cr4, Root and Entry. */
   readonly header: number
+  /** The mode in which the entry is jumped to: 64-bit mode (the default), or protected mode without paging, whatever the header says of it. */
+  readonly mode?: 'long' | 'protected'
   /** Where an image ends (exclusive) that begins with the header and is to be touched block by block. */
   readonly touchedUpTo?: number
 }
 
 /**
- * The 64 KiB below 4 GiB where a processor starts after RESET: through protected mode into 64-bit mode with the page tables that the header names, and on to
- * the program in memory.
+ * The 64 KiB below 4 GiB where a processor starts after RESET: through protected mode into 64-bit mode with the page tables that the header names, unless it is to stay there, and on to the
+ * program in memory.
  */
 export function assembleRom(options: RomOptions): Uint8Array {
   const rom = new Uint8Array(ROM_BYTES).fill(0xf4)
   rom.set(new Uint8Array(BigUint64Array.from(DESCRIPTORS).buffer), DESCRIPTOR_TABLE)
   rom.set(fromReset(), START_16)
-  rom.set(toLongMode(options), START_32)
+  rom.set(toProgram(options), START_32)
   // JMP rel8, backwards.
   rom.set([0xeb, (START_16 - (RESET_VECTOR + 2)) & 0xff], RESET_VECTOR)
   return rom
@@ -65,7 +67,7 @@ function fromReset(): Uint8Array {
   return code.assemble()
 }
 
-function toLongMode({ header, touchedUpTo }: RomOptions): Uint8Array {
+function toProgram({ header, mode, touchedUpTo }: RomOptions): Uint8Array {
   const { A, B, C, D, SI } = Register
   const code = new Assembler(BigInt(ROM_BASE + START_32), 32)
   code.moveImmediate(32, A, DATA_32)
@@ -82,6 +84,11 @@ function toLongMode({ header, touchedUpTo }: RomOptions): Uint8Array {
     code.jumpIf(Condition.Below, 'touch')
   }
   code.moveImmediate(32, B, header)
+  if (mode === 'protected') {
+    code.load(32, A, B, Header.Entry)
+    code.jumpRegister(A)
+    return code.assemble()
+  }
   code.load(32, A, B, Header.Cr4)
   code.moveToControl(4, A)
   code.load(32, A, B, Header.Root)
