@@ -82,10 +82,11 @@ export class CaseRun implements ScenarioContext {
   #spec: CaseSpec
   readonly #follower: CaseFollower
   readonly #firmware: Firmware
-  #powered: PoweredMachine
+  /** Undefined until somebody needs a machine that nobody has loaded a kernel on: most go on from one that is shared. */
+  #powered: PoweredMachine | undefined
   /** Whether the machine is as the firmware leaves it when it was switched on for the first time. */
   #isNew = true
-  #machine: Machine
+  #machine: Machine | undefined
   #kernel: Kernel | undefined
   #kernels = 0
   /** By strategy, name and command line; undefined where it cannot be done. */
@@ -101,13 +102,10 @@ export class CaseRun implements ScenarioContext {
     this.#spec = spec
     this.#firmware = firmware
     this.#follower = follower
-    this.#powered = firmware.powerOn()
-    this.#machine = this.#powered.machine
-    follower.onMachine(this.#machine, 'it was switched on')
   }
 
   get machine(): Machine {
-    return this.#machine
+    return this.#machine ?? this.#power().machine
   }
 
   get architecture(): Architecture {
@@ -149,7 +147,7 @@ export class CaseRun implements ScenarioContext {
     const rootsOfCalls = [...this.rootsOfCalls]
     const calls = { ...this.calls }
     const [costOfTables, price, powered] = [this.#tableCost, this.#price, this.#powered]
-    const [isNew, machine, kernels] = [this.#isNew, this.#machine, this.#kernels]
+    const [isNew, machine, kernels] = [this.#isNew, this.machine, this.#kernels]
     const rewinds = [machine.checkpoint(), kernel.checkpoint()]
     return () => {
       this.answers.splice(0, Infinity, ...answers)
@@ -175,18 +173,20 @@ export class CaseRun implements ScenarioContext {
   /** The case is over: what its machines hold is not looked at any more. */
   discard(): void {
     for (const half of this.#halfBooted.values()) half?.machine.memory.discard()
-    this.#machine.memory.discard()
+    this.#machine?.memory.discard()
   }
 
   afresh(run: () => void): boolean {
     this.#kernels = 0
-    this.#switchOn(this.#firmware.powerOn())
+    this.#powered = undefined
+    this.#machine = undefined
+    this.#kernel = undefined
     this.#isNew = true
     return this.#follower.survives(run)
   }
 
   restart(memory: 'lost' | 'kept' = 'lost'): void {
-    this.#switchOn(this.#firmware.afterReset(this.#machine, { memory }))
+    this.#switchOn(this.#firmware.afterReset(this.machine, { memory }))
   }
 
   boot(choice: KernelChoice = {}): Kernel {
@@ -199,12 +199,12 @@ export class CaseRun implements ScenarioContext {
 
   crashKexec(choice: KernelChoice = {}): Kernel {
     const next = this.#next(choice, 'crash kernel')
-    return this.#came(crashKexec(this.kernel, next, this.#machine))
+    return this.#came(crashKexec(this.kernel, next, this.machine))
   }
 
   hibernate({ drift = false }: { readonly drift?: boolean } = {}): boolean {
     const image = this.kernel
-    const saved = this.#machine
+    const saved = this.machine
     const firmware = drift ? this.#firmware.drifted() : this.#firmware
     this.#switchOn(firmware.afterReset(saved, { before: this.#firmware }))
     const booted = this.#boot({}, 'resume kernel')
@@ -217,11 +217,11 @@ export class CaseRun implements ScenarioContext {
   }
 
   detour(run: () => void): boolean {
-    const [machine, kernel, answers] = [this.#machine, this.#kernel, this.answers.length]
+    const [machine, kernel, answers] = [this.machine, this.#kernel, this.answers.length]
     const copy = machine.fork()
     this.#machine = copy
     const lived = this.#follower.aside(() => {
-      this.#follower.onMachine(this.#machine, 'of a detour')
+      this.#follower.onMachine(copy, 'of a detour')
       run()
     })
     if (!this.#follower.keepsMachines) copy.memory.discard()
@@ -325,15 +325,24 @@ export class CaseRun implements ScenarioContext {
   }
 
   #answer(name: string, status: string, ok: boolean): void {
-    this.answers.push({ name, status, ok, kernel: this.#kernel?.name ?? this.#machine.log.era })
+    this.answers.push({ name, status, ok, kernel: this.#kernel?.name ?? this.machine.log.era })
   }
 
   #switchOn(powered: PoweredMachine): void {
-    this.#powered = powered
-    this.#isNew = false
-    this.#machine = powered.machine
     this.#kernel = undefined
-    this.#follower.onMachine(this.#machine, 'it was switched on')
+    this.#isNew = false
+    this.#goOnWith(powered)
+  }
+
+  #power(): PoweredMachine {
+    return this.#powered ?? this.#goOnWith(this.#firmware.powerOn())
+  }
+
+  #goOnWith(powered: PoweredMachine): PoweredMachine {
+    this.#powered = powered
+    this.#machine = powered.machine
+    this.#follower.onMachine(powered.machine, 'it was switched on')
+    return powered
   }
 
   #boot(choice: KernelChoice, name: string): Kernel {
@@ -403,7 +412,7 @@ export class CaseRun implements ScenarioContext {
       ? this.#environment.loaded(this.#firmware, commandLine, habits)
       : undefined
     this.#isNew = false
-    if (shared === undefined) return loadKernel(this.#powered, commandLine, habits)
+    if (shared === undefined) return loadKernel(this.#power(), commandLine, habits)
     this.#machine = shared.machine
     this.#follower.onMachine(shared.machine, 'it was switched on')
     return shared
