@@ -197,6 +197,15 @@ describe('an observed boot', () => {
       expected: 'a log up to "Run /init as init process", as a process has written boot1.iomem.txt',
     })
 
+    // What was written besides may be lost, too: then nobody knows whether firmware or the text ends here.
+    rmSync(join(cutBeforeInit, 'boot1.iomem.txt'))
+    rmSync(join(cutBeforeInit, 'boot1.runtime-map.txt'))
+    expect(refusal(cutBeforeInit)).toMatchObject({
+      code: 'INTAKE_INCOMPLETE',
+      line: 11,
+      expected: 'a log up to "Run /init as init process", or up to what the kernel died of',
+    })
+
     const noBanner = folderWith({ 'boot1.dmesg.gz': gzipSync('[    0.1] something else\n') })
     expect(refusal(noBanner)).toMatchObject({ code: 'INTAKE_INCOMPLETE', line: 1 })
 

@@ -184,13 +184,23 @@ function readKernel(
   const witness = WRITTEN_BY_PROCESSES.find((ending) =>
     existsSync(join(folder, `${stage}.${ending}`)),
   )
-  if (witness !== undefined && !log!.startedInit && log!.ending.panic === undefined) {
+  const { panic, exception, oops } = log!.ending
+  const isWhole = log!.startedInit || panic !== undefined
+  // Without a witness a death that prints no panic may be all there is.
+  const tellsDeath = witness === undefined && (exception !== undefined || oops !== undefined)
+  if (!isWhole && !tellsDeath) {
     throw new IntakeError('INTAKE_INCOMPLETE', {
       file,
       line: lines.findLast(({ text }) => text !== '')?.number ?? 1,
-      expected: `a log up to "Run /init as init process", as a process has written ${stage}.${witness}`,
+      expected:
+        witness === undefined
+          ? 'a log up to "Run /init as init process", or up to what the kernel died of'
+          : `a log up to "Run /init as init process", as a process has written ${stage}.${witness}`,
       found: 'its end before that',
-      hint: 'the log is cut: take all of it, with dmesg or from the console',
+      hint:
+        witness === undefined
+          ? 'the log is cut, or the machine stopped without a word: take all of it, with dmesg or from the console'
+          : 'the log is cut: take all of it, with dmesg or from the console',
     })
   }
   const map = firmwareMapOf(mapsIn(file))
