@@ -22,10 +22,17 @@ export interface FilterOptions {
   readonly memoryMapId?: readonly string[]
 }
 
+/** Adds --config alone, for commands that only ask which plugins there are. */
+export function withConfigFile(command: Command): Command {
+  return command.option(
+    '-c, --config <file>',
+    'configuration file (default: trapdoor.config.* here)',
+  )
+}
+
 /** Adds --config, --memory-map, --snapshot, --command-line and --instruction-limit. */
 export function withConfigOptions(command: Command): Command {
-  return command
-    .option('-c, --config <file>', 'configuration file (default: trapdoor.config.* here)')
+  return withConfigFile(command)
     .addOption(
       listOption(
         command,

@@ -46,6 +46,20 @@ describe('help', () => {
   })
 })
 
+describe('help of a command', () => {
+  test.each(['list', 'verify'])('%s offers no machine, as it reads none', async (command) => {
+    const { stdout } = await trapdoor([command, '--help'], { cwd: emptyFolder() })
+    expect(stdout).toContain('--config')
+    expect(stdout).not.toMatch(/--(?:memory-map|snapshot|command-line|instruction-limit)/)
+  })
+
+  test('capture fits into 100 columns', async () => {
+    const { stdout } = await trapdoor(['capture', '--help'], { cwd: emptyFolder() })
+    expect(stdout).toContain('written as a\nsnapshot')
+    expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100)
+  })
+})
+
 describe('a mistyped', () => {
   test.each([
     ['command', ['rum'], "unknown command 'rum'", 'did you mean "run"?'],

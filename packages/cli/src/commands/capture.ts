@@ -33,8 +33,10 @@ interface CaptureCommandOptions {
 }
 
 const EXPLANATION = `
-The firmware boots in QEMU until an application that stands for the operating system has left boot services. What is then in memory, in the flash, in devices and
-in the processor is written as a snapshot. The same firmware gives the same bytes. Needs: apt-get install --no-install-recommends qemu-system-x86 ovmf
+The firmware boots in QEMU until an application that stands for the operating system has left
+boot services. What is then in memory, in the flash, in devices and in the processor is written as a
+snapshot. The same firmware gives the same bytes.
+Needs: apt-get install --no-install-recommends qemu-system-x86 ovmf
 (ovmf-ia32 for 32-bit firmware, gcc and libc6-dev for --vectors).
 `
 

@@ -3,7 +3,7 @@ import { Argument, type Command } from 'commander'
 import { BUILT_IN_PLUGINS } from '../builtin.ts'
 import { ExitCode } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
-import { type ConfigOptions, configOf, withConfigOptions } from '../options.ts'
+import { type ConfigOptions, configOf, withConfigFile } from '../options.ts'
 import { wrap, wrapLastColumn } from '../text/layout.ts'
 import { createPaint, type Paint } from '../text/paint.ts'
 
@@ -16,7 +16,7 @@ export function addListCommand(program: Command, io: CliIo, finish: (code: numbe
     .command('list')
     .description('quirks, strategies, scenarios, rules and plugins there are')
     .addArgument(new Argument('[kind]', 'only these').choices(KINDS))
-  withConfigOptions(command).action(async (kind: Kind | undefined, options: ConfigOptions) => {
+  withConfigFile(command).action(async (kind: Kind | undefined, options: ConfigOptions) => {
     const { registry } = await configOf(options, io)
     const paint = createPaint(io)
     const width = Math.max(60, io.columns ?? 100)

@@ -3,7 +3,7 @@ import { type VerifiedBoot, verifyFolder } from '@trapdoor/harness'
 import type { Command } from 'commander'
 import { ExitCode } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
-import { type ConfigOptions, configOf, withConfigOptions } from '../options.ts'
+import { type ConfigOptions, configOf, withConfigFile } from '../options.ts'
 import { createPaint } from '../text/paint.ts'
 import { renderVerdict, unexplained, unread } from '../verify/verdict.ts'
 
@@ -24,7 +24,7 @@ export function addVerifyCommand(
       '<folder>',
       'what one boot left (command.txt, boot1.dmesg.gz, …), or a folder of such',
     )
-  withConfigOptions(command)
+  withConfigFile(command)
     .option('--json', 'print the comparison as JSON')
     .action(async (folder: string, options: VerifyOptions) => {
       const { registry } = await configOf(options, io)
