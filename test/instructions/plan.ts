@@ -53,7 +53,7 @@ function reasonSkipped(traits: FormTraits, host: HostFeatures): string | undefin
   const reason = reasonNotNative(traits)
   if (reason !== undefined) return reason
   const answered = answeredByHypervisor(traits, host)
-  if (answered !== undefined) return answered
+  if (answered !== undefined) return `this host has a hypervisor, ${answered}`
   const absent = absentFeature(traits, host)
   if (absent !== undefined) return `this host has ${absent}, which is not modelled`
   const lacking = missingFeature(traits, host)

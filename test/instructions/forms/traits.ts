@@ -141,9 +141,9 @@ const EMULATED_ON_AMD: ReadonlySet<Mnemonic> = new Set([Mnemonic.Sysexit, Mnemon
 export function answeredByHypervisor(traits: FormTraits, host: HostFeatures): string | undefined {
   const isGuest = (((host.get('1:0')?.ecx ?? 0) >>> HYPERVISOR) & 1) === 1
   if (!isGuest || modeOf(host).vendor !== 'amd') return undefined
-  if (EMULATED_ON_AMD.has(traits.mnemonic)) return BY_HYPERVISOR
+  if (EMULATED_ON_AMD.has(traits.mnemonic)) return 'which answers the instruction'
   const isOfSvm = SVM_FEATURES.some((feature) => traits.features.has(feature))
-  return isOfSvm ? 'is #GP where EFER.SVME is set, as it is under a hypervisor' : undefined
+  return isOfSvm ? 'under which EFER.SVME is set, and instructions of SVM are #GP' : undefined
 }
 
 const SVM_FEATURES = [CpuidFeature.SVM, CpuidFeature.SKINIT, CpuidFeature.SKINIT_or_SVM]
