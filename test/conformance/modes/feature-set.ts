@@ -55,23 +55,30 @@ function cr4Bit(name: string, bit: number, feature: Feature): FeatureUse {
   }
 }
 
-/** SDM Vol. 2, INVPCID: #UD where it does not exist, #GP(0) for a context other than 0 without CR4.PCIDE or an address of type 0 that is not canonical. */
+/**
+ * SDM Vol. 2, INVPCID: #UD where it does not exist, #GP(0) for a context other than 0 without CR4.PCIDE or an address of type 0 that is not canonical, by as many bits as the processor has linear
+ * addresses of, whatever CR4.LA57 is (Linux arch/x86/kvm/x86.h: is_noncanonical_invlpg_address()).
+ */
 function invpcid(type: 0 | 1 | 2 | 3, pcid: number, address: bigint): FeatureUse {
   return {
     name: `INVPCID type ${type}, PCID ${pcid}, 0x${address.toString(16)}`,
-    only64: address === NOT_CANONICAL,
+    only64: address >= NOT_IN_48_BITS,
     run: (cpu) => cpu.invpcid(type, pcid, address),
     exception: (has, start) => {
       if (!has('invpcid')) return '#UD'
       if (pcid > 0xfff) return '#GP'
       const named = type < 2
       if (named && pcid !== 0 && start !== '64-bit PCIDE') return '#GP'
-      return type === 0 && address === NOT_CANONICAL ? '#GP' : undefined
+      return type === 0 && address >= (has('la57') ? NOT_IN_57_BITS : NOT_IN_48_BITS)
+        ? '#GP'
+        : undefined
     },
   }
 }
 
-const NOT_CANONICAL = 0x8000_0000_0000n
+/** The first addresses of the lower half that are not canonical with 48 bits, and with 57. */
+const NOT_IN_48_BITS = 1n << 47n
+const NOT_IN_57_BITS = 1n << 56n
 
 const USES: readonly FeatureUse[] = [
   cr4Bit('PSE', Cr4.PSE, 'pse'),
@@ -119,11 +126,12 @@ const USES: readonly FeatureUse[] = [
   },
   invpcid(0, 0, 0x1000n),
   invpcid(0, 3, 0x1000n),
-  invpcid(0, 0, NOT_CANONICAL),
+  invpcid(0, 0, NOT_IN_48_BITS),
+  invpcid(0, 0, NOT_IN_57_BITS),
   invpcid(1, 0, 0n),
-  invpcid(1, 3, NOT_CANONICAL),
+  invpcid(1, 3, NOT_IN_57_BITS),
   invpcid(1, 4096, 0n),
-  invpcid(2, 0, NOT_CANONICAL),
+  invpcid(2, 0, NOT_IN_57_BITS),
   invpcid(3, 0, 0n),
 ]
 
