@@ -125,6 +125,11 @@ describe.skipIf(!existsSync(BOOTS))(
       const { code, stdout } = await trapdoor(['verify', folder], { cwd: emptyFolder() })
       expect(code).toBe(0)
       expect(stdout).toContain('where kexec had put the image is not known')
+      // Its e820 map is in its log.
+      expect(stdout).toContain(
+        'not compared, as it is missing: boot2.iomem.txt, boot2.efi-pgd.json\n',
+      )
+      expect(stdout).not.toContain('boot1.iomem.txt')
     })
 
     test.each([

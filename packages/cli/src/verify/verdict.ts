@@ -46,13 +46,15 @@ export function renderVerdict(
     [5, 6, 7],
   )
   const lines: string[] = []
-  for (const [index, { differences, notCompared }] of kernels.entries()) {
+  for (const [index, { differences, notCompared, notSeen }] of kernels.entries()) {
     const open = differences.filter(({ explanation }) => explanation === undefined)
     const later =
       notCompared === undefined
         ? []
         : [`     not compared, as user space made the calls: ${notCompared}`]
-    lines.push(heads[index]!, ...open.flatMap(describe), ...later)
+    const missing =
+      notSeen.length === 0 ? [] : [`     not compared, as it is missing: ${notSeen.join(', ')}`]
+    lines.push(heads[index]!, ...open.flatMap(describe), ...later, ...missing)
   }
   const refusals = boots.flatMap(({ name, error }) => describeRefusal(name, error, paint))
   return `${[...lines, ...refusals, '', ...footnotes(boots, notes, columns), sums(boots)].join('\n')}\n`

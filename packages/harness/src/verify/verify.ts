@@ -5,6 +5,7 @@ import {
   isObservedBoot,
   type ObservedBoot,
   type ObservedFirmware,
+  type ObservedKernel,
   readObservedBoot,
 } from '@trapdoor/intake'
 import { compareVersions, KernelError, type StrategyDefinition } from '@trapdoor/kernel'
@@ -40,6 +41,8 @@ export interface VerifiedKernel {
   readonly ending: string
   /** What firmware did in calls that user space made after the boot, which the model was not asked for; undefined where it did nothing that the log tells. */
   readonly notCompared: string | undefined
+  /** What the boot has left nothing of, so that nothing of the model's was compared with it: a file each, by its name. */
+  readonly notSeen: readonly string[]
   readonly differences: readonly VerifiedDifference[]
 }
 
@@ -124,6 +127,7 @@ function verifyBoot(
       e820Entries: (observed.e820?.length ?? 0) + (observed.iomem?.e820.length ?? 0),
       ending: endingOf(observed.ending),
       notCompared: afterBoot(observed),
+      notSeen: notSeen(observed),
       differences: differences.map((difference) =>
         Object.assign(difference, {
           explanation: explainDifference(difference, { ...compared, differences, attributesTable }),
@@ -133,6 +137,18 @@ function verifyBoot(
     before = compared
   }
   return { name: boot.name, kernels, error: undefined }
+}
+
+/** A kernel without runtime services has neither regions nor tables. */
+function notSeen({ stage, e820, iomem, runtimeMap, leaves, ending }: ObservedKernel): string[] {
+  const has = ending.runtimeServices
+  const files: readonly (readonly [file: string, isMissing: boolean])[] = [
+    ['firmware-memmap.txt', e820 === undefined],
+    ['iomem.txt', ending.panic === undefined && iomem === undefined],
+    ['runtime-map.txt', has && runtimeMap === undefined],
+    ['efi-pgd.json', has && leaves === undefined],
+  ]
+  return files.flatMap(([file, isMissing]) => (isMissing ? [`${stage}.${file}`] : []))
 }
 
 /** A kernel that ran on the observed machine, while the model's had died before. */
@@ -150,6 +166,7 @@ function neverStarted(
     e820Entries: 0,
     ending: 'it ran',
     notCompared: undefined,
+    notSeen: [],
     differences: [
       {
         subject: 'ending',
