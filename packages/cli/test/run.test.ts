@@ -12,6 +12,7 @@ import { describe, expect, test } from 'vitest'
 import { emptyFolder } from './folder.ts'
 import { trapdoor } from './terminal.ts'
 
+const SNAPSHOT = join(import.meta.dirname, '../../../../shared/data/observed/snapshots/pc-2M-512M')
 const DEMO_MAP = join(import.meta.dirname, '../../../configs/demo/ovmf-pc-2m.txt')
 const FEW = ['--firmware', 'none', '--strategy', 'legacy-virtual', '--scenario', 'boot,kexec']
 
@@ -180,7 +181,18 @@ describe('explain', () => {
     expect(stdout).toContain(
       'trapdoor explain machine/none/legacy-virtual/kexec --memory-map machine.txt',
     )
+    expect(stdout).toContain('none: firmware without quirks, as edk2 behaves')
   })
+
+  test.skipIf(!existsSync(SNAPSHOT))(
+    'says of a snapshot that its firmware runs (skipped where the shared data is absent)',
+    async () => {
+      const args = ['explain', '--snapshot', `real=${SNAPSHOT}`, 'real/none/linux-6.1/boot']
+      const { code, stdout } = await trapdoor(args, { cwd: emptyFolder() })
+      expect(code).toBe(0)
+      expect(stdout).toContain('none: the firmware of the snapshot, with nothing added')
+    },
+  )
 
   test('shows with --all what it else folds', async () => {
     const cwd = folderWithMap()

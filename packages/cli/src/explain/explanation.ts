@@ -74,7 +74,9 @@ function subject(result: CaseResult, options: ExplanationOptions): [string, stri
     [
       'firmware',
       quirks.length === 0
-        ? 'none: firmware without quirks, as edk2 behaves'
+        ? memoryMap?.format === 'snapshot'
+          ? 'none: the firmware of the snapshot, with nothing added'
+          : 'none: firmware without quirks, as edk2 behaves'
         : `${firmwareLabel(result.quirks)}: ${quirks.map((quirk) => quirk?.title ?? '').join('; ')}`,
     ],
     ...quirks.flatMap((quirk) =>
