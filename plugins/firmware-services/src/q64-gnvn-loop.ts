@@ -6,7 +6,7 @@ export const gnvnLoop: Quirk = {
   id: 'Q64',
   name: 'gnvn-loop',
   title: 'GetNextVariableName gives the last name again and again',
-  sources: ['Linux e971318bbed6 "efivars: Handle duplicate names from get_next_variable()"'],
+  sources: ['Linux 3.9, "efivars: Handle duplicate names from get_next_variable()"'],
   hooks: {
     afterService: (status, call) =>
       call.service === 'GetNextVariableName' && status === EfiStatus.NOT_FOUND

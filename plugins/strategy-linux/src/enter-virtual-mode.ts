@@ -252,7 +252,7 @@ export class EfiVirtualMode implements PageTableStrategy {
   }
 
   /**
-   * efi_runtime_map_copy() and SETUP_EFI: what kexec-tools passes on. Up to 4.8 that is what save_runtime_map() has copied, in the order of the firmware's map; since 31ce8cc68180 (4.9) it is
+   * efi_runtime_map_copy() and SETUP_EFI: what kexec-tools passes on. Up to 4.8 that is what save_runtime_map() has copied, in the order of the firmware's map; since 4.9 (drivers/firmware/efi/runtime-map.c) it is
    * efi.memmap, boot-services memory that the kernel has marked with EFI_MEMORY_RUNTIME included, as observed boots of 6.1 and 6.12 have it.
    */
   handOver(kernel: Kernel): EfiHandOver {

@@ -124,7 +124,7 @@ export const mixed46: StrategyDefinition = {
   sources: [
     'Linux 4.6',
     ...SOURCES,
-    'Linux commit b61a76f8850d "x86/efi: Map RAM into the identity page table for mixed mode"',
+    'Linux 4.6 arch/x86/platform/efi/efi_64.c: efi_setup_page_tables()',
     'Linux 4.8 arch/x86/platform/efi/efi_64.c: efi_thunk() calls arch_efi_call_virt_setup()',
   ],
   create: () =>

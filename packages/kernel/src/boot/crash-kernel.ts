@@ -17,8 +17,7 @@ const HIGH_MAX = (64 * 1024 * PAGE_SIZE_1G) / PAGE_SIZE
 const LOW_BYTES = 2 ** 28
 
 /**
- * reserve_crashkernel() (arch/x86/kernel/setup.c): the lowest free range below 896 MiB in 2.6.35; from 2.6.37 on the highest (memblock searches from above, commit
- * 1a4a678b12c8), from 5.2 on below 4 GiB, and above where nothing is free there, with 256 MiB for DMA below. With `,high`, which kernels before 3.9 do not know, it is the highest of all memory. Without
+ * reserve_crashkernel() (arch/x86/kernel/setup.c): the lowest free range below 896 MiB in 2.6.35; from 2.6.37 on the highest (memblock searches from above), from 5.2 on below 4 GiB, and above where nothing is free there, with 256 MiB for DMA below. With `,high`, which kernels before 3.9 do not know, it is the highest of all memory. Without
  * room the kernel says so and boots on.
  */
 export function reserveCrashKernel(kernel: Kernel): void {

@@ -13,7 +13,7 @@ const MOST_NAMES = 1024
 
 /**
  * efivar_init() (fs/efivarfs/vars.c; drivers/firmware/efivars.c before): asks for one name after the other until the firmware says that there are no more. With
- * `detectsDuplicateNames` of the strategy a name that was there already is the last (e971318bbed6, Linux 3.9 and later). Returns the names; throws
+ * `detectsDuplicateNames` of the strategy a name that was there already is the last (variable_is_present() of Linux 3.9 and later). Returns the names; throws
  * {@link KernelHang} where they never end.
  */
 export function efivarInit(kernel: Kernel, services: EfiServices): VariableName[] {

@@ -66,7 +66,7 @@ export function aliasLowHalf({ tables }: Kernel, cpu: Cpu, count: number): bigin
 }
 
 /**
- * As {@link aliasLowHalf} since Linux 4.12 (94133e46a0f5 "x86/efi: Correct EFI identity mapping under 'efi=old_map' when KASLR is enabled"): PAGE_OFFSET is a multiple of 1 GiB only, so that each
+ * As {@link aliasLowHalf} since Linux 4.12 (efi_call_phys_prolog(), with KASLR): PAGE_OFFSET is a multiple of 1 GiB only, so that each
  * root entry gets tables of its own, which hold the direct map's page-directory-pointer entries. Nobody gives their pages back: efi_call_phys_epilog() looks for them below entries that it has
  * restored already. Throws OutOfMemory.
  */
