@@ -56,6 +56,17 @@ function verified(lines: readonly string[], strategy: StrategyDefinition): Verif
   return verifyFolder(folder, [strategy])[0]!.kernels[0]!
 }
 
+test.each([
+  ['7.1.0-1', undefined],
+  ['7.2.0-1', '7.1'],
+])('a kernel of Linux %s is taken for %s', (version, takenFor) => {
+  const lines = [...BEGIN, ...EFI_INIT, ...MM_INIT, ...PANIC].map((line) =>
+    line.replace('6.1.0-1', version),
+  )
+  const latest = { ...byItself, linux: { from: '6.0', as: '7.1' } }
+  expect(verified(lines, latest).takenFor).toBe(takenFor)
+})
+
 describe('a kernel that dies on both sides', () => {
   const inSetup = [...BEGIN, ...EFI_INIT, ...MM_INIT]
 

@@ -209,11 +209,19 @@ describe('an observed boot', () => {
     const noBanner = folderWith({ 'boot1.dmesg.gz': gzipSync('[    0.1] something else\n') })
     expect(refusal(noBanner)).toMatchObject({ code: 'INTAKE_INCOMPLETE', line: 1 })
 
-    const cutTables = folderWith({ 'boot1.efi-pgd.json': '{"ranges": [["0x0", "0x' })
-    expect(refusal(cutTables)).toMatchObject({
-      code: 'INTAKE_BAD_ENTRY',
-      file: join(cutTables, 'boot1.efi-pgd.json'),
-    })
+    for (const [text, line] of [
+      ['{"ranges": [\n["0x0", "0x', 2],
+      ['{\n"ranges": [\n["0x0"],\n', 3],
+      ['', 1],
+      ['{"ranges": [\n[0x0]\n]}', 2],
+    ] as const) {
+      const cutTables = folderWith({ 'boot1.efi-pgd.json': text })
+      expect(refusal(cutTables)).toMatchObject({
+        code: 'INTAKE_BAD_ENTRY',
+        file: join(cutTables, 'boot1.efi-pgd.json'),
+        line,
+      })
+    }
 
     const missingLeaf = folderWith({ 'boot1.efi-pgd.json': '{"ranges": [], "nleaves": 1}' })
     expect(refusal(missingLeaf).message).toBe('expected 1 leaves, as it says, found 0')

@@ -46,7 +46,7 @@ export function renderVerdict(
     [5, 6, 7],
   )
   const lines: string[] = []
-  for (const [index, { differences, notCompared, notSeen }] of kernels.entries()) {
+  for (const [index, { differences, takenFor, notCompared, notSeen }] of kernels.entries()) {
     const open = differences.filter(({ explanation }) => explanation === undefined)
     const later =
       notCompared === undefined
@@ -54,7 +54,11 @@ export function renderVerdict(
         : [`     not compared, as user space made the calls: ${notCompared}`]
     const missing =
       notSeen.length === 0 ? [] : [`     not compared, as it is missing: ${notSeen.join(', ')}`]
-    lines.push(heads[index]!, ...open.flatMap(describe), ...later, ...missing)
+    const newer =
+      takenFor === undefined
+        ? []
+        : [`     taken for Linux ${takenFor}: no strategy was read at a later version`]
+    lines.push(heads[index]!, ...newer, ...open.flatMap(describe), ...later, ...missing)
   }
   const refusals = boots.flatMap(({ name, error }) => describeRefusal(name, error, paint))
   return `${[...lines, ...refusals, '', ...footnotes(boots, notes, columns), sums(boots)].join('\n')}\n`

@@ -32,6 +32,8 @@ export interface VerifiedKernel {
   readonly stage: string
   readonly version: string
   readonly strategy: string
+  /** The version that the strategy was read at, such as "7.1", where the kernel is a later one than any strategy knows of; undefined else. */
+  readonly takenFor: string | undefined
   /** Descriptors and leaves of the observed kernel that were compared with what the model made. A first kernel's EFI map is no such: it is what the model was given. */
   readonly descriptors: number
   readonly leaves: number
@@ -120,6 +122,7 @@ function verifyBoot(
       stage: observed.stage,
       version: observed.version,
       strategy: model.strategy,
+      takenFor: takenFor(observed.version, strategies, model.strategy),
       descriptors:
         (observed.runtimeMap?.length ?? 0) +
         (before === undefined ? 0 : (observed.efiMap?.length ?? 0)),
@@ -161,6 +164,7 @@ function neverStarted(
     stage,
     version,
     strategy: 'none',
+    takenFor: undefined,
     descriptors: 0,
     leaves: 0,
     e820Entries: 0,
@@ -197,6 +201,19 @@ function foldersOfBoots(folder: string): string[] {
 /** Whether a strategy of 64-bit kernels calls firmware of this width. */
 function calls({ firmware = 'x64' }: StrategyDefinition, architecture: 'x64' | 'ia32'): boolean {
   return firmware === architecture
+}
+
+/** What a kernel is taken for that is newer than the last version a strategy was read at: that strategy stands for all to come. */
+function takenFor(
+  version: string,
+  strategies: readonly StrategyDefinition[],
+  strategy: string,
+): string | undefined {
+  const { linux } = strategies.find(({ name }) => name === strategy) ?? {}
+  const release = /^\d+\.\d+/.exec(version)?.[0] ?? version
+  const isLater =
+    linux?.as !== undefined && linux.before === undefined && compareVersions(release, linux.as) > 0
+  return isLater ? linux.as : undefined
 }
 
 /** The strategy of a version of Linux, such as "6.1.0-56-cloud-amd64". */

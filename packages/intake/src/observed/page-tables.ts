@@ -38,11 +38,13 @@ function parse(
   file: string,
   bytes: Uint8Array,
 ): { readonly ranges: readonly unknown[]; readonly nleaves: unknown } {
+  const text = new TextDecoder().decode(bytes)
   let document: unknown
   try {
-    document = JSON.parse(new TextDecoder().decode(bytes))
+    document = JSON.parse(text)
   } catch (error) {
-    throw bad(file, 'JSON', error instanceof Error ? error.message : String(error))
+    const found = error instanceof Error ? error.message : String(error)
+    throw bad(file, 'JSON', found, lineOf(found, text))
   }
   if (typeof document === 'object' && document !== null && 'ranges' in document) {
     const { ranges } = document
@@ -51,6 +53,12 @@ function parse(
     }
   }
   throw bad(file, 'an object with ranges and nleaves', 'something else')
+}
+
+/** The line that a message of JSON.parse() is about: the last where it only says that the input ended. */
+function lineOf(message: string, text: string): number {
+  const [, line] = /\(line (\d+) column \d+\)/.exec(message) ?? []
+  return line === undefined ? text.trimEnd().split('\n').length : Number(line)
 }
 
 function leavesOf(file: string, range: unknown): ObservedLeaf[] {
@@ -75,6 +83,11 @@ function leavesOf(file: string, range: unknown): ObservedLeaf[] {
   }))
 }
 
-function bad(file: string, expected: string, found: string): IntakeError {
-  return new IntakeError('INTAKE_BAD_ENTRY', { file, expected, found })
+function bad(file: string, expected: string, found: string, line?: number): IntakeError {
+  return new IntakeError('INTAKE_BAD_ENTRY', {
+    file,
+    ...(line === undefined ? {} : { line }),
+    expected,
+    found,
+  })
 }
