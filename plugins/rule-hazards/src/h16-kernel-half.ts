@@ -6,6 +6,10 @@ import { naturalBits, pointerArguments } from '@trapdoor/uefi'
 /** Bytes of kernel text that switches may be in. */
 const KERNEL_TEXT_BYTES = 0x40_0000
 
+function pageOf(address: bigint): bigint {
+  return address / BigInt(PAGE_SIZE)
+}
+
 /** Whether a physical address is in the text of a kernel that lies at `base`. */
 function isWithin(physical: number, base: number): boolean {
   return physical >= base && physical < base + KERNEL_TEXT_BYTES
@@ -36,26 +40,34 @@ function* neededBy(call: RuntimeCall): Generator<[what: string, own: bigint, pas
   }
 }
 
-/** The first of what a call needs that its tables have elsewhere than the kernel's, or not at all. What the TLB holds does not count: it may be gone at the next instruction. */
-function missingIn(call: RuntimeCall): Missing | undefined {
+/** What a call needs and its tables have elsewhere than the kernel's, or not at all. What the TLB holds does not count: it may be gone at the next instruction. */
+function missingIn(call: RuntimeCall): Missing[] {
   const { kernel, cpu, before } = call
   const { mode } = kernel.tables.layout
-  if (cpu.cr3 === before.cr3 && cpu.mode === mode) return undefined
+  if (cpu.cr3 === before.cr3 && cpu.mode === mode) return []
   const ofCall = cpu.translationContext()
   const ofKernel = { ...cpu.translationContext(before.cr3), mode }
+  const missing: Missing[] = []
   for (const [what, ownAddress, address] of neededBy(call)) {
     const own = physicalAt(ofKernel, ownAddress)
     const found = physicalAt(ofCall, address)
-    if (own !== undefined && own !== found) return { what, address, own, found }
+    if (own !== undefined && own !== found) missing.push({ what, address, own, found })
   }
-  return undefined
+  return missing
+}
+
+/** Of what a call gets and whose memory is elsewhere. */
+function describeMissing({ service }: RuntimeCall, { what, address, own, found }: Missing): string {
+  const tables = found === undefined ? 'nowhere' : `at ${formatAddress(found)}`
+  return `${service} gets ${what} at ${formatAddress(address)}, which the kernel has at ${formatAddress(own)}, and the page tables of the call ${tables}`
 }
 
 /** What has come of a call that went through all the same. */
-function withoutFault(call: RuntimeCall, { what, address, own, found }: Missing): FindingDraft {
-  const page = address / BigInt(PAGE_SIZE)
+function withoutFault(call: RuntimeCall, missing: Missing): FindingDraft {
+  const { address, own } = missing
+  const page = pageOf(address)
   const frames = call.touches
-    .filter((touch) => touch.address / BigInt(PAGE_SIZE) === page)
+    .filter((touch) => pageOf(touch.address) === page)
     .map(({ frame }) => frame)
   const isReached = frames.includes(Math.floor(own / PAGE_SIZE))
   const explanation = isReached
@@ -63,9 +75,8 @@ function withoutFault(call: RuntimeCall, { what, address, own, found }: Missing)
     : frames.length > 0
       ? 'The firmware has used what is there instead.'
       : 'The firmware has not touched it this time.'
-  const tables = found === undefined ? 'nowhere' : `at ${formatAddress(found)}`
   return {
-    message: `${call.service} gets ${what} at ${formatAddress(address)}, which the kernel has at ${formatAddress(own)}, and the page tables of the call ${tables}`,
+    message: describeMissing(call, missing),
     explanation,
     call,
     address,
@@ -80,7 +91,7 @@ export const h16KernelHalf: Rule = {
   title: 'The page tables of a call lack a part of the kernel',
   severity: 'error',
   advice:
-    'clone the whole kernel half (PML4 entries 256 to 511; on i386 the entries from PAGE_OFFSET on), and again whenever it grows; code that switches paging off needs itself at its physical address',
+    'clone the whole kernel half (PML4 entries 256 to 511; on i386 the entries from PAGE_OFFSET on), and again whenever it grows; code that switches paging off needs itself at its physical address; where firmware gets physical addresses, look them up in the page tables',
   sources: [
     'RHEL 6 changelog 670850, 664364: "Fix EFI pagetable to map whole memory"',
     'Linux 3.14 arch/x86/platform/efi/efi_64.c: efi_sync_low_kernel_mappings()',
@@ -88,14 +99,14 @@ export const h16KernelHalf: Rule = {
   ],
   rewindable: true,
   watch: ({ hooks, report, diagnose }) => {
-    const missing = new WeakMap<RuntimeCall, Missing>()
+    const missing = new WeakMap<RuntimeCall, Missing[]>()
     hooks.callEntered.tap('H16', (call) => {
       const found = missingIn(call)
-      if (found !== undefined) missing.set(call, found)
+      if (found.length > 0) missing.set(call, found)
     })
     // Where the firmware finds out by itself it is a page fault, and no call that comes back.
     hooks.callReturned.tap('H16', (call) => {
-      const found = missing.get(call)
+      const [found] = missing.get(call) ?? []
       if (found !== undefined) report(call.kernel, withoutFault(call, found))
     })
     diagnose(({ error, call, kernel, cpu, image, handling }) => {
@@ -108,7 +119,18 @@ export const h16KernelHalf: Rule = {
           explanation: `The kernel lies at ${formatAddress(base)}. Whoever switches paging off, or to tables that have the kernel elsewhere, goes on at the physical address of the next instruction, and the alias of low memory does not reach as far.`,
         }
       }
-      if (call === undefined || error.address < kernel.tables.kernelHalfStart) return undefined
+      if (call === undefined) return undefined
+      const lost = missing
+        .get(call)
+        ?.find(({ address }) => pageOf(address) === pageOf(error.address))
+      if (lost !== undefined && error.address < kernel.tables.kernelHalfStart) {
+        return {
+          message: describeMissing(call, lost),
+          explanation:
+            'What was made of the kernel’s pointer does not lead to its memory. A subtraction, as __pa() is, is right in the direct map and in the kernel’s image, and wrong in vmalloc space and in modules.',
+        }
+      }
+      if (error.address < kernel.tables.kernelHalfStart) return undefined
       const own = inspectAddress(cpu.translationContext(call.before.cr3), error.address)
       if (own.status !== 'mapped') return undefined
       const who = image ?? (handling === undefined ? 'the kernel' : `the ${handling} handler`)

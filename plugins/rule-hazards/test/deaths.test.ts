@@ -275,6 +275,20 @@ describe('H16', () => {
     )
   })
 
+  test('knows a pointer that was made a physical address of and is none', async () => {
+    const death = await deathOf({ strategy: 'one-to-one:pointers=subtracted', run: inVmalloc })
+    expect(death.rule).toBe('H16')
+    expect(death.message).toMatch(
+      /^GetTime gets argument 1 at 0x000041\w+, which the kernel has at 0x00000000\w+, and the page tables of the call nowhere$/,
+    )
+  })
+
+  test('does not take what firmware reaches for elsewhere for such a pointer', async () => {
+    const strategy = 'one-to-one:pointers=subtracted'
+    const habit = reading(0xfed0_0000n)
+    expect((await deathOf({ strategy, run: inVmalloc, habit })).rule).toBe('H19')
+  })
+
   test('has nothing to say where the whole half is there', async () => {
     expect((await play({ run: inVmalloc })).result.findings).toEqual([])
   })

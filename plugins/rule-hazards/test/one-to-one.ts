@@ -11,6 +11,7 @@ import {
   MemoryAttribute,
   type MemoryDescriptor,
   MemoryType,
+  pointerArguments,
 } from '@trapdoor/uefi'
 
 /** Physical address of a MiB of boot-services data. */
@@ -48,6 +49,11 @@ export const oneToOne: StrategyDefinition = {
       default: 'code-or-data',
     },
     regions: { title: 'what is mapped', values: ['runtime', 'all'], default: 'runtime' },
+    pointers: {
+      title: 'what firmware gets of pointers: the same, or what __pa() makes of them',
+      values: ['same', 'subtracted'],
+      default: 'same',
+    },
   },
   create: (options) => {
     let table: PageTableBuilder | undefined
@@ -56,6 +62,14 @@ export const oneToOne: StrategyDefinition = {
       setup: (kernel) => {
         table = buildTable(kernel, options)
       },
+      passedArguments: ({ args, kernel, service }) =>
+        options['pointers'] === 'same'
+          ? args
+          : args.map((value, index) =>
+              pointerArguments(service).includes(index)
+                ? value - kernel.tables.layout.pageOffset
+                : value,
+            ),
       enter: ({ cpu }) => {
         shared = cpu.cr3
         cpu.interruptFlag = false
