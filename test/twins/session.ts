@@ -67,7 +67,7 @@ export class Session {
     this.#ports = new NotedPorts(machine.ports.fork())
     machine.ports.attach(this.#ports)
     this.#recorder.arm(this.#ports)
-    const { strategy } = options
+    const strategy = callingAll(options.strategy)
     this.kernel = bootKernel(loadKernel(powered, ''), {
       name: 'first kernel',
       profile: { layout: layoutOf(strategy), strategies: [strategy] },
@@ -119,6 +119,13 @@ export class Session {
     if (entry === undefined || exit === undefined) return undefined
     return { entry, exit, room: this.#room }
   }
+}
+
+/** The strategy without the choice of services that its system has made: what its page tables allow is asked of each of them. */
+function callingAll({ definition, ...choice }: StrategyChoice): StrategyChoice {
+  const create: typeof definition.create = (options) =>
+    Object.defineProperty(definition.create(options), 'offers', { value: undefined })
+  return { ...choice, definition: { ...definition, create } }
 }
 
 /** A page of the kernel's text and two of its data. */

@@ -22,7 +22,7 @@ export {
 } from './boot/start-kernel.ts'
 export { type CallPath, RuntimeCall, type Touch } from './efi/runtime-call.ts'
 export { restoreXmm } from './efi/save-xmm.ts'
-export { efivarInit, type VariableName } from './efi/efivars.ts'
+export { deleteDummyVariable, efivarInit, type VariableName } from './efi/efivars.ts'
 export { isServiceOf2635, isServiceOfRevision } from './efi/runtime-version.ts'
 export { EfiServices, type PreparedCall, type ServiceResult } from './efi/services.ts'
 export {

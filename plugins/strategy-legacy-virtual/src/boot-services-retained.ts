@@ -2,6 +2,7 @@ import {
   aliasLowHalf,
   aliasLowHalfByTables,
   callersLock,
+  deleteDummyVariable,
   EfiPgd,
   freeBootServices,
   isBootServices,
@@ -20,15 +21,15 @@ import {
 import { isRuntime, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
 import { mapIntoDirectMap } from './legacy-virtual.ts'
 
-/** What later kernels do differently, with efi=old_map: what has no address is passed all the same, the map is gone through from its end, boot services that are not to be freed are marked, and KASLR may have the direct map begin anywhere. */
-const SINCE = { passesAll: '3.14', reversed: '4.3', marked: '4.5', aliasByTables: '4.12' } as const
+/** What later kernels do differently, mostly with efi=old_map: a variable that may be left over is deleted, what has no address is passed all the same, boot services that are not to be freed are marked, and KASLR may have the direct map begin anywhere. */
+const SINCE = { dummy: '3.10', passesAll: '3.14', marked: '4.5', aliasByTables: '4.12' } as const
 
 /** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. One that has no address is not among them. */
 function minimalMap(kernel: Kernel, merged: readonly MemoryDescriptor[]): MemoryDescriptor[] {
   const isMapped = (region: MemoryDescriptor): boolean =>
     isRuntime(region) || (kernel.architecture.name === 'x64' && isBootServices(region))
-  const inOrder = isLinux(kernel, SINCE.reversed) ? merged.toReversed() : merged
-  return inOrder
+  // Always in its own order: efi_map_next_entry() of 4.3 and later begins at the end without efi=old_map only.
+  return merged
     .filter((region) => isMapped(region) && region.numberOfPages > 0)
     .map((region) => mapIntoDirectMap(kernel, region))
     .filter(({ virtualStart }) => virtualStart !== 0n || isLinux(kernel, SINCE.passesAll))
@@ -57,6 +58,7 @@ export function retainBootServices(): PageTableStrategy {
     },
     offers: (kernel, service) => isServiceOfRevision(kernel.requireEfi.revision, service),
     enteredVirtualMode: (kernel) => {
+      if (isLinux(kernel, SINCE.dummy)) deleteDummyVariable(kernel)
       freeBootServices(kernel, merged)
     },
   }

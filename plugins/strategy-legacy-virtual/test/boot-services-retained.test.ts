@@ -88,6 +88,21 @@ describe('the map that SetVirtualAddressMap gets', () => {
   })
 })
 
+test.each([
+  ['legacy-virtual', 0],
+  ['linux-3.4', 1],
+  ['linux-3.8-rc', 0],
+])(
+  '%s deletes the DUMMY variable, as kernels from 3.10 on do: %i times',
+  async (strategy, times) => {
+    const { events } = await play('uncached-data.txt', strategy, (context) => {
+      context.boot()
+    })
+    const calls = events.flatMap((event) => (event.kind === 'call' ? [event.name] : []))
+    expect(calls.filter((name) => name === 'SetVariable')).toHaveLength(times)
+  },
+)
+
 describe('firmware above 512 GiB', () => {
   test.each([
     ['legacy-virtual', 'fault'],

@@ -13,7 +13,7 @@ import {
   cleanMemmap,
   type EfiInfo,
   EfiPgd,
-  EfiServices,
+  deleteDummyVariable,
   type EfiHandOver,
   freeBootServices,
   isBootServices,
@@ -47,13 +47,10 @@ import {
   type MemoryDescriptor,
   MemoryType,
   type RuntimeServiceName,
-  VariableAttribute,
 } from '@trapdoor/uefi'
 import type { MixedMode } from './mixed-mode.ts'
 import { lastOf, type LinuxVersion, type LinuxVersions, versionOf } from './version.ts'
 
-/** EFI_DUMMY_GUID and the name of the variable that makes firmware collect its garbage (arch/x86/platform/efi/quirks.c). */
-const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
 /** A memory attributes table that is longer than any can be is ignored before its bytes are reserved (commit 8fbe4c49c0cc; not in 6.1.192, nor in 6.12.117). */
 const CHECKS_ATTRIBUTES_SIZE_SINCE = '6.13'
 /** EFI_MEMORY_ATTRIBUTES_FLAGS_RT_FORWARD_CONTROL_FLOW_GUARD. */
@@ -450,18 +447,6 @@ export class EfiVirtualMode implements PageTableStrategy {
 function flushAll(cpu: Cpu): void {
   cpu.writeCr4(cpu.cr4 & ~Cr4.PGE)
   cpu.writeCr4(cpu.cr4 | Cr4.PGE)
-}
-
-const DUMMY_ATTRIBUTES =
-  VariableAttribute.NON_VOLATILE |
-  VariableAttribute.BOOTSERVICE_ACCESS |
-  VariableAttribute.RUNTIME_ACCESS
-
-/** efi_delete_dummy_variable(): not through the queue, so that a fault in here is nobody's to recover from. */
-function deleteDummyVariable(kernel: Kernel): void {
-  new EfiServices(kernel, kernel.bootCpu, 'kmalloc')
-    .setVariable(DUMMY.name, DUMMY.guid, DUMMY_ATTRIBUTES, new Uint8Array(0))
-    .run()
 }
 
 /** Pages of the map that realloc_pages() ends with: it starts with two, and doubles when they are full, but counts only half of them. */

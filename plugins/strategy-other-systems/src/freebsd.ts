@@ -10,6 +10,7 @@ import {
   isRuntime,
   type MemoryDescriptor,
   MemoryType,
+  type RuntimeServiceName,
 } from '@trapdoor/uefi'
 import { mapInLoader } from './loader.ts'
 import { rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
@@ -28,6 +29,18 @@ const MAP_REGS: Readonly<Record<string, readonly number[]>> = {
     MemoryType.ACPIMemoryNVS,
   ],
 }
+
+/** struct efi_ops. */
+const CALLED: ReadonlySet<RuntimeServiceName> = new Set([
+  'GetTime',
+  'SetTime',
+  'GetWakeupTime',
+  'SetWakeupTime',
+  'GetVariable',
+  'GetNextVariableName',
+  'SetVariable',
+  'ResetSystem',
+])
 
 /** Why efi_create_1t1_map() gives up at a region, and has no runtime services then. */
 function unmappable(region: MemoryDescriptor): string | undefined {
@@ -52,6 +65,7 @@ function createFreebsd(options: Readonly<Record<string, string>>): PageTableStra
   let pmap: RuntimeTables | undefined
   return {
     serialised: true,
+    offers: (_kernel, service) => CALLED.has(service),
     /** The loader's efi_do_vmap(): VA = PA for the runtime regions, and no others passed. */
     reserve: (kernel) => {
       if (options['vmap'] === 'off') return
@@ -97,6 +111,7 @@ export const freebsd: StrategyDefinition = {
   sources: [
     'FreeBSD stand/efi/loader/bootinfo.c: efi_do_vmap(), efi_disable_vmap',
     'FreeBSD sys/amd64/amd64/efirt_machdep.c: efi_create_1t1_map(), efi_arch_enter()',
+    'FreeBSD sys/dev/efidev/efirt.c: efi_ops',
   ],
   options: {
     vmap: {

@@ -1,9 +1,18 @@
 import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
-import { isRuntime, MemoryAttribute, MemoryType } from '@trapdoor/uefi'
+import { isRuntime, MemoryAttribute, MemoryType, type RuntimeServiceName } from '@trapdoor/uefi'
 import { isWriteBack, RuntimeTables } from './runtime-tables.ts'
 
 /** UEFI 2.1, whose minor number is 10: "early implementations can be buggy". */
 const UEFI_2_1 = 0x2_000a
+
+/** What the clock driver and /dev/efi call. */
+const CALLED: ReadonlySet<RuntimeServiceName> = new Set([
+  'GetTime',
+  'SetTime',
+  'GetVariable',
+  'GetNextVariableName',
+  'SetVariable',
+])
 
 /** OpenBSD: where the loader left things, with the rights that the map itself names. */
 export const openbsd: StrategyDefinition = {
@@ -15,11 +24,13 @@ export const openbsd: StrategyDefinition = {
   layout: LAYOUT_FIXED_ROOT,
   sources: [
     'OpenBSD 7.3 sys/arch/amd64/amd64/efi_machdep.c: efi_attach(), efi_map_runtime(), efi_enter(); pmap.c: protection_codes',
+    'OpenBSD 7.3 sys/dev/efi/efi.c: efiioctl()',
   ],
   create: () => {
     let pmap: RuntimeTables | undefined
     return {
       serialised: true,
+      offers: (_kernel, service) => CALLED.has(service),
       setup: (kernel) => {
         if (kernel.requireEfi.revision < UEFI_2_1) {
           throw new StrategyRefusal('firmware older than UEFI 2.1')

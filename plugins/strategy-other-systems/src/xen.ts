@@ -6,7 +6,13 @@ import {
   type StrategyDefinition,
   StrategyRefusal,
 } from '@trapdoor/kernel'
-import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import {
+  isRuntime,
+  MemoryAttribute,
+  type MemoryDescriptor,
+  MemoryType,
+  type RuntimeServiceName,
+} from '@trapdoor/uefi'
 import { isWriteBack, type Rights, RuntimeTables, placedAt } from './runtime-tables.ts'
 
 /** What efi_init_memory() makes runtime memory whatever its attribute says (2022). */
@@ -63,12 +69,18 @@ function switchCr3(cpu: Cpu, switchTo: () => void): void {
   cpu.writeCr4(cr4)
 }
 
+const CAPSULES: ReadonlySet<RuntimeServiceName> = new Set([
+  'UpdateCapsule',
+  'QueryCapsuleCapabilities',
+])
+
 function createXen(options: Readonly<Record<string, string>>): PageTableStrategy {
   let l4: RuntimeTables | undefined
   return {
     serialised: true,
-    /** efi_runtime_call(): the services of EFI 2.0 are -EOPNOTSUPP where the table is older. */
-    offers: (kernel, service) => isServiceOfRevision(kernel.requireEfi.revision, service),
+    /** efi_runtime_call(): the services of EFI 2.0 are -EOPNOTSUPP where the table is older, and those for capsules -ENOSYS where it is not. */
+    offers: (kernel, service) =>
+      !CAPSULES.has(service) && isServiceOfRevision(kernel.requireEfi.revision, service),
     /** efi_init_memory(). */
     setup: (kernel) => {
       if (options['rs'] === 'off') throw new StrategyRefusal('efi=no-rs')

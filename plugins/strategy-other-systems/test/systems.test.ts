@@ -19,6 +19,7 @@ import {
   MemoryAttribute,
   type MemoryDescriptor,
   MemoryType,
+  ResetType,
 } from '@trapdoor/uefi'
 import { describe, expect, test } from 'vitest'
 import plugin from '../src/index.ts'
@@ -345,6 +346,43 @@ describe('what tells systems apart', () => {
     }
     expect(await interruptsInCalls('openbsd')).toEqual([false])
     expect(await interruptsInCalls('netbsd')).toEqual([true])
+  })
+
+  test.each([
+    ['xen', ['QueryVariableInfo', 'GetNextHighMonotonicCount', 'GetWakeupTime', 'ResetSystem']],
+    ['freebsd', ['GetWakeupTime', 'ResetSystem']],
+    ['openbsd', []],
+    ['netbsd', []],
+    [
+      'windows',
+      [
+        'QueryVariableInfo',
+        'GetNextHighMonotonicCount',
+        'QueryCapsuleCapabilities',
+        'GetWakeupTime',
+        'ResetSystem',
+      ],
+    ],
+  ])('%s calls the services that its source calls', async (strategy, others) => {
+    const called: string[] = []
+    await play(strategy, {
+      after: (context) => {
+        const services = context.services()
+        const prepared = [
+          services.getTime(),
+          services.getVariable('Boot0000', Guid.GLOBAL_VARIABLE),
+          services.getNextVariableName(),
+          services.queryVariableInfo(7),
+          services.getNextHighMonotonicCount(),
+          services.queryCapsuleCapabilities(Guid.SMBIOS, 0),
+          services.getWakeupTime(),
+          services.resetSystem(ResetType.Cold),
+        ]
+        for (const { service, call } of prepared) if (call !== undefined) called.push(service)
+      },
+    })
+    const ofAll = ['GetTime', 'GetVariable', 'GetNextVariableName']
+    expect(new Set(called)).toEqual(new Set([...ofAll, ...others]))
   })
 
   test('NetBSD declines a region that its own half would be in', async () => {

@@ -1,6 +1,7 @@
+import { VariableAttribute } from '@trapdoor/uefi'
 import { KernelHang } from '../error.ts'
 import type { Kernel } from '../kernel.ts'
-import type { EfiServices } from './services.ts'
+import { EfiServices } from './services.ts'
 
 /** A variable by its name. */
 export interface VariableName {
@@ -36,4 +37,21 @@ export function efivarInit(kernel: Kernel, services: EfiServices): VariableName[
     known.add(key)
     names.push(next)
   }
+}
+
+/** efi_dummy_name and EFI_DUMMY_GUID: a variable that makes firmware collect its garbage. */
+const DUMMY = { name: 'DUMMY', guid: '4424ac57-be4b-47dd-9e97-ed50f09f92a9' } as const
+const DUMMY_ATTRIBUTES =
+  VariableAttribute.NON_VOLATILE |
+  VariableAttribute.BOOTSERVICE_ACCESS |
+  VariableAttribute.RUNTIME_ACCESS
+
+/**
+ * efi_delete_dummy_variable() (arch/x86/platform/efi/quirks.c, Linux 3.10 and later): the first call of a service in virtual mode, and not through the queue of later kernels, so that a fault in here is
+ * nobody's to recover from.
+ */
+export function deleteDummyVariable(kernel: Kernel): void {
+  new EfiServices(kernel, kernel.bootCpu, 'kmalloc')
+    .setVariable(DUMMY.name, DUMMY.guid, DUMMY_ATTRIBUTES, new Uint8Array(0))
+    .run()
 }
