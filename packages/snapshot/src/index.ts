@@ -34,4 +34,4 @@ export {
   type UsedFile,
   type WrittenCall,
 } from './written/contents.ts'
-export { writeSnapshot } from './written/write-snapshot.ts'
+export { checkSnapshotFolder, writeSnapshot } from './written/write-snapshot.ts'

@@ -17,6 +17,7 @@ import {
   readRecordedCalls,
   type SnapshotContents,
   type WrittenCall,
+  checkSnapshotFolder,
   writeSnapshot,
 } from '../src/index.ts'
 
@@ -251,21 +252,22 @@ test('a recording is read as it was written', async () => {
 test('an empty folder is taken, one with something in it and a file are not, and nothing is left', async () => {
   const empty = join(parent, 'empty')
   mkdirSync(empty)
+  await checkSnapshotFolder(empty)
   await writeSnapshot(empty, CONTENTS)
   expect(existsSync(join(empty, 'snapshot.json'))).toBe(true)
   const file = join(parent, 'file')
   writeFileSync(file, 'mine')
   for (const taken of [empty, file]) {
-    await expect(writeSnapshot(taken, CONTENTS)).rejects.toMatchObject({
-      code: 'SNAPSHOT_FOLDER_THERE',
-      file: taken,
-    })
+    const refused = { code: 'SNAPSHOT_FOLDER_THERE', file: taken }
+    await expect(writeSnapshot(taken, CONTENTS)).rejects.toMatchObject(refused)
+    await expect(checkSnapshotFolder(taken)).rejects.toMatchObject(refused)
   }
   for (const impossible of [join(file, 'below'), '/proc/no/such/folder']) {
-    await expect(writeSnapshot(impossible, CONTENTS)).rejects.toMatchObject({
-      code: 'SNAPSHOT_UNWRITABLE',
-    })
+    const refused = { code: 'SNAPSHOT_UNWRITABLE' }
+    await expect(writeSnapshot(impossible, CONTENTS)).rejects.toMatchObject(refused)
+    await expect(checkSnapshotFolder(impossible)).rejects.toMatchObject(refused)
   }
+  await checkSnapshotFolder(join(parent, 'not', 'yet'))
   expect(readdirSync(parent).toSorted()).toEqual(['empty', 'file'])
   expect(readFileSync(file, 'utf8')).toBe('mine')
 })

@@ -7,7 +7,7 @@ import {
   planCapture,
   snapshotCache,
 } from '@trapdoor/capture'
-import { writeSnapshot } from '@trapdoor/snapshot'
+import { checkSnapshotFolder, writeSnapshot } from '@trapdoor/snapshot'
 import { type Command, Option } from 'commander'
 import { LINUX_MAP } from '../capture/linux-map.ts'
 import { ExitCode } from '../exit-code.ts'
@@ -86,6 +86,8 @@ export function addCaptureCommand(
     .addHelpText('after', EXPLANATION)
     .action(async (firmware: string | undefined, options: CaptureCommandOptions) => {
       const plan = planCapture(captureOptions(firmware ?? DEFAULT_FIRMWARE, options, io.cwd))
+      const output = options.output === undefined ? undefined : resolve(io.cwd, options.output)
+      if (output !== undefined) await checkSnapshotFolder(output)
       const patience = { timeout: options.timeout, signal: io.signal }
       io.stderr.write(`${plan.name}: starting ${basename(plan.firmware.code.path)} in QEMU\n`)
       const { changed } = plan.firmware.variables ?? plan.firmware.code
@@ -94,15 +96,15 @@ export function addCaptureCommand(
           `${plan.name}: Secure Boot is switched off in a copy of the variable store, as nobody has signed what stands for the operating system: ${changed}\n`,
         )
       }
-      const folder = await (options.output === undefined
+      const folder = await (output === undefined
         ? cachedSnapshot(plan, patience, snapshotCache(io.env))
-        : captureInto(resolve(io.cwd, options.output)))
+        : captureInto(output))
       io.stdout.write(`${folder}\n`)
       finish(ExitCode.Ok)
 
-      async function captureInto(output: string): Promise<string> {
-        await writeSnapshot(output, await captureFirmware(plan, patience))
-        return output
+      async function captureInto(target: string): Promise<string> {
+        await writeSnapshot(target, await captureFirmware(plan, patience))
+        return target
       }
     })
 }

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
@@ -25,12 +25,34 @@ export async function writeSnapshot(folder: string, contents: SnapshotContents):
   await writeFolder(folder, await snapshotFiles(contents))
 }
 
+/**
+ * Whether {@link writeSnapshot} could write into a folder, for whoever has a long way to go to a snapshot. Leaves nothing behind. Throws SNAPSHOT_FOLDER_THERE where the name is taken,
+ * SNAPSHOT_UNWRITABLE.
+ */
+export async function checkSnapshotFolder(folder: string): Promise<void> {
+  if (existsSync(folder) && !(await isEmptyFolder(folder))) throw refusal(folder)
+  try {
+    let above = dirname(folder)
+    while (!existsSync(above)) above = dirname(above)
+    const draft = join(above, draftName(folder))
+    await mkdir(draft)
+    await rmdir(draft)
+  } catch (cause) {
+    throw refusal(folder, cause)
+  }
+}
+
+async function isEmptyFolder(path: string): Promise<boolean> {
+  const isFolder = (await stat(path)).isDirectory()
+  return isFolder && (await readdir(path)).length === 0
+}
+
 /** A folder of files, all or nothing: a neighbour is filled first, which then takes the name. Throws SNAPSHOT_FOLDER_THERE where the name is taken, SNAPSHOT_UNWRITABLE. */
 async function writeFolder(
   folder: string,
   files: ReadonlyMap<string, Uint8Array | string>,
 ): Promise<void> {
-  const draft = join(dirname(folder), `.${basename(folder)}.${randomUUID()}.tmp`)
+  const draft = join(dirname(folder), draftName(folder))
   try {
     await makeFolder(dirname(folder))
     await mkdir(draft)
@@ -38,15 +60,23 @@ async function writeFolder(
     await rename(draft, folder)
   } catch (cause) {
     await rm(draft, { recursive: true, force: true }).catch(() => {})
-    const isTaken = existsSync(folder)
-    throw new SnapshotError(isTaken ? 'SNAPSHOT_FOLDER_THERE' : 'SNAPSHOT_UNWRITABLE', {
-      expected: 'a folder that is new or empty and can be written',
-      found: isTaken ? 'something in its place' : String(cause),
-      ...(isTaken ? { hint: 'remove it first, or name another' } : {}),
-      file: folder,
-      cause,
-    })
+    throw refusal(folder, cause)
   }
+}
+
+function draftName(folder: string): string {
+  return `.${basename(folder)}.${randomUUID()}.tmp`
+}
+
+function refusal(folder: string, cause?: unknown): SnapshotError {
+  const isTaken = existsSync(folder)
+  return new SnapshotError(isTaken ? 'SNAPSHOT_FOLDER_THERE' : 'SNAPSHOT_UNWRITABLE', {
+    expected: 'a folder that is new or empty and can be written',
+    found: isTaken ? 'something in its place' : String(cause),
+    ...(isTaken ? { hint: 'remove it first, or name another' } : {}),
+    file: folder,
+    cause,
+  })
 }
 
 /** Makes a folder and those above it. Node's own recursive mkdir never returns where a file system such as /proc denies that a folder can be. */
