@@ -184,10 +184,13 @@ describe('capsule', () => {
     }
   })
 
-  test('is nothing that 2.6.35 has a wrapper for', () => {
-    for (const strategy of ['legacy-virtual', 'private-efi-pgd']) {
+  test('is nothing that 2.6.35, Xen and the BSDs have a wrapper for', () => {
+    for (const strategy of ['legacy-virtual', 'private-efi-pgd', 'xen', 'freebsd']) {
       const { result, events } = play(`none/${strategy}/capsule`)
-      expect(result.outcome).toBe('degraded')
+      expect([result.outcome, result.reason]).toEqual([
+        'degraded',
+        'UpdateCapsule: not called by this kernel',
+      ])
       expect(
         events.filter((event) => event.kind === 'call' && event.name === 'UpdateCapsule'),
       ).toEqual([])

@@ -1,4 +1,4 @@
-import { formatAddress, PageFault, PageFaultBit } from '@trapdoor/core'
+import { formatAddress, PageFault, PageFaultBit, physicalAt } from '@trapdoor/core'
 import type { Death, Rule } from '@trapdoor/harness'
 import { memoryTypeName } from '@trapdoor/uefi'
 
@@ -31,26 +31,28 @@ export const h10WritableExecutable: Rule = {
         })
       }
     })
-    diagnose(({ error, call, image, descriptorAt }) => {
+    diagnose((death) => {
+      const { error, call, image } = death
       if (!(error instanceof PageFault) || call === undefined) return undefined
       const writesReadOnly =
         (error.errorCode & PageFaultBit.Write) !== 0 &&
         (error.errorCode & PageFaultBit.Present) !== 0
       if (!writesReadOnly) return undefined
-      const type = typeAt(error, descriptorAt)
+      const type = typeAt(death, error)
       return {
         message: `${image ?? 'firmware'} writes to ${type} at ${formatAddress(error.address)} inside ${call.service}, which is mapped read-only`,
         explanation: `The page is there, but not to be written to: a strategy that applies a memory attributes table takes the right away from what the table calls read-only.`,
       }
     })
-    diagnose(({ error, call, kernel, cpu, descriptorAt }) => {
+    diagnose((death) => {
+      const { error, call, kernel, cpu } = death
       if (!(error instanceof PageFault) || call === undefined || kernel === undefined)
         return undefined
       const executesData =
         (error.errorCode & PageFaultBit.Instruction) !== 0 &&
         (error.errorCode & PageFaultBit.Present) !== 0
       if (!executesData) return undefined
-      const type = typeAt(error, descriptorAt)
+      const type = typeAt(death, error)
       return {
         message: `firmware runs code in ${type} inside ${call.service}, which is mapped without execution rights`,
         explanation: `The page is there, but the walk ends at an entry with NX set: this strategy makes only RuntimeServicesCode executable, and the code lies in ${type}.`,
@@ -60,18 +62,9 @@ export const h10WritableExecutable: Rule = {
   },
 }
 
-/** What the map calls the memory that a fault's walk ends at. */
-function typeAt(fault: PageFault, descriptorAt: Death['descriptorAt']): string {
-  const physical = physicalOf(fault)
+/** What the map calls the memory that is mapped where a fault was. */
+function typeAt({ cpu, descriptorAt }: Death, { address }: PageFault): string {
+  const physical = physicalAt(cpu.translationContext(), address)
   const descriptor = physical === undefined ? undefined : descriptorAt(physical)
   return descriptor === undefined ? 'memory outside the map' : memoryTypeName(descriptor.type)
-}
-
-/** The page that the last entry of a fault's walk maps. */
-function physicalOf(fault: PageFault): number | undefined {
-  const leaf = fault.steps.at(-1)
-  if (leaf === undefined) return undefined
-  const size = leaf.entry === 'PTE' ? 0x1000n : leaf.entry === 'PDE' ? 0x20_0000n : 0x4000_0000n
-  const base = leaf.value & 0xf_ffff_ffff_f000n & ~(size - 1n)
-  return Number(base + (fault.address & (size - 1n)))
 }

@@ -253,6 +253,23 @@ describe('H10', () => {
     })
   })
 
+  test('knows what a write reaches whose translation is in the TLB already', async () => {
+    const death = await deathOf({
+      habit: {
+        beforeService: (call) => {
+          if (call.service === 'GetTime') call.write64(call.imageBase, call.read64(call.imageBase))
+          return undefined
+        },
+      },
+    })
+    expect(death).toMatchObject({
+      rule: 'H10',
+      message: expect.stringMatching(
+        /^PcRtc writes to RuntimeServicesCode at 0x\w+ inside GetTime/,
+      ),
+    })
+  })
+
   test('does not take a read for an execution', async () => {
     expect((await deathOf({ habit: reading(0xfed0_0000n) })).rule).not.toBe('H10')
   })

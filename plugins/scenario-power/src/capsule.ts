@@ -9,11 +9,17 @@ const CAPSULE = 'b122a262-3551-4f48-8892-55f6c0614290'
 const REPORT = '39b68c46-f7fb-441b-b6ec-16b0f69821f3'
 const STATUS_OFFSET = 40
 
+/** Whether the kernel knows capsules at all: 2.6.35, Xen and the BSDs do not. */
+function handsOver({ kernel }: ScenarioContext): boolean {
+  return kernel.strategy?.instance.offers?.(kernel, 'UpdateCapsule') !== false
+}
+
 function update(context: ScenarioContext): void {
   const payload = Uint8Array.from({ length: 300 }, (_, index) => index * 7)
   const services = context.services('kmalloc')
   context.call(services.queryCapsuleCapabilities(CAPSULE, PERSIST_ACROSS_RESET))
   context.call(services.updateCapsule(CAPSULE, PERSIST_ACROSS_RESET, payload))
+  if (!handsOver(context)) context.note('UpdateCapsule', 'not called by this kernel', { ok: false })
   context.expectReset(context.services().resetSystem(ResetType.Warm))
   context.restart('kept')
 }
@@ -29,6 +35,7 @@ export const capsule: Scenario = {
       name: 'report',
       run: (context) => {
         context.boot()
+        if (!handsOver(context)) return
         context.call(context.services().getVariable('Capsule0000', REPORT), ({ data }) => {
           const view = new DataView(data.buffer, data.byteOffset, data.length)
           return getNatural(context.kernel.architecture, view, STATUS_OFFSET) === 0n

@@ -241,8 +241,8 @@ export class CaseRun implements ScenarioContext {
     return new EfiServices(this.kernel, this.kernel.bootCpu, 'stack', 'early')
   }
 
-  note(name: string, status: string): void {
-    this.#answer(name, status, true)
+  note(name: string, status: string, { ok }: { readonly ok: boolean } = { ok: true }): void {
+    this.#answer(name, status, ok)
   }
 
   call<T>(prepared: PreparedCall<T>, isRight?: (value: T) => boolean): T | undefined {

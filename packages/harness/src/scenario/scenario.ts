@@ -68,8 +68,8 @@ export interface ScenarioContext {
    * What `times` calls like those that `prepare` makes cost, from a few of them that find the caches as the ones before have left them. Puts it into the results and the case's cost.
    */
   priceOf(prepare: () => PreparedCall<unknown>, times: number): void
-  /** Puts a line into the results: what was done that is no call. */
-  note(name: string, status: string): void
+  /** Puts a line into the results: what was done that is no call. Where `ok` is false (default true) the case is no longer ok, either. */
+  note(name: string, status: string, options?: { readonly ok: boolean }): void
   /** Looks through all page tables now; the rules on tables see them, and the case gets its cost. */
   inspectTables(): void
 }
