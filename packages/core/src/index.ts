@@ -19,13 +19,12 @@ export {
 export { highHalf, joinHalves, lowHalf } from './halves.ts'
 export type { Rewind } from './rewind.ts'
 export { CoreError, type CoreErrorCode, type ErrorDetail } from './error.ts'
-export { GATE_SIZE, type GateCall, type GateFunction, GateRegistry } from './cpu/call-gate.ts'
+export { GATE_SIZE, type GateCall, type GateFunction, GateRegistry } from './calls/call-gate.ts'
 export { CR0_LONG_MODE, Cr0, Cr4, Efer } from './cpu/control.ts'
 export { CR3_KEEP_TRANSLATIONS } from './cpu/control-registers.ts'
 export { countersBetween, type CpuCounters, zeroCounters } from './cpu/counters.ts'
 export {
   type AccessOrigin,
-  type ActiveCall,
   Cpu,
   type PrivilegeLevel,
   MXCSR_AT_RESET,
@@ -118,7 +117,8 @@ export {
   type StaleEntry,
   type StaleUse,
 } from './cpu/mmu.ts'
-export { UNKNOWN_IMAGE } from './cpu/machine-code.ts'
+export type { ActiveCall } from './calls/function-calls.ts'
+export { UNKNOWN_IMAGE } from './calls/machine-code.ts'
 export { type HeldTranslation, Tlb, type TlbEntry } from './cpu/tlb.ts'
 export { type Board, POWER_MANAGEMENT_BASE } from './devices/board.ts'
 export { chipset, type ChipsetOptions } from './devices/chipset.ts'

@@ -1,4 +1,4 @@
-import { formatAddress, isCanonical } from '../address.ts'
+import { isCanonical } from '../address.ts'
 import { CoreError } from '../error.ts'
 import {
   type CachingControls,
@@ -14,13 +14,12 @@ import { PdpteRegisters } from '../paging/pdpte-registers.ts'
 import { Rights, ROOT_IN_REGISTERS, WalkStatus } from '../paging/walk.ts'
 import type { StaleTranslation, TranslationNow } from '../machine/event-log.ts'
 import type { Machine } from '../machine/machine.ts'
-import { EndlessCode } from '../machine/endless-code.ts'
 import { MachineReset } from '../machine/reset.ts'
 import type { Rewind } from '../rewind.ts'
-import { GATE_SIZE, type GateFunction } from './call-gate.ts'
+import type { GateFunction } from '../calls/call-gate.ts'
+import { type ActiveCall, FunctionCalls } from '../calls/function-calls.ts'
 import { supportedLinearBits } from './features.ts'
 import { CR0_LONG_MODE, Cr0, Cr4, Efer } from './control.ts'
-import { passArguments, receivedArguments } from './calling-convention.ts'
 import {
   type ControlState,
   CR0_BITS,
@@ -34,7 +33,6 @@ import {
 } from './control-registers.ts'
 import type { CpuCounters } from './counters.ts'
 import {
-  ControlProtection,
   type CpuException,
   type FaultSite,
   GeneralProtection,
@@ -42,16 +40,14 @@ import {
   PageFault,
   StackFault,
 } from './exception.ts'
-import type { CpuExecution, InstructionExecutor } from './executor.ts'
+import type { CpuExecution } from './executor.ts'
 import { FloatingPointState } from './floating-point-state.ts'
-import { EXECUTOR_WORDS, GENERAL_WORDS, Gpr } from './general-registers.ts'
-import { MachineCode } from './machine-code.ts'
+import { EXECUTOR_WORDS, GENERAL_WORDS } from './general-registers.ts'
 import { type ModelSpecificRegisters, MSRS_AT_RESET } from './model-specific.ts'
 import { type CurrentTranslation, FAULT, Mmu, type StaleUse } from './mmu.ts'
 import { AccessKind, accessOf, type PermissionControls, sameControls } from './permission.ts'
 import type { LocalApic } from '../devices/local-apic.ts'
-import { deliverInterrupt, returnFromInterrupt } from '../interrupt/delivery.ts'
-import type { Delivery, InterruptEvent } from '../interrupt/event.ts'
+import type { InterruptEvent } from '../interrupt/event.ts'
 import { CONTROL_FLAGS, Rflags, STATUS_FLAGS } from './rflags.ts'
 import {
   NO_LDT,
@@ -67,14 +63,6 @@ import type { Tlb } from './tlb.ts'
 
 /** Privilege levels, of which 0 may do everything. */
 export type PrivilegeLevel = 0 | 1 | 2 | 3
-
-/** A function that runs on a CPU: one that was called and has not returned. */
-export interface ActiveCall {
-  /** The modelled function of a gate; or for machine code the function that was called, and the image whose code it is in now. */
-  readonly gate: Pick<GateFunction, 'name' | 'image'>
-  /** Where the gate was fetched, or the instruction that machine code has come to. */
-  readonly rip: bigint
-}
 
 /** Told of every physical page that the CPU touches, while it is set: by modelled code at each access, by machine code at the first access of a kind, and again when it had to look the page up. */
 export type TouchRecorder = (
@@ -93,15 +81,10 @@ export interface AccessOrigin {
 
 const PHYSICAL_PAGE = 4096
 const EXPLICIT: AccessOrigin = {}
-/** ENDBR64, F3 0F 1E FA, as a little-endian word. */
-const ENDBR64 = 0xfa1e_0ff3 | 0
-const ENDBR64_SIZE = 4
 /** All exceptions masked, rounding to nearest (SDM Vol. 1, 10.2.3). */
 export const MXCSR_AT_RESET = 0x1f80
 /** GDTR, IDTR and TR after RESET, as far as they are modelled. */
 const NO_TABLE: DescriptorTable = { base: 0n, limit: 0xffff }
-const ON_STACK: AccessOrigin = { stack: true }
-const NO_ARGUMENTS: readonly bigint[] = []
 const NO_STEPS: readonly WalkStep[] = []
 
 /**
@@ -154,7 +137,7 @@ export class Cpu {
   #pkru: number
   #pkrs: number
   #controls: PermissionControls | undefined
-  readonly #calls: ActiveCall[] = []
+  readonly #functions: FunctionCalls = new FunctionCalls(this)
   readonly #memory: PhysicalMemory
 
   /** A CPU as `machine.start` says, with interrupts off; or with the registers of `from` and an empty TLB. */
@@ -379,7 +362,7 @@ export class Cpu {
    */
   writeCr3(value: number | bigint): void {
     const isPcidOn = (this.cr4 & Cr4.PCIDE) !== 0
-    const operand = registerOperand(value, this.#isLongCode ? 64n : 32n)
+    const operand = registerOperand(value, this.isLongCode ? 64n : 32n)
     const keeps = isPcidOn && (operand & CR3_KEEP_TRANSLATIONS) !== 0n
     const loaded = keeps ? operand ^ CR3_KEEP_TRANSLATIONS : operand
     this.#refuse('CR3 cannot hold this root', value, refuseCr3(this.machine.features, loaded))
@@ -432,6 +415,11 @@ export class Cpu {
   /** CS.L, which tells 64-bit mode from compatibility mode in IA-32e mode. */
   get codeSegmentLong(): boolean {
     return this.#control.codeSegmentLong
+  }
+
+  /** Whether the code that runs is 64-bit code. */
+  get isLongCode(): boolean {
+    return this.codeSegmentLong && (this.efer & Efer.LMA) !== 0
   }
 
   /** A far jump into a code segment with or without CS.L, and as the last one otherwise. */
@@ -539,7 +527,7 @@ export class Cpu {
 
   /** The functions that were called and have not returned, the innermost last. */
   get calls(): readonly ActiveCall[] {
-    return this.#calls
+    return this.#functions.active
   }
 
   /** What the page tables that are loaded say of an address, whatever the TLB holds; undefined where it is mapped nowhere. Nothing is touched. */
@@ -659,6 +647,13 @@ export class Cpu {
     this.#copyIn(address, bytes, 'read', origin)
   }
 
+  /** A copy of `length` bytes of code from `address`, as instruction fetches read them. */
+  fetchBytes(address: bigint, length: number): Uint8Array {
+    const bytes = new Uint8Array(length)
+    this.#copyIn(address, bytes, 'execute', EXPLICIT)
+    return bytes
+  }
+
   /** Writes `bytes` at `address`, page by page; pages before one that faults are written. */
   writeBytes(address: bigint, bytes: Uint8Array, origin: AccessOrigin = EXPLICIT): void {
     for (let done = 0; done < bytes.length;) {
@@ -684,37 +679,7 @@ export class Cpu {
    * What is thrown out of machine code leaves the CPU where the instruction stood that raised it.
    */
   call(address: bigint, ...args: readonly bigint[]): bigint {
-    const { executor } = this.machine
-    if (executor !== undefined && !this.#isGateAt(address)) {
-      return this.#callMachineCode(executor, address, args)
-    }
-    const isLong = this.#isLongCode
-    const { rsp } = this
-    let returnSlot: bigint
-    if (isLong) {
-      returnSlot = BigInt.asUintN(64, rsp - 8n)
-      this.write64(returnSlot, this.#calls.at(-1)?.rip ?? 0n, ON_STACK)
-    } else {
-      this.#pushWords([this.#calls.at(-1)?.rip ?? 0n, ...args])
-      returnSlot = this.rsp
-    }
-    const gate = this.#fetchGate(address)
-    const { log } = this.machine
-    log.emit({ kind: 'call', cpu: this.id, rip: address, name: gate.name, image: gate.image })
-    this.#calls.push({ gate, rip: address })
-    this.rsp = returnSlot
-    const rax = BigInt.asUintN(
-      isLong ? 64 : 32,
-      this.machine.runAs(this, () =>
-        gate.run({ cpu: this, rip: address, args: isLong ? args : NO_ARGUMENTS }),
-      ),
-    )
-    if (isLong) this.read64(returnSlot, ON_STACK)
-    else this.read32(returnSlot, ON_STACK)
-    this.rsp = rsp
-    this.#calls.pop()
-    log.emit({ kind: 'return', cpu: this.id, name: gate.name, image: gate.image, rax })
-    return rax
+    return this.#functions.call(address, args)
   }
 
   /**
@@ -722,39 +687,12 @@ export class Cpu {
    * Machine code runs until its own IRET has gone back to what was interrupted. Returns what the handler left in RAX.
    */
   interrupt(event: InterruptEvent): bigint {
-    const delivery = deliverInterrupt(this, event)
-    const { executor } = this.machine
-    if (executor !== undefined && !this.#isGateAt(delivery.handler)) {
-      return this.#runHandler(executor, delivery)
-    }
-    const gate = this.#fetchGate(delivery.handler)
-    const rip = delivery.handler
-    const args = [delivery.frame, BigInt(delivery.event.errorCode ?? 0)]
-    this.#calls.push({ gate, rip })
-    const rax = this.machine.runAs(this, () => gate.run({ cpu: this, rip, args }))
-    this.#calls.pop()
-    returnFromInterrupt(this, delivery)
-    return BigInt.asUintN(64, rax)
+    return this.#functions.interrupt(event)
   }
 
   /** Runs the gate that machine code has come to, with the arguments that it passed, and returns to the code as RET does. RSP points to the return address. */
   runGate(gate: GateFunction): void {
-    const { log } = this.machine
-    const { rip } = this
-    log.emit({ kind: 'call', cpu: this.id, rip, name: gate.name, image: gate.image })
-    this.#calls.push({ gate, rip })
-    const { rsp } = this
-    const isLong = this.#isLongCode
-    const args = isLong ? receivedArguments(this) : NO_ARGUMENTS
-    const rax = BigInt.asUintN(
-      isLong ? 64 : 32,
-      this.machine.runAs(this, () => gate.run({ cpu: this, rip, args })),
-    )
-    this.general64[Gpr.RAX] = rax
-    this.rip = isLong ? this.read64(rsp, ON_STACK) : BigInt(this.read32(rsp, ON_STACK))
-    this.rsp = BigInt.asUintN(64, rsp + (isLong ? 8n : 4n))
-    this.#calls.pop()
-    log.emit({ kind: 'return', cpu: this.id, name: gate.name, image: gate.image, rax })
+    this.#functions.runGate(gate)
   }
 
   /** Raises an exception at what this CPU is doing: it is logged, and returned to be thrown. */
@@ -809,7 +747,7 @@ export class Cpu {
     const alignmentCheck = this.#alignmentCheck
     const pkru = this.#pkru
     const pkrs = this.#pkrs
-    const calls = this.#calls.slice()
+    const rewindCalls = this.#functions.checkpoint()
     const rewindMmu = this.mmu.checkpoint()
     return () => {
       Object.assign(this, plain)
@@ -827,7 +765,7 @@ export class Cpu {
       this.#alignmentCheck = alignmentCheck
       this.#pkru = pkru
       this.#pkrs = pkrs
-      this.#calls.splice(0, Infinity, ...calls)
+      rewindCalls()
       rewindMmu()
       this.execution?.translationsChanged()
     }
@@ -835,7 +773,7 @@ export class Cpu {
 
   /** Forgets the calls that are under way, as a kernel does that will not return to them. */
   abandonCalls(): void {
-    this.#calls.length = 0
+    this.#functions.abandon()
   }
 
   /** IN from an 8-bit port. */
@@ -920,80 +858,7 @@ export class Cpu {
   #site(): FaultSite {
     const { execution } = this
     const ofCode = execution?.isRunning === true ? execution.rip : undefined
-    return { cpu: this.id, rip: this.#calls.at(-1)?.rip ?? ofCode, cr3: this.cr3 }
-  }
-
-  /** Whether a fetch at an address would find a gate; nothing is touched. */
-  #isGateAt(address: bigint): boolean {
-    const first = this.#peekWord(address)
-    const gate = first === ENDBR64 ? address + BigInt(ENDBR64_SIZE) : address
-    const low = gate === address ? first : this.#peekWord(gate)
-    const high = this.#peekWord(gate + 4n)
-    if (low === undefined || high === undefined) return false
-    return this.machine.gates.decode(low, high) !== undefined
-  }
-
-  /** Four bytes at an address, or undefined where nothing is mapped. */
-  #peekWord(address: bigint): number | undefined {
-    const bytes = new Uint8Array(4)
-    for (let index = 0; index < bytes.length; index++) {
-      const physical = this.peekPhysical(BigInt.asUintN(64, address + BigInt(index)))
-      if (physical === undefined) return undefined
-      bytes[index] = this.#memory.read8(physical)
-    }
-    return new DataView(bytes.buffer).getInt32(0, true)
-  }
-
-  #callMachineCode(
-    executor: InstructionExecutor,
-    address: bigint,
-    args: readonly bigint[],
-  ): bigint {
-    const { log } = this.machine
-    const callerRsp = this.rsp
-    const callerRip = this.rip
-    const returnAddress = this.#calls.at(-1)?.rip ?? 0n
-    const isLong = this.#isLongCode
-    if (isLong) passArguments(this, returnAddress, args)
-    else this.#pushWords([returnAddress, ...args])
-    const until = {
-      rip: BigInt.asUintN(isLong ? 64 : 32, returnAddress),
-      rsp: BigInt.asUintN(64, this.rsp + (isLong ? 8n : 4n)),
-    }
-    this.rip = address
-    const code = new MachineCode(this, address)
-    const { name, image } = code.gate
-    log.emit({ kind: 'call', cpu: this.id, rip: address, name, image })
-    this.#runMachineCode(executor, code, callerRip, until)
-    this.rip = callerRip
-    this.rsp = callerRsp
-    const rax = BigInt.asUintN(isLong ? 64 : 32, this.general64[Gpr.RAX]!)
-    log.emit({ kind: 'return', cpu: this.id, name, image, rax })
-    return rax
-  }
-
-  /** Runs machine code to its end; code that called it stands where it is meanwhile. */
-  #runMachineCode(
-    executor: InstructionExecutor,
-    code: MachineCode,
-    callerRip: bigint,
-    until: { readonly rip: bigint; readonly rsp: bigint },
-  ): void {
-    const caller = this.#calls.findLast((call) => call instanceof MachineCode)
-    if (caller !== undefined) caller.standsAt = callerRip
-    this.#calls.push(code)
-    const { instructionLimit: maxInstructions } = this.machine
-    const end = this.machine.runAs(this, () => executor.run(this, { until, maxInstructions }))
-    if (end !== 'returned') throw new EndlessCode(code.gate, this, end)
-    this.#calls.pop()
-    if (caller !== undefined) caller.standsAt = undefined
-  }
-
-  #runHandler(executor: InstructionExecutor, { handler, interrupted }: Delivery): bigint {
-    const callerRip = this.rip
-    this.rip = handler
-    this.#runMachineCode(executor, new MachineCode(this, handler), callerRip, interrupted)
-    return this.general64[Gpr.RAX]!
+    return { cpu: this.id, rip: this.#functions.rip ?? ofCode, cr3: this.cr3 }
   }
 
   #readSmall(address: bigint, size: 2 | 4, origin: AccessOrigin): number {
@@ -1016,21 +881,11 @@ export class Cpu {
     this.#memory.writeByCpu(this.translate(address, 'write', origin), size, value)
   }
 
-  /** Pushes words of 32 bits, the last first. */
-  #pushWords(words: readonly bigint[]): void {
-    for (const word of words.toReversed()) {
-      const at = BigInt.asUintN(32, this.rsp - 4n)
-      // An interrupt that comes with the write has its frame below.
-      this.rsp = at
-      this.write32(at, Number(BigInt.asUintN(32, word)), ON_STACK)
-    }
-  }
-
   #copyIn(
     address: bigint,
     bytes: Uint8Array,
     access: 'read' | 'execute',
-    origin: AccessOrigin = EXPLICIT,
+    origin: AccessOrigin,
   ): void {
     const { length } = bytes
     if (offsetInPage(address) + length <= PHYSICAL_PAGE) {
@@ -1044,55 +899,6 @@ export class Cpu {
       this.#memory.readBytesByCpu(this.translate(at, access, origin), part)
       done += count
     }
-  }
-
-  #fetchBytes(address: bigint, length: number): Uint8Array {
-    const bytes = new Uint8Array(length)
-    this.#copyIn(address, bytes, 'execute')
-    return bytes
-  }
-
-  /** Fetches the gate at an address; other bytes are #UD. */
-  #fetchGate(address: bigint): GateFunction {
-    const memory = this.#memory
-    let gate: GateFunction | undefined
-    const { gates } = this.machine
-    if (offsetInPage(address) + ENDBR64_SIZE + GATE_SIZE <= PHYSICAL_PAGE) {
-      const at = this.translate(address, 'execute')
-      const word = memory.read32(at) | 0
-      if (word === ENDBR64) return this.#gateBehind(address, memory.read(at, 12))
-      gate = gates.decode(word, memory.read32(at + 4))
-    } else {
-      const view = new DataView(this.#fetchBytes(address, GATE_SIZE).buffer)
-      const word = view.getInt32(0, true)
-      if (word === ENDBR64)
-        return this.#gateBehind(address, this.#fetchBytes(address, ENDBR64_SIZE + GATE_SIZE))
-      gate = gates.decode(word, view.getInt32(4, true))
-    }
-    if (this.endbranchTracking && (this.cr4 & Cr4.CET) !== 0) {
-      throw this.#raise(new ControlProtection(address, this.#site()))
-    }
-    if (gate !== undefined) return gate
-    const bytes = this.#fetchBytes(address, GATE_SIZE)
-    const text = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
-    const message = `no instruction at ${formatAddress(address)}: ${text}`
-    throw this.#raise(new InvalidOpcode(message, address, bytes, this.#site()))
-  }
-
-  /** The gate that follows ENDBR64, of the bytes from the latter on. */
-  #gateBehind(address: bigint, bytes: Uint8Array): GateFunction {
-    const view = new DataView(bytes.buffer, bytes.byteOffset)
-    const gate = this.machine.gates.decode(
-      view.getInt32(ENDBR64_SIZE, true),
-      view.getInt32(ENDBR64_SIZE + 4, true),
-    )
-    if (gate !== undefined) return gate
-    const message = `no instruction behind ENDBR64 at ${formatAddress(address)}`
-    throw this.#raise(new InvalidOpcode(message, address, bytes, this.#site()))
-  }
-
-  get #isLongCode(): boolean {
-    return this.codeSegmentLong && (this.efer & Efer.LMA) !== 0
   }
 
   get #pcid(): number {

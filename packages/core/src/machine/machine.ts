@@ -1,4 +1,4 @@
-import { GateRegistry } from '../cpu/call-gate.ts'
+import { GateRegistry } from '../calls/call-gate.ts'
 import { Cpu } from '../cpu/cpu.ts'
 import type { InstructionExecutor } from '../cpu/executor.ts'
 import type { CpuFeatures } from '../cpu/features.ts'

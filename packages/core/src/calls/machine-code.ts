@@ -1,5 +1,6 @@
 import { formatAddress, PAGE_SIZE } from '../address.ts'
-import type { ActiveCall, Cpu } from './cpu.ts'
+import type { Cpu } from '../cpu/cpu.ts'
+import type { ActiveCall } from './function-calls.ts'
 
 /** What stands for the image of machine code in a page that nobody owns, or that is not mapped. */
 export const UNKNOWN_IMAGE = 'unknown code'

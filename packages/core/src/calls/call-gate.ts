@@ -1,4 +1,4 @@
-import type { Cpu } from './cpu.ts'
+import type { Cpu } from '../cpu/cpu.ts'
 
 /** What a gate's function gets: the CPU that runs it, and where it was called, which is what position-independent code goes by. */
 export interface GateCall {

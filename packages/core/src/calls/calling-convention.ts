@@ -1,5 +1,5 @@
-import type { Cpu } from './cpu.ts'
-import { Gpr } from './general-registers.ts'
+import type { Cpu } from '../cpu/cpu.ts'
+import { Gpr } from '../cpu/general-registers.ts'
 
 /** RCX, RDX, R8 and R9 hold the first arguments of a call (UEFI 2.10, 2.3.4.2). */
 const ARGUMENT_REGISTERS: readonly number[] = [Gpr.RCX, Gpr.RDX, Gpr.R8, Gpr.R9]
@@ -7,7 +7,8 @@ const ARGUMENT_REGISTERS: readonly number[] = [Gpr.RCX, Gpr.RDX, Gpr.R8, Gpr.R9]
 const SHADOW_BYTES = 32n
 /** Arguments that a gate can look at; no UEFI function has more. */
 const ARGUMENTS = 16
-const ON_STACK = { stack: true } as const
+/** An access to the stack. */
+export const ON_STACK = { stack: true } as const
 
 /**
  * Puts arguments where a function of UEFI finds them (UEFI 2.10, 2.3.4): four in registers, the rest on the stack above the shadow space, with RSP a multiple of 16
