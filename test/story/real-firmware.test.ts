@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { BUILT_IN_PLUGINS } from '@trapdoor/cli'
+import badDrivers from '@trapdoor/firmware-bad-drivers'
 import {
   type CaseEnvironment,
   createEnvironment,
@@ -27,10 +28,24 @@ describe.skipIf(BUILDS.length === 0)('OVMF (skipped where the shared data is abs
   beforeAll(async () => {
     const config = await loadConfig({
       directory: SNAPSHOTS,
-      builtIn: BUILT_IN_PLUGINS,
+      builtIn: [...BUILT_IN_PLUGINS, badDrivers],
       overrides: { snapshots: BUILDS },
     })
     environment = createEnvironment(config)
+  })
+
+  test('loads a driver that knows where it is after SetVirtualAddressMap', () => {
+    for (const strategy of ['legacy-virtual', 'linux-6.1', 'xen']) {
+      expect(resultOf(`pc-2M-512M/D0/${strategy}/services`).outcome).toBe('ok')
+      const { outcome, findings } = resultOf(`pc-2M-512M/D20/${strategy}/services`)
+      expect([outcome, findings[0]?.rule, findings[0]?.actor]).toEqual([
+        'fault',
+        'EXC',
+        'BadRuntimeDriver',
+      ])
+      expect(findings[0]?.message).toMatch(/no instruction at 0x\w+: 0f 0b/)
+      expect(findings[0]?.instruction).toMatch(/ \(BadRuntimeDriver\+0x800\)$/)
+    }
   })
 
   test(
@@ -58,6 +73,7 @@ describe.skipIf(BUILDS.length === 0)('OVMF (skipped where the shared data is abs
     const { outcome, findings } = resultOf('pc-2M-512M/none/early-physical/boot')
     expect([outcome, findings[0]?.rule]).toEqual(['fault', 'H19'])
     expect(findings[0]?.message).toContain('touches 0x00000000ffe039f8 inside SetVariable')
+    expect(findings[0]?.instruction).toMatch(/^0x[\da-f]{16} \(image at 0x1fae8000\+0x[\da-f]+\)$/)
   })
 
   test('has no capsules, and says so', () => {

@@ -5,8 +5,9 @@ import { badDriver, type Fault, touch, type Variant } from './driver.ts'
 
 /** Where the driver's builds for fixed addresses allocated: free in every machine of half a gigabyte. */
 const FREE_ADDRESS = 0x1000_0000
-/** Offset in the code page of bytes that are no function. */
-const NO_FUNCTION = 0x800n
+/** Offset in the code page of an instruction that is undefined for good. */
+const UNDEFINED_OPCODE = 0x800n
+const UD2: Uint8Array = Uint8Array.of(0x0f, 0x0b)
 /** Bytes of the largest local variable, and how far apart it is written to. */
 const LARGE_LOCAL = 0x1_0000n
 const STRIDE = 512n
@@ -151,8 +152,12 @@ const FAULTS: readonly Variant[] = [
     id: 'D20',
     name: 'driver-undefined-opcode',
     title: 'A late runtime driver that executes an undefined opcode',
+    keep: (setup, { base }) => {
+      setup.write(base + Number(UNDEFINED_OPCODE), UD2)
+      return 0
+    },
     misbehave: (call) => {
-      call.call(call.imageBase + NO_FUNCTION)
+      call.call(call.imageBase + UNDEFINED_OPCODE)
     },
   },
 ]

@@ -1,4 +1,4 @@
-import { CpuException, formatAddress, PAGE_SIZE, PageFault } from '@trapdoor/core'
+import { formatAddress, PAGE_SIZE, PageFault } from '@trapdoor/core'
 import type { Rule } from '@trapdoor/harness'
 import { type Kernel, KernelPanic, ramRanges } from '@trapdoor/kernel'
 import { couldBePhysical } from './could-be-physical.ts'
@@ -46,14 +46,12 @@ export const h19Unmapped: Rule = {
           physical: systab,
         }
       }
-      if (!(error instanceof CpuException) || call === undefined) return undefined
-      if (!(error instanceof PageFault) || !couldBePhysical(kernel, error.address)) {
+      if (!(error instanceof PageFault) || call === undefined) return undefined
+      if (!couldBePhysical(kernel, error.address)) {
         return {
           message: `${image ?? 'the kernel'} dies inside ${call.service}: ${error.message}`,
           explanation:
-            error instanceof PageFault
-              ? 'No page table of this machine has a use for this address: the firmware’s own data led it there.'
-              : 'This is no page fault, so that no page table is to blame: what lies at the address is not what was to be executed or used. An address that an earlier boot handed on (kexec, hibernation) may name other memory now.',
+            'No page table of this machine has a use for this address: the firmware’s own data led it there.',
         }
       }
       const descriptor = descriptorAt(Number(error.address))

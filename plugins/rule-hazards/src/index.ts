@@ -1,4 +1,5 @@
 import { definePlugin, type Plugin } from '@trapdoor/harness'
+import { firmwareException } from './firmware-exception.ts'
 import { h01PerCpuSaveArea } from './h01-per-cpu-save-area.ts'
 import { h02Serialisation } from './h02-serialisation.ts'
 import { h03TableMemory } from './h03-table-memory.ts'
@@ -25,6 +26,7 @@ import { h23AddressCollision } from './h23-address-collision.ts'
 import { hibernationDrift } from './hibernation-drift.ts'
 import { smiWithoutHandler } from './smi-without-handler.ts'
 
+export { firmwareException } from './firmware-exception.ts'
 export { h01PerCpuSaveArea } from './h01-per-cpu-save-area.ts'
 export { h02Serialisation } from './h02-serialisation.ts'
 export { h03TableMemory } from './h03-table-memory.ts'
@@ -80,6 +82,7 @@ const plugin: Plugin = definePlugin({
     h18MemoryOwnership,
     h08OneWay,
     h19Unmapped,
+    firmwareException,
     smiWithoutHandler,
   ],
 })

@@ -316,6 +316,25 @@ describe('H16', () => {
   })
 })
 
+describe('EXC', () => {
+  const jumping: Parameters<typeof deathOf>[0] = {
+    habit: {
+      beforeService: (call) => {
+        if (call.service === 'GetTime') call.call(call.imageBase + 0x800n)
+        return undefined
+      },
+    },
+  }
+
+  test('has what is left of deaths inside calls, but for page faults', async () => {
+    expect(await deathOf(jumping)).toMatchObject({
+      rule: 'EXC',
+      message: expect.stringMatching(/^PcRtc raises #UD inside GetTime: no instruction at 0x/),
+    })
+    expect((await deathOf({ habit: reading(0xfed0_0000n) })).rule).toBe('H19')
+  })
+})
+
 describe('H18', () => {
   test('knows firmware that goes on using boot-services memory', async () => {
     expect(await deathOf({ habit: reading(0x830_0000n) })).toMatchObject({

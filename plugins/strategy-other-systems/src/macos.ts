@@ -6,7 +6,7 @@ import { rwx, type Rights, RuntimeTables } from './runtime-tables.ts'
 /** The constant that turns the new physical addresses into virtual ones. */
 const KERNEL_BASE = 0xffff_8080_0000_0000n
 
-/** Whose the memory is that firmware was moved to. */
+/** Whose the memory is that firmware was moved to, where it was nobody's before. */
 const MOVED: FrameOwner = { kind: 'firmware', name: 'moved runtime services' }
 
 /** Code and data move; devices cannot. */
@@ -68,7 +68,11 @@ export const macos: StrategyDefinition = {
           if (isMoved(region)) {
             const frame = to / PAGE_SIZE
             memory.copyFrames(memory, region.physicalStart / PAGE_SIZE, region.numberOfPages, frame)
-            memory.owners.set(frame, frame + region.numberOfPages, MOVED)
+            const from = region.physicalStart / PAGE_SIZE
+            for (let page = 0; page < region.numberOfPages; page++) {
+              const owner = memory.owners.get(from + page) ?? MOVED
+              memory.owners.set(frame + page, frame + page + 1, owner)
+            }
           }
           const moved = { ...region, physicalStart: phys(to) }
           tables.map(moved, region.virtualStart, rightsOf(region))

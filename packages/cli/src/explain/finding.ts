@@ -58,9 +58,10 @@ export function renderWalk({
 }
 
 function facts(finding: Finding): [string, string][] {
-  const { actor, kernel, phase, service, access, physical } = finding
+  const { actor, kernel, phase, service, access, instruction, physical } = finding
   const during = service === null ? '' : ` inside ${service}`
   const rows: [string, string][] = [['who', `${actor}${during}, ${kernel}, phase ${phase}`]]
+  if (instruction !== undefined) rows.push(['instruction', instruction])
   if (access !== null) {
     rows.push(['access', `${access.kind} at ${access.address}`])
     if (access.errorCode !== null) rows.push(['fault', access.errorCode])

@@ -84,7 +84,8 @@ export function powerOnSnapshot(
       driver.pointer('gRT', tables.runtimeTable, 'event')
       driver.pointer('gST', snapshot.systemTable, 'event')
       addExitBootServicesEvent(driver)
-      addAddressChangeEvent(driver, hooks)
+      // It has no PE headers, so that it cannot be among the images that the real RuntimeDxe relocates.
+      addAddressChangeEvent(driver, hooks, { fixups: true })
       drivers.push(driver)
       return driver
     },

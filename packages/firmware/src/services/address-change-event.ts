@@ -9,9 +9,13 @@ const OPTIONAL_PTR = 1n
 
 /**
  * Gives a driver the event that edk2's UefiRuntimeLib and the drivers themselves register for EVT_SIGNAL_VIRTUAL_ADDRESS_CHANGE: it calls
- * ConvertPointer for each pointer slot that is not left to PE relocation.
+ * ConvertPointer for each pointer slot that is not left to PE relocation; with `fixups` for those, too, as for an image that RuntimeDxe does not know of.
  */
-export function addAddressChangeEvent(image: RuntimeImage, hooks: FirmwareHooks): void {
+export function addAddressChangeEvent(
+  image: RuntimeImage,
+  hooks: FirmwareHooks,
+  { fixups = false }: { readonly fixups?: boolean } = {},
+): void {
   image.code(ADDRESS_CHANGE_EVENT, 'SetVirtualAddressMap', (call) => {
     // Read once: the driver's own gRT pointer is among those that are converted.
     const table = call.pointer('gRT')
@@ -20,7 +24,8 @@ export function addAddressChangeEvent(image: RuntimeImage, hooks: FirmwareHooks)
     const change = {
       convert: (address: bigint): bigint => call.call(convertPointer, OPTIONAL_PTR, address),
     }
-    for (const [, offset] of image.slotsOf('event')) {
+    const slots = [...image.slotsOf('event'), ...(fixups ? image.slotsOf('fixup') : [])]
+    for (const [, offset] of slots) {
       change.convert(call.imageBase + BigInt(offset))
     }
     hooks.virtualAddressChange.call(call, change)

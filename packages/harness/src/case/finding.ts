@@ -38,6 +38,8 @@ export function placeFinding(rule: Rule, draft: FindingDraft, place: FindingPlac
       : translate(place, address, rootOf(draft, exception?.site, place))
   const access = draft.access ?? fault?.access ?? 'read'
   const physical = draft.physical ?? translated?.physical
+  const instruction =
+    exception === undefined ? undefined : describeInstruction(place, exception.site)
   return {
     rule: rule.id,
     severity: draft.severity ?? rule.severity,
@@ -58,6 +60,7 @@ export function placeFinding(rule: Rule, draft: FindingDraft, place: FindingPlac
                 ? describePageFault(fault.errorCode)
                 : null,
           },
+    ...(instruction === undefined ? {} : { instruction }),
     walk: (fault !== undefined && fault.address === address && fault.steps.length > 0
       ? fault.steps
       : (translated?.steps ?? [])
@@ -67,6 +70,18 @@ export function placeFinding(rule: Rule, draft: FindingDraft, place: FindingPlac
     advice: rule.advice,
     sources: [...rule.sources],
   }
+}
+
+/** Where machine code stood: its address, and where that is in its image. Undefined for a model's functions, which have no instructions. */
+function describeInstruction(place: FindingPlace, { rip, cr3 }: FaultSite): string | undefined {
+  if (rip === undefined || place.machine.executor === undefined) return undefined
+  const { physical } = translate(place, rip, cr3)
+  const image = place.firmware.images.find(
+    ({ base, bytes }) => physical !== undefined && physical >= base && physical < base + bytes,
+  )
+  const inImage =
+    image === undefined ? '' : ` (${image.name}+0x${(physical! - image.base).toString(16)})`
+  return `${formatAddress(rip)}${inImage}`
 }
 
 /** What lies at a physical address: the descriptor of the firmware's map, and whose the frame is. */

@@ -136,6 +136,8 @@ export interface Finding {
   /** Who touched memory: an image's name, or "kernel". */
   actor: string
   access: FindingAccess | null
+  /** Where in real firmware the instruction stood that raised an exception: its linear address, and the image and its offset there, such as "0xffff88001f9e1060 (PcRtc+0x1060)". */
+  instruction?: string | undefined
   /** The translation of the address, from the root down to the entry that ended it. */
   walk: FindingWalkStep[]
   physical: FindingPhysical | null

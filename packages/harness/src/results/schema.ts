@@ -25,6 +25,7 @@ const finding = z.strictObject({
       errorCode: z.string().nullable(),
     })
     .nullable(),
+  instruction: z.string().optional(),
   walk: z.array(
     z.strictObject({ entry: z.string(), table: hex, index: z.int().min(0).max(1023), value: hex }),
   ),
