@@ -45,8 +45,11 @@ export function formatError(error: unknown, cwd: string, paint: Paint): string {
   }
   // Most messages are made of these two already.
   if (!message.includes(expected)) lines.push(`  expected: ${expected}`, `  found: ${found}`)
-  if (error.cause instanceof Error && !('code' in error.cause))
-    lines.push(...whereThrown(error.cause))
+  // What does not parse is the user's file, wherever here it was parsed.
+  const { cause } = error
+  if (cause instanceof Error && !('code' in cause) && !(cause instanceof SyntaxError)) {
+    lines.push(...whereThrown(cause))
+  }
   if (hint !== undefined) lines.push(`  hint: ${hint}`)
   return `${lines.join('\n')}\n`
 }

@@ -92,6 +92,29 @@ test('a run without a memory map says how to give one', async () => {
   expect(stderr).toContain('hint: --memory-map FILE takes the kernel log of a real machine')
 })
 
+test.each([
+  [['replay', 'text'], 'SNAPSHOT_NOT_FOUND', 'found a file'],
+  [['verify', 'text'], 'HARNESS_UNREADABLE_FILE', 'found a file'],
+  [['run', '--snapshot', 'text'], 'SNAPSHOT_NOT_FOUND', 'found a file'],
+  [['inspect', 'map', 'folder'], 'HARNESS_UNREADABLE_FILE', 'found a folder'],
+  [['run', '-m', 'snapshot'], 'HARNESS_UNREADABLE_FILE', '`trapdoor run --snapshot` takes it'],
+  [['show', 'text'], 'HARNESS_BAD_RESULTS', 'expected JSON'],
+] as const)(
+  '%j says what is in the place of what it needs, and shows no stack',
+  async (args, code, said) => {
+    const cwd = emptyFolder()
+    writeFileSync(join(cwd, 'text'), 'nothing of the kind\n')
+    mkdirSync(join(cwd, 'folder'))
+    mkdirSync(join(cwd, 'snapshot'))
+    writeFileSync(join(cwd, 'snapshot', 'snapshot.json'), '{}')
+    const ended = await trapdoor([...args], { cwd })
+    expect(ended.code).toBe(2)
+    expect(ended.stderr).toContain(`error ${code}: `)
+    expect(ended.stderr).toContain(said)
+    expect(ended.stderr).not.toMatch(/^\s+at .*\(/m)
+  },
+)
+
 test('an error in a configuration names file and line', async () => {
   const cwd = emptyFolder()
   writeFileSync(join(cwd, 'trapdoor.config.json'), '{\n  "memorymaps": []\n}\n')

@@ -58,6 +58,7 @@ export { parseResults, resultsJsonSchema, resultsSchema } from './results/schema
 export { refuseUnwritable, serializeResults, writeFileAtomically } from './results/write.ts'
 export { isSample } from './scenario/sample.ts'
 export { type CaseEnvironment, createEnvironment } from './case/environment.ts'
+export { readMapFile } from './case/map-file.ts'
 export { type CaseTrace, runCase, traceCase } from './case/run-case.ts'
 export { machineOf, runCases } from './case/run-cases.ts'
 export type { TableSurvey } from './case/table-survey.ts'

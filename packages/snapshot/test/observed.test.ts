@@ -136,9 +136,27 @@ describe.skipIf(!RECORDED)('recorded snapshots (skipped where the shared data is
       ],
       [
         'snapshot.json',
-        replaced(/("runs": \[\s*\[\s*"0x800000",\s*)8/, '$17'),
+        replaced('"systab_pa": "0x1f9ec018"', '"systab_pa": "0x1f9ec020"'),
         'SNAPSHOT_BAD_CONTENT',
-        /files\.rt\.runs/,
+        /in systab_pa/,
+      ],
+      [
+        'rt.pages.gz',
+        unpacked((bytes) => bytes.subarray(4096)),
+        'SNAPSHOT_DAMAGED',
+        /^4558848 bytes$/,
+      ],
+      [
+        'rt.pages.gz',
+        unpacked((bytes) => bytes.fill(bytes[0]! ^ 1, 0, 1)),
+        'SNAPSHOT_DAMAGED',
+        /^[\da-f]{64}$/,
+      ],
+      [
+        'flash-handoff.fd.gz',
+        unpacked((bytes) => bytes.subarray(0, 1000)),
+        'SNAPSHOT_DAMAGED',
+        /^1000 bytes$/,
       ],
       [
         'pt-A.json',
@@ -181,11 +199,19 @@ describe.skipIf(!RECORDED)('recorded snapshots (skipped where the shared data is
   })
 })
 
-test('a folder that is not there is said to be not there', () => {
+test('a folder that is not there is said to be not there, and a file to be one', () => {
   expect(() => readObservedSnapshot('/no/such/folder')).toThrow(
     expect.objectContaining({ code: 'SNAPSHOT_NOT_FOUND', file: '/no/such/folder' }),
   )
+  expect(() => readObservedSnapshot(import.meta.filename)).toThrow(
+    expect.objectContaining({ code: 'SNAPSHOT_NOT_FOUND', found: 'a file' }),
+  )
 })
+
+/** A change of what is in a packed file. */
+function unpacked(change: (bytes: Buffer) => Uint8Array): (bytes: Buffer) => Uint8Array {
+  return (bytes) => gzipSync(change(gunzipSync(bytes)))
+}
 
 /** A change of a file, packed or not, by its text. */
 function replaced(text: string | RegExp, by: string): (bytes: Buffer) => Uint8Array {

@@ -27,6 +27,10 @@ function page(fill: number): Uint8Array {
   return new Uint8Array(PAGE).fill(fill)
 }
 
+/** A page with the system table's signature where {@link CONTENTS} has that. */
+const TABLE_PAGE = Buffer.from(page(1))
+TABLE_PAGE.write('IBI SYST', 0x18, 'latin1')
+
 const CONTENTS: SnapshotContents = {
   name: 'pc-OVMF_CODE-512M',
   provenance: {
@@ -82,7 +86,7 @@ const CONTENTS: SnapshotContents = {
   root: 0x200_0000,
   tables: [{ address: 0x200_0000, level: 4, linear: 0n, bytes: page(4) }],
   runtimePages: [
-    { address: 0x1000_0000, bytes: Buffer.concat([page(1), page(2)]) },
+    { address: 0x1000_0000, bytes: Buffer.concat([TABLE_PAGE, page(2)]) },
     { address: 0x400_3000, bytes: page(3) },
   ],
   retainedPages: [{ address: 0x90_0000, bytes: page(9) }],
@@ -119,7 +123,7 @@ test('a snapshot is read as it was written', async () => {
   })
   const { pages } = readObservedSnapshot(folder)
   const byAddress = new Map(pages.map((run) => [run.address, run.bytes]))
-  expect(byAddress.get(0x1000_0000)).toEqual(new Uint8Array(Buffer.concat([page(1), page(2)])))
+  expect(byAddress.get(0x1000_0000)).toEqual(new Uint8Array(Buffer.concat([TABLE_PAGE, page(2)])))
   expect(byAddress.get(0x400_3000)).toEqual(page(3))
   expect(byAddress.get(0x200_0000)).toEqual(page(4))
 })

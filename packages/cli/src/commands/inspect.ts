@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { basename, relative, resolve } from 'node:path'
 import { formatAddress, isCanonical } from '@trapdoor/core'
 import {
@@ -6,6 +5,7 @@ import {
   createEnvironment,
   findCase,
   HarnessError,
+  readMapFile,
   type TableSurvey,
   traceCase,
 } from '@trapdoor/harness'
@@ -68,17 +68,7 @@ export function addInspectCommand(
 
 async function inspectMap(file: string, reporter: 'tree' | 'json', io: CliIo): Promise<string> {
   const path = resolve(io.cwd, file)
-  let bytes
-  try {
-    bytes = await readFile(path)
-  } catch (cause) {
-    throw new HarnessError('HARNESS_UNREADABLE_FILE', {
-      expected: 'a file with a memory map',
-      found: cause instanceof Error ? cause.message : String(cause),
-      file: path,
-      cause,
-    })
-  }
+  const bytes = readMapFile(path)
   const read = readMemoryMaps({ file: relative(io.cwd, path) || basename(path), bytes })
   if (reporter === 'json') return `${JSON.stringify(toInspection(read), null, 2)}\n`
   return `${renderMemoryMaps(read, createPaint(io)).join('\n')}\n`

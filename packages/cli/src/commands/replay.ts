@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { type ReplayedCall, replayFolder } from '@trapdoor/replay'
@@ -52,7 +52,8 @@ export function addReplayCommand(
 
 /** A folder that is a recording, or those in it that are. */
 function recordings(folder: string): string[] {
-  if (!existsSync(folder) || existsSync(join(folder, 'snapshot.json'))) return [folder]
+  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true
+  if (!isFolder || existsSync(join(folder, 'snapshot.json'))) return [folder]
   const inside = readdirSync(folder)
     .toSorted()
     .map((name) => join(folder, name))

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { CPU_MODELS, type Machine } from '@trapdoor/core'
 import { Interpreter } from '@trapdoor/cpu'
 import { createFirmware, type Firmware } from '@trapdoor/firmware'
@@ -26,6 +25,7 @@ import { HarnessError } from '../error.ts'
 import type { MemoryMapSummary } from '../results/results.ts'
 import type { Death, FindingDraft, Rule, RuleHooks, TableInspection } from '../rules/rule.ts'
 import { explainsItself, isMachineOutcome } from './error-kind.ts'
+import { readMapFile } from './map-file.ts'
 import { GuardedTaps, RuleGuard } from './rule-guard.ts'
 import { RuleMemory } from './rule-memory.ts'
 
@@ -270,19 +270,6 @@ function describeWarnings(warnings: readonly IntakeWarning[]): string[] {
     const more = alike.length === 1 ? '' : ` (and on ${alike.length - 1} more lines)`
     return `${file}:${line}: ${message}${more}`
   })
-}
-
-function readMapFile(file: string): Uint8Array {
-  try {
-    return readFileSync(file)
-  } catch (cause) {
-    throw new HarnessError('HARNESS_UNREADABLE_FILE', {
-      expected: 'a file with a memory map',
-      found: cause instanceof Error ? cause.message : String(cause),
-      file,
-      cause,
-    })
-  }
 }
 
 /** Types that are no memory. */

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   IntakeError,
@@ -183,7 +183,8 @@ function neverStarted(
 }
 
 function foldersOfBoots(folder: string): string[] {
-  const found = existsSync(folder)
+  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true
+  const found = isFolder
     ? readdirSync(folder, { withFileTypes: true })
         .filter((entry) => entry.isDirectory() && isObservedBoot(join(folder, entry.name)))
         .map(({ name }) => name)
@@ -193,7 +194,11 @@ function foldersOfBoots(folder: string): string[] {
   throw new HarnessError('HARNESS_UNREADABLE_FILE', {
     expected:
       'the folder of an observed boot (command.txt, boot1.dmesg.gz, …), or one of such folders',
-    found: existsSync(folder) ? 'a folder without command.txt' : 'no such folder',
+    found: isFolder
+      ? 'a folder without command.txt'
+      : existsSync(folder)
+        ? 'a file'
+        : 'no such folder',
     file: folder,
   })
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { z } from 'zod'
@@ -40,11 +40,12 @@ export class ObservedFolder {
 
   constructor(path: string) {
     this.path = path
-    if (existsSync(path)) return
+    const found = statSync(path, { throwIfNoEntry: false })
+    if (found?.isDirectory() === true) return
     throw new SnapshotError('SNAPSHOT_NOT_FOUND', {
       file: path,
       expected: 'the folder of a snapshot',
-      found: 'nothing of this name',
+      found: found === undefined ? 'nothing of this name' : 'a file',
     })
   }
 
@@ -82,6 +83,15 @@ export class ObservedFolder {
         cause,
       })
     }
+  }
+
+  /** An error about the bytes of a file. */
+  damaged(name: string, expected: string, found: string | number): SnapshotError {
+    return new SnapshotError('SNAPSHOT_DAMAGED', {
+      file: join(this.path, name),
+      expected,
+      found: typeof found === 'number' ? `${found} bytes` : found,
+    })
   }
 
   /** A JSON document that has the shape of `schema`. */

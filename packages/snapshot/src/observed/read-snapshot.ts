@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Board } from '@trapdoor/core'
@@ -12,6 +13,8 @@ import { forgetAccessedPdptes } from './pdptes.ts'
 import { observedRegisters } from './registers.ts'
 
 const PAGE = 4096
+/** EFI_SYSTEM_TABLE_SIGNATURE. */
+const SIGNATURE = 'IBI SYST'
 const FOUR_GIBIBYTES = 2 ** 32
 const LARGEST_FLASH = 0x100_0000
 /** OVMF of 2 MiB has 128 KiB of variables, OVMF of 4 MiB has 528 KiB. */
@@ -37,10 +40,13 @@ const descriptor = z
 interface Dump {
   readonly file: string
   readonly runs: readonly (readonly [address: number, pages: number])[]
+  /** Of the unpacked bytes. */
+  readonly sha256?: string | undefined
 }
 const dump: z.ZodType<Dump> = z.object({
   file: z.string(),
   runs: z.array(z.tuple([hexNumber, pageCount])),
+  sha256: z.string().optional(),
 })
 
 /** What is read of snapshot.json. A recording that was made by hand has less in it than one of `trapdoor capture`. */
@@ -53,7 +59,7 @@ interface ObservedSnapshotJson {
   readonly systab_pa: number
   readonly memmap: readonly MemoryDescriptor[]
   readonly stages: Readonly<Record<string, CpuState>>
-  readonly flash?: { readonly base: number } | undefined
+  readonly flash?: { readonly base: number; readonly bytes?: number | undefined } | undefined
   readonly devices?: { readonly cmos: Uint8Array } | undefined
   readonly files: {
     /** Runtime and ACPI memory, and tables. */
@@ -72,7 +78,7 @@ export const observedSnapshot: z.ZodType<ObservedSnapshotJson> = z.object({
   systab_pa: hexNumber,
   memmap: z.array(descriptor).min(1),
   stages: z.record(z.string(), observedRegisters),
-  flash: z.object({ base: hexNumber }).optional(),
+  flash: z.object({ base: hexNumber, bytes: z.number().int().min(0).optional() }).optional(),
   devices: z.object({ cmos: hexBytes }).optional(),
   files: z.object({ rt: dump, fw: dump.optional() }),
 })
@@ -102,10 +108,17 @@ export function readObservedSnapshot(path: string): FirmwareSnapshot {
   const smm = /\s-(?:M|machine)\s+\S*smm=on/.test(command)
   const { rt, fw } = json.files
   const pages = [
-    ...readRuns(folder, 'rt', rt),
-    ...(fw !== undefined && folder.has(fw.file) ? readRuns(folder, 'fw', fw) : []),
+    ...readRuns(folder, rt),
+    ...(fw !== undefined && folder.has(fw.file) ? readRuns(folder, fw) : []),
     ...forgetAccessedPdptes(readTablePages(folder, 'A').pages, cpu),
   ]
+  const memory = new PhysicalPages(pages)
+  const signature = Buffer.from(memory.read(systemTable, SIGNATURE.length)).toString('latin1')
+  if (signature !== SIGNATURE) {
+    throw folder.bad('snapshot.json', `the address of a table that begins with "${SIGNATURE}"`, [
+      'systab_pa',
+    ])
+  }
   return {
     name: basename(path),
     origin: command,
@@ -119,7 +132,7 @@ export function readObservedSnapshot(path: string): FirmwareSnapshot {
     cpu,
     cmos: json.devices?.cmos,
     flash: readFlash(folder, json),
-    images: findImages(new PhysicalPages(pages), { architecture, memoryMap, systemTable, smm }),
+    images: findImages(memory, { architecture, memoryMap, systemTable, smm }),
   }
 }
 
@@ -156,16 +169,15 @@ export function readTablePages(
   }
 }
 
-function readRuns(folder: ObservedFolder, key: 'rt' | 'fw', { file, runs }: Dump): PageRun[] {
+function readRuns(folder: ObservedFolder, { file, runs, sha256 }: Dump): PageRun[] {
   const bytes = folder.bytes(file)
   const expected = runs.reduce((sum, [, count]) => sum + count, 0) * PAGE
   if (bytes.length !== expected) {
-    throw folder.bad(
-      'snapshot.json',
-      `runs of the ${bytes.length / PAGE} pages that are in ${file}`,
-      ['files', key, 'runs'],
-      `${expected / PAGE} pages`,
-    )
+    throw folder.damaged(file, `${expected} bytes, for the runs in snapshot.json`, bytes.length)
+  }
+  const digest = sha256 === undefined ? undefined : createHash('sha256').update(bytes).digest('hex')
+  if (digest !== sha256) {
+    throw folder.damaged(file, `the SHA-256 of snapshot.json, ${sha256}`, `${digest}`)
   }
   let at = 0
   return runs.map(([address, count]) => {
@@ -187,6 +199,8 @@ function readFlash(folder: ObservedFolder, json: ObservedSnapshotJson): FlashIma
   const file = 'flash-handoff.fd.gz'
   if (!folder.has(file)) return undefined
   const contents = folder.bytes(file)
+  const { bytes = Math.ceil(contents.length / PAGE) * PAGE } = json.flash ?? {}
+  if (contents.length !== bytes) throw folder.damaged(file, `${bytes} bytes`, contents.length)
   const marked = json.memmap.find(
     ({ type, physicalStart }) =>
       type === MemoryType.MemoryMappedIO && physicalStart >= FOUR_GIBIBYTES - LARGEST_FLASH,
