@@ -16,9 +16,15 @@ export function nearestName(name: string, candidates: Iterable<string>): string 
   return best
 }
 
-/** "did you mean X?", or the legal names when nothing is near. */
+/** Names that are worth reading in one line. */
+const MOST_NAMES = 12
+
+/** "did you mean X?", or the legal names when nothing is near, and they are not too many. */
 export function nameHint(name: string, candidates: readonly string[]): string {
   const nearest = nearestName(name, candidates)
   if (nearest !== undefined) return `did you mean "${nearest}"?`
-  return candidates.length === 0 ? 'there are none' : `legal are ${candidates.join(', ')}`
+  if (candidates.length === 0) return 'there are none'
+  return candidates.length > MOST_NAMES
+    ? '`trapdoor list` shows what there is'
+    : `legal are ${candidates.join(', ')}`
 }

@@ -5,6 +5,7 @@ import {
   cachedSnapshot,
   captureFirmware,
   planCapture,
+  qemuVersion,
   snapshotCache,
 } from '@trapdoor/capture'
 import { checkSnapshotFolder, writeSnapshot } from '@trapdoor/snapshot'
@@ -88,6 +89,8 @@ export function addCaptureCommand(
       const plan = planCapture(captureOptions(firmware ?? DEFAULT_FIRMWARE, options, io.cwd))
       const output = options.output === undefined ? undefined : resolve(io.cwd, options.output)
       if (output !== undefined) await checkSnapshotFolder(output)
+      // Who has no QEMU is told so, and not that it starts.
+      await qemuVersion()
       const patience = { timeout: options.timeout, signal: io.signal }
       io.stderr.write(`${plan.name}: starting ${basename(plan.firmware.code.path)} in QEMU\n`)
       const { changed } = plan.firmware.variables ?? plan.firmware.code
