@@ -44,12 +44,16 @@ efi: mem05: type=7, attr=0xf, range=[0x000000000a000000-0x0000000018000000) (224
 `
 
 /** What is said of the one kernel of a boot with such a log. */
-function verified(lines: readonly string[], strategy: StrategyDefinition): VerifiedKernel {
+function verified(
+  lines: readonly string[],
+  strategy: StrategyDefinition,
+  cpu = 'Nehalem',
+): VerifiedKernel {
   const folder = mkdtempSync(join(tmpdir(), 'trapdoor-test-'))
   onTestFinished(() => {
     rmSync(folder, { recursive: true })
   })
-  writeFileSync(join(folder, 'command.txt'), 'qemu -cpu Nehalem -kernel vmlinuz\n')
+  writeFileSync(join(folder, 'command.txt'), `qemu -cpu ${cpu} -kernel vmlinuz\n`)
   writeFileSync(join(folder, 'firmware-map.txt'), FIRMWARE_MAP)
   const text = lines.map((line, index) => `[    0.${index}] ${line}\n`).join('')
   writeFileSync(join(folder, 'boot1.dmesg'), text)
@@ -66,6 +70,55 @@ test.each([
   const latest = { ...byItself, linux: { from: '6.0', as: '7.1' } }
   expect(verified(lines, latest).takenFor).toBe(takenFor)
 })
+
+test.each([
+  ['pti=on', 'on'],
+  ['pti=off', 'off'],
+  ['nopti', 'off'],
+  ['', 'auto'],
+])(
+  'what is read before parameters are parsed has its effect, unknown as it is: %s',
+  (word, pti) => {
+    let found: string | undefined
+    const asks = dying(({ commandLine }) => {
+      found = commandLine.pti
+      throw new KernelPanic('asked')
+    })
+    const lines = [
+      'Linux version 6.1.0-1 (x)',
+      `Command line: nokaslr ${word} quiet`,
+      ...EFI_INIT,
+      `Kernel command line: nokaslr ${word} quiet`,
+      `Unknown kernel command line parameters "nokaslr ${word}", will be passed to user space.`,
+      ...PANIC,
+    ]
+    expect(verified(lines, asks).differences).toEqual([])
+    expect(found).toBe(pti)
+  },
+)
+
+test.each([
+  ['max', true, true],
+  ['max,la57=off', false, true],
+  ['max,-la57,+la57,la57=on', false, true],
+  ['max,+la57,la57=off', true, true],
+  ['max,la57=on,la57=off', false, true],
+  ['qemu64', false, false],
+  ['qemu64,+pdpe1gb', false, true],
+  ['Icelake-Server,la57=on,pdpe1gb', true, true],
+  ['max,-pdpe1gb', true, false],
+])(
+  'a machine with -cpu %s has five levels of paging: %s, 1 GiB pages: %s',
+  (cpu, la57, pages1G) => {
+    let found = {}
+    const asks = dying(({ machine: { features } }) => {
+      found = { la57: features.la57, pages1G: features.pages1G }
+      throw new KernelPanic('asked')
+    })
+    verified([...BEGIN, ...EFI_INIT, ...MM_INIT, ...PANIC], asks, cpu)
+    expect(found).toEqual({ la57, pages1G })
+  },
+)
 
 describe('a kernel that dies on both sides', () => {
   const inSetup = [...BEGIN, ...EFI_INIT, ...MM_INIT]

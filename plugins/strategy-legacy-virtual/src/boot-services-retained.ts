@@ -74,7 +74,7 @@ export const bootServicesRetained: StrategyDefinition = {
   chosenByEfi: 'old_map',
   sources: [
     'Linux 3.4 arch/x86/platform/efi/efi.c: efi_reserve_boot_services(), efi_enter_virtual_mode(), efi_free_boot_services()',
-    'Linux commit b8f2c21db390 "x86, efi: Pass a proper identity mapping in efi_call_phys_prelog", in 3.0.x and 3.4.x too',
+    'Linux 3.4.y arch/x86/platform/efi/efi_64.c: efi_call_phys_prelog() with n_pgds entries, unlike 3.4 itself',
     'Linux commit 916f676f8dc0 "x86, efi: Retain boot service code until after switching to virtual mode"',
     'Linux 4.4, 4.19: efi=old_map; arch/x86/platform/efi/efi_64.c: efi_call_phys_prolog()',
   ],

@@ -72,7 +72,7 @@ export const earlyPhysical: StrategyDefinition = {
   rewindable: true,
   sources: [
     'Linux 2.6.35 arch/x86/kernel/efi_64.c: efi_call_phys_prelog(), efi_call_phys_epilog()',
-    'Linux commit b8f2c21db390 "x86, efi: Pass a proper identity mapping in efi_call_phys_prelog"',
+    'Linux 3.4.y arch/x86/platform/efi/efi_64.c: efi_call_phys_prelog() with n_pgds entries, unlike 3.4 itself',
   ],
   options: {
     entries: {

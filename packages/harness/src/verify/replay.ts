@@ -1,11 +1,4 @@
-import {
-  CpuException,
-  type CpuFeatures,
-  mappedRanges,
-  NEHALEM,
-  QEMU_TCG,
-  TripleFault,
-} from '@trapdoor/core'
+import { CpuException, mappedRanges, TripleFault } from '@trapdoor/core'
 import { createFirmware } from '@trapdoor/firmware'
 import type {
   BootMilestone,
@@ -35,6 +28,7 @@ import {
   type StrategyDefinition,
 } from '@trapdoor/kernel'
 import type { Architecture, MemoryDescriptor } from '@trapdoor/uefi'
+import { featuresOf } from './cpu-model.ts'
 import { isEfiAddress } from './efi-addresses.ts'
 
 /** A leaf with the entry of the PAT that it selects: PWT, PCD and PAT as a number. */
@@ -86,10 +80,19 @@ const MILESTONES: Readonly<Record<BootPhase, BootMilestone>> = {
   running: 'vfs_caches_init',
 }
 
-/** What lies between __bss_stop and _end: 64 KiB of slop and what RESERVE_BRK() adds up to. It was 192 KiB in both kernels that were observed (/proc/kallsyms). */
-const BRK_BYTES = 0x3_0000
-/** What boot code reads before the kernel proper, which therefore calls it unknown. */
-const WORDS_OF_BOOT_CODE = /^(?:nokaslr|no5lvl)$/
+/** RESERVE_BRK(early_pgt_alloc): INIT_PGD_PAGE_COUNT, 4 * 4 pages, in arch/x86/mm/init.c. */
+const EARLY_PAGE_TABLES = 16 * 0x1000
+/**
+ * What lies between __bss_stop and _end (arch/x86/kernel/vmlinux.lds.S: .brk): 64 KiB of slop, RESERVE_BRK(dmi_alloc) of 64 KiB (arch/x86/kernel/setup.c), and
+ * {@link EARLY_PAGE_TABLES}. That is so with CONFIG_DMI, CONFIG_RANDOMIZE_MEMORY and CONFIG_X86_5LEVEL, as distributions' kernels have them: /proc/kallsyms of 6.1 and 6.12 says 192 KiB.
+ * Without 5 levels it is 16 KiB less. iomem.txt ends the image at __bss_stop, and nothing that a boot leaves tells of _end.
+ */
+const BRK_BYTES = 0x1_0000 + 0x1_0000 + EARLY_PAGE_TABLES
+/**
+ * What is read with cmdline_find_option(), by boot code (arch/x86/boot/compressed/kaslr.c, pgtable_64.c) or by pti_check_boottime_disable() (arch/x86/mm/pti.c, 6.1): it has its effect, though
+ * parse_args() knows no such parameter and the log calls it unknown.
+ */
+const WORDS_BEFORE_PARAMETERS = /^(?:nokaslr|no5lvl|nopti|pti=.*)$/
 
 /** Boots the model on what the observed machine's firmware had reported, kernel after kernel, as long as they live. */
 export function replayBoot(
@@ -194,16 +197,9 @@ const NOTHING = {
   death: undefined,
 } as const satisfies ReplayedKernel
 
-/** Which CPU an emulated machine had, as far as page tables can tell. */
-function featuresOf(cpuModel: string): CpuFeatures {
-  const [name, ...flags] = cpuModel.split(',')
-  if (name !== 'max') return NEHALEM
-  return { ...QEMU_TCG, la57: !flags.includes('la57=off') }
-}
-
-/** The command line without the words that this kernel, as it was configured, said it does not know. */
+/** The command line without the words that this kernel, as it was configured, said it does not know, but for those of {@link WORDS_BEFORE_PARAMETERS}. */
 function knownWords({ commandLine, unknownParameters }: ObservedKernel): string {
-  const unknown = new Set(unknownParameters.filter((word) => !WORDS_OF_BOOT_CODE.test(word)))
+  const unknown = new Set(unknownParameters.filter((word) => !WORDS_BEFORE_PARAMETERS.test(word)))
   return commandLine
     .split(/\s+/)
     .filter((word) => !unknown.has(word))
