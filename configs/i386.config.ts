@@ -16,6 +16,8 @@ export default defineConfig({
     ['i386-legacy-virtual', { paging: '32-bit' }],
     'i386-linux-3.4',
     ['i386-linux-3.4', { paging: '32-bit' }],
+    'i386-linux-3.18',
+    ['i386-linux-3.18', { paging: '32-bit' }],
     'i386-paging-off',
     ['i386-paging-off', { paging: '32-bit' }],
     'i386-private-efi-pgd',

@@ -40,7 +40,13 @@ function all(cells: readonly string[], outcome: string): Record<string, string> 
 
 const PATCH = ['i386-private-efi-pgd', 'i386-private-efi-pgd:paging=32-bit']
 const PAGING_OFF = ['i386-paging-off', 'i386-paging-off:paging=32-bit']
-const VIRTUAL = ['i386-legacy-virtual', 'i386-linux-3.4', 'i386-linux-3.4:paging=32-bit']
+const VIRTUAL = [
+  'i386-legacy-virtual',
+  'i386-linux-3.4',
+  'i386-linux-3.4:paging=32-bit',
+  'i386-linux-3.18',
+  'i386-linux-3.18:paging=32-bit',
+]
 
 describe('the patch of 2010, carried over to i386', () => {
   test.each(['small', 'large'])(
@@ -177,7 +183,7 @@ describe('firmware and kernel of different width', () => {
   })
 })
 
-test.each(['i386-legacy-virtual', 'i386-linux-3.4'])(
+test.each(['i386-legacy-virtual', 'i386-linux-3.4', 'i386-linux-3.18'])(
   '%s: the second kernel jumps to 0 since it read converted pointers, not since page 0 is free',
   (strategy) => {
     const { result } = play(`low/none/${strategy}/kexec`)

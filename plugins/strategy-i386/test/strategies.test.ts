@@ -92,7 +92,7 @@ function useVariables(context: ScenarioContext, place: 'stack' | 'kmalloc' | 'vm
 
 const FINE = ['0', '1,2,3']
 
-describe.each(['i386-legacy-virtual', 'i386-linux-3.4'])('%s', (name) => {
+describe.each(['i386-legacy-virtual', 'i386-linux-3.4', 'i386-linux-3.18'])('%s', (name) => {
   test('maps low memory where it is already, and ioremap()s what lies above into vmalloc space', async () => {
     const { kernel } = await play(name)
     const { layout, swapper } = kernel.tables
@@ -124,8 +124,11 @@ describe.each(['i386-legacy-virtual', 'i386-linux-3.4'])('%s', (name) => {
         seen.push([service, cpu.mode.name, cpu.rsp & PAGE_OFFSET, cpu.gdtr.base]),
     )
     const gdt = kernel.gdtOf(kernel.bootCpu).base
+    // Linux 3.10 and later: efi_delete_dummy_variable().
+    const dummy = name === 'i386-linux-3.18' ? [['SetVariable', 'PAE', PAGE_OFFSET, gdt]] : []
     expect(seen).toEqual([
       ['SetVirtualAddressMap', 'off', 0n, gdt - PAGE_OFFSET],
+      ...dummy,
       ['GetTime', 'PAE', PAGE_OFFSET, gdt],
     ])
     expect(result.outcome).toBe('ok')
@@ -176,6 +179,35 @@ describe('i386-linux-3.4', () => {
     for (const base of [0n, PAGE_OFFSET]) {
       expect(inspectAddress(context, base + BigInt(LOW))).toMatchObject({ physical: LOW })
     }
+  })
+})
+
+describe('i386-linux-3.18', () => {
+  test('passes a region that has no address, too', async () => {
+    const [earlier, later] = [await play('i386-linux-3.4'), await play('i386-linux-3.18')]
+    const { length } = earlier.kernel.requireEfi.memoryMap
+    expect(later.kernel.requireEfi.memoryMap).toHaveLength(length + 1)
+  })
+
+  test.each([
+    ['i386-linux-3.4', false],
+    ['i386-linux-3.18', true],
+  ])('%s keeps the registers that firmware wrote to: %s', async (strategy, keeps) => {
+    let found: number | undefined
+    const WORD_OF_A_VECTOR = 14
+    await play(
+      strategy,
+      (context) => {
+        const { bootCpu } = context.boot()
+        bootCpu.floatingPoint.xmm[WORD_OF_A_VECTOR] = 0x55
+        context.call(context.services().getTime())
+        found = bootCpu.floatingPoint.xmm[WORD_OF_A_VECTOR]
+      },
+      ({ cpu }) => {
+        cpu.floatingPoint.xmm[WORD_OF_A_VECTOR] = 0xaa
+      },
+    )
+    expect(found).toBe(keeps ? 0x55 : 0xaa)
   })
 })
 

@@ -25,18 +25,22 @@ import { mapIntoDirectMap } from './legacy-virtual.ts'
 const SINCE = { dummy: '3.10', passesAll: '3.14', marked: '4.5', aliasByTables: '4.12' } as const
 
 /** efi_enter_virtual_mode() of 3.0.x to 3.13: firmware gets runtime regions and, but on i386, boot-services regions alone, merged, at addresses of the direct map. One that has no address is not among them. */
-function minimalMap(kernel: Kernel, merged: readonly MemoryDescriptor[]): MemoryDescriptor[] {
+function minimalMap(
+  kernel: Kernel,
+  merged: readonly MemoryDescriptor[],
+  passesAll: boolean,
+): MemoryDescriptor[] {
   const isMapped = (region: MemoryDescriptor): boolean =>
     isRuntime(region) || (kernel.architecture.name === 'x64' && isBootServices(region))
   // Always in its own order: efi_map_next_entry() of 4.3 and later begins at the end without efi=old_map only.
   return merged
     .filter((region) => isMapped(region) && region.numberOfPages > 0)
     .map((region) => mapIntoDirectMap(kernel, region))
-    .filter(({ virtualStart }) => virtualStart !== 0n || isLinux(kernel, SINCE.passesAll))
+    .filter(({ virtualStart }) => virtualStart !== 0n || passesAll)
 }
 
-/** L2 without the calls: boot-services memory stays until SetVirtualAddressMap is over. */
-export function retainBootServices(): PageTableStrategy {
+/** L2 without the calls: boot-services memory stays until SetVirtualAddressMap is over. `isSince` says whether the kernel is Linux of a version or later. */
+export function retainBootServices(isSince: typeof isLinux = isLinux): PageTableStrategy {
   let merged: readonly MemoryDescriptor[] = []
   return {
     copiesMap: true,
@@ -44,21 +48,21 @@ export function retainBootServices(): PageTableStrategy {
     earlyPath: (kernel) =>
       new PgdSwap(kernel, {
         count: rootEntriesOfRam(kernel),
-        alias: isLinux(kernel, SINCE.aliasByTables) ? aliasLowHalfByTables : aliasLowHalf,
+        alias: isSince(kernel, SINCE.aliasByTables) ? aliasLowHalfByTables : aliasLowHalf,
       }),
     earlyExecutableTypes: [MemoryType.RuntimeServicesCode, MemoryType.BootServicesCode],
     reserve: (kernel) => {
       const efi = kernel.requireEfi
-      const shared = isLinux(kernel, SINCE.marked) ? 'mark' : 'forget'
+      const shared = isSince(kernel, SINCE.marked) ? 'mark' : 'forget'
       efi.memoryMap = reserveBootServices(kernel, efi.memoryMap, shared)
     },
     virtualMap: (kernel) => {
       merged = mergeRegions(kernel.requireEfi.memoryMap)
-      return minimalMap(kernel, merged)
+      return minimalMap(kernel, merged, isSince(kernel, SINCE.passesAll))
     },
     offers: (kernel, service) => isServiceOfRevision(kernel.requireEfi.revision, service),
     enteredVirtualMode: (kernel) => {
-      if (isLinux(kernel, SINCE.dummy)) deleteDummyVariable(kernel)
+      if (isSince(kernel, SINCE.dummy)) deleteDummyVariable(kernel)
       freeBootServices(kernel, merged)
     },
   }
