@@ -12,6 +12,7 @@ import {
   MemoryType,
   type RuntimeServiceName,
 } from '@trapdoor/uefi'
+import { CLOCK_AND_VARIABLES } from './called-services.ts'
 import { mapInLoader } from './loader.ts'
 import { rwx, RuntimeTables, placedAt } from './runtime-tables.ts'
 
@@ -32,13 +33,9 @@ const MAP_REGS: Readonly<Record<string, readonly number[]>> = {
 
 /** struct efi_ops. */
 const CALLED: ReadonlySet<RuntimeServiceName> = new Set([
-  'GetTime',
-  'SetTime',
+  ...CLOCK_AND_VARIABLES,
   'GetWakeupTime',
   'SetWakeupTime',
-  'GetVariable',
-  'GetNextVariableName',
-  'SetVariable',
   'ResetSystem',
 ])
 

@@ -1,24 +1,10 @@
 import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
-import {
-  isRuntime,
-  MemoryAttribute,
-  type MemoryDescriptor,
-  MemoryType,
-  type RuntimeServiceName,
-} from '@trapdoor/uefi'
+import { isRuntime, MemoryAttribute, type MemoryDescriptor, MemoryType } from '@trapdoor/uefi'
+import { CLOCK_AND_VARIABLES } from './called-services.ts'
 import { type Rights, RuntimeTables } from './runtime-tables.ts'
 
 /** End of the half of the address space that is not the kernel's. */
 const LOW_HALF = 2n ** 47n
-
-/** efi_runtime_ops. */
-const CALLED: ReadonlySet<RuntimeServiceName> = new Set([
-  'GetTime',
-  'SetTime',
-  'GetVariable',
-  'GetNextVariableName',
-  'SetVariable',
-])
 
 /** Uncached wherever the map offers that, be it one of several types: EFI_MEMORY_UC is looked at first, and WC next, whose PAT entry is PWT's here. */
 function rightsOf({ attribute, type }: MemoryDescriptor): Rights {
@@ -46,7 +32,7 @@ export const netbsd: StrategyDefinition = {
     let pmap: RuntimeTables | undefined
     return {
       serialised: true,
-      offers: (_kernel, service) => CALLED.has(service),
+      offers: (_kernel, service) => CLOCK_AND_VARIABLES.has(service),
       setup: (kernel) => {
         pmap = new RuntimeTables(kernel, 'efi_runtime_pmap')
         for (const region of kernel.requireEfi.memoryMap.filter(isRuntime)) {

@@ -1,18 +1,10 @@
 import { LAYOUT_FIXED_ROOT, type StrategyDefinition, StrategyRefusal } from '@trapdoor/kernel'
-import { isRuntime, MemoryAttribute, MemoryType, type RuntimeServiceName } from '@trapdoor/uefi'
+import { isRuntime, MemoryAttribute, MemoryType } from '@trapdoor/uefi'
+import { CLOCK_AND_VARIABLES } from './called-services.ts'
 import { isWriteBack, RuntimeTables } from './runtime-tables.ts'
 
 /** UEFI 2.1, whose minor number is 10: "early implementations can be buggy". */
 const UEFI_2_1 = 0x2_000a
-
-/** What the clock driver and /dev/efi call. */
-const CALLED: ReadonlySet<RuntimeServiceName> = new Set([
-  'GetTime',
-  'SetTime',
-  'GetVariable',
-  'GetNextVariableName',
-  'SetVariable',
-])
 
 /** OpenBSD: where the loader left things, with the rights that the map itself names. */
 export const openbsd: StrategyDefinition = {
@@ -30,7 +22,7 @@ export const openbsd: StrategyDefinition = {
     let pmap: RuntimeTables | undefined
     return {
       serialised: true,
-      offers: (_kernel, service) => CALLED.has(service),
+      offers: (_kernel, service) => CLOCK_AND_VARIABLES.has(service),
       setup: (kernel) => {
         if (kernel.requireEfi.revision < UEFI_2_1) {
           throw new StrategyRefusal('firmware older than UEFI 2.1')
