@@ -142,6 +142,7 @@ describe.skipIf(!IS_INSTALLED)(`OVMF for ia32 under kernels of 32 bits (${NEEDS}
     ['i386-legacy-virtual', 'pae'],
     ['i386-linux-3.4', 'pae'],
     ['i386-linux-3.4', '32-bit'],
+    ['i386-linux-3.18', 'pae'],
   ])('reads its clock when %s calls it (paging=%s), and resets', (strategy, paging) => {
     const kernel = start(firmware!, strategy, { paging })
     expect(timeOf(kernel)).toMatchObject({ year: 2024, month: 1, day: 1 })
