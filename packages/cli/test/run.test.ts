@@ -219,6 +219,24 @@ describe('explain', () => {
     )
     const own = await trapdoor(['explain', id, '-m', 'machine.txt'], { cwd })
     expect(own.stdout).not.toContain('ran in its place')
+    // A first kernel that is another's by the scenario, and that dies, is nobody's choice.
+    const others = await trapdoor(
+      [
+        'run',
+        '-m',
+        'machine.txt',
+        '-f',
+        'Q20',
+        '-s',
+        'linux-6.1',
+        '--scenario',
+        'boot',
+        'kexec-from-old',
+        '--no-output',
+      ],
+      { cwd },
+    )
+    expect(others.stdout).not.toContain('did not run')
   })
 
   test('of a service that failed begins with its answer, and calls a finding that did no harm a remark', async () => {

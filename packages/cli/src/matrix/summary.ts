@@ -41,15 +41,14 @@ export function renderSummary(results: Results, options: SummaryOptions): string
   return lines
 }
 
-/** Columns whose kernels ran another strategy than the one that the column is named after, as the command line chooses, too. */
+/** Columns whose kernels ran another strategy than the one that the column is named after, in all of its cases, as the command line chooses. In one case alone the first kernel may be another's by design, and die. */
 function renderSwaps(results: Results): string[] {
-  const swaps = new Set<string>()
-  for (const { strategy, kernel } of results.cases) {
+  const columns = Map.groupBy(results.cases, ({ strategy }) => strategy)
+  return [...columns].flatMap(([strategy, cases]) => {
     const { name } = parseStrategyLabel(strategy)
-    if (kernel.ran.length === 0 || kernel.ran.includes(name)) continue
-    swaps.add(
-      `${strategy} did not run: the command line "${kernel.commandLine}" chose ${kernel.ran.join(', ')}`,
-    )
-  }
-  return [...swaps]
+    const ran = [...new Set(cases.flatMap(({ kernel }) => kernel.ran))]
+    if (ran.length === 0 || ran.includes(name)) return []
+    const { commandLine } = cases[0]!.kernel
+    return [`${strategy} did not run: the command line "${commandLine}" chose ${ran.join(', ')}`]
+  })
 }
